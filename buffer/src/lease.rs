@@ -1,0 +1,100 @@
+//! A worker's loan of a pending order, and the verdict that ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_order::{Fingerprint, OrderKey};
+
+use crate::ExceptionCategory;
+
+/// One pending order on loan. Settle it with [`Lease::settle`]; dropped unsettled, the order comes back,
+/// as *sent before* if [`crate::Buffer::submitting`] was called for it.
+#[derive(Debug)]
+pub struct Lease {
+    /// The order, by the sequence of its first accepted delivery.
+    pub sequence: u64,
+    /// Which loan of it this is; a stale loan's verdict is ignored unless it is `Summarised`.
+    pub loan: u64,
+    /// Its key.
+    pub key: OrderKey,
+    /// Its number, a label.
+    pub number: String,
+    /// [`forebay_order::Format`] by its number.
+    pub format: u8,
+    /// Fingerprint of the content lent.
+    pub fingerprint: Fingerprint,
+    /// When it was first accepted, ms since 1970.
+    pub accepted_at_ms: i64,
+    /// Attempts before this one that counted.
+    pub attempts: u8,
+    /// It may have reached the OMS before: ask by `find` before any send.
+    pub sent_before: bool,
+    /// The ticket of an asynchronous OMS that took it before, if any.
+    pub ticket: Option<String>,
+    /// Sent by a load test or demo.
+    pub synthetic: bool,
+    /// The content.
+    pub body: Bytes,
+    /// Where the verdict goes; taken by the first of settle and drop.
+    pub(crate) home: Option<Arc<dyn LeaseHome>>,
+}
+
+/// The backend a lease goes back to.
+pub(crate) trait LeaseHome: Send + Sync + std::fmt::Debug {
+    /// Takes the verdict, or `None` for a dropped lease. Never blocks, never fails: room is reserved when lending.
+    fn settle(&self, sequence: u64, loan: u64, verdict: Option<Verdict>);
+}
+
+/// How a loan ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The OMS has the summary, with this content, durably.
+    Summarised {
+        /// The OMS's id of it.
+        summary_id: String,
+        /// It had been there already (an earlier attempt, or before the index was lost).
+        existing: bool,
+    },
+    /// An asynchronous OMS took it; the outcome comes later under this ticket.
+    Submitted {
+        /// The OMS's ticket.
+        ticket: String,
+    },
+    /// Not done; try again after a while.
+    Retry {
+        /// How long to wait at least.
+        after: Duration,
+        /// Whether this counts as an attempt of the order (OMS trouble never does).
+        counts: bool,
+        /// Whether bytes may have reached the OMS, so that the next attempt must ask first.
+        sent: bool,
+        /// What happened; nothing personal.
+        reason: String,
+    },
+    /// It cannot become a summary by itself.
+    Exception {
+        /// Why.
+        category: ExceptionCategory,
+        /// What happened and what to do; nothing personal.
+        reason: String,
+    },
+}
+
+impl Lease {
+    /// Ends the loan. Does not wait: the verdict becomes durable with a later group, and until then the
+    /// order counts as lent. A `Summarised` that is lost costs one more look at the OMS, no second summary.
+    pub fn settle(mut self, verdict: Verdict) {
+        if let Some(home) = self.home.take() {
+            home.settle(self.sequence, self.loan, Some(verdict));
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            home.settle(self.sequence, self.loan, None);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The durable buffer between the storefront's door and the drain.
+//!
+//! # What it promises
+//! - A [`Receipt`] exists only after what it speaks of is durable, where its [`Durability`] says.
+//! - One order per [`OrderKey`], for ever within the dedup horizon; what a second delivery under a
+//!   key means is decided by one table, [`rules`].
+//! - An order is lent to at most one worker at a time. A [`Lease`] is settled exactly once; a dropped
+//!   one comes back, as *sent before* if bytes may have left for the OMS.
+//! - Nothing here parses an order.
+//!
+//! # The straight line
+//! ```text
+//! append(Envelope, Permit) -> group -> sync -> Receipt
+//! lease(limit, wait) -> [Lease] -> submitting -> (the OMS) -> Lease::settle(Verdict)
+//! ```
+
+pub mod admission;
+pub mod clock;
+pub mod envelope;
+pub mod exception;
+pub mod lease;
+pub mod receipt;
+mod record;
+pub mod view;
+
+use std::time::Duration;
+
+pub use admission::{Admission, Overloaded, Permit};
+pub use clock::{Clock, SystemClock};
+pub use envelope::Envelope;
+pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, Severity};
+pub use lease::{Lease, Verdict};
+pub use receipt::{Answer, Durability, Receipt};
+pub use view::{OrderState, OrderView, Pace, Status};
+
+use forebay_order::OrderKey;
+
+/// A backend that keeps orders until they are settled.
+///
+/// Cloning gives another handle to the same buffer. All futures may be dropped at any time: dropping an
+/// [`append`](Buffer::append) loses the answer, never the order.
+pub trait Buffer: Clone + Send + Sync + 'static {
+    /// The share-out of the in-flight budget; an `append` needs one of its permits.
+    fn admission(&self) -> &Admission;
+
+    /// Makes one delivery durable, or finds out what it means beside an earlier one, and answers only
+    /// when both the delivery and whatever it was judged against are durable.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] and [`AppendError::Closing`] mean nothing was kept;
+    /// [`AppendError::Failed`] means unknown: the sender must send the same again.
+    fn append(
+        &self,
+        envelope: Envelope,
+        permit: Permit,
+    ) -> impl Future<Output = Result<Receipt, AppendError>>;
+
+    /// Lends up to `limit` pending orders, oldest eligible first, waiting up to `wait` for the first.
+    /// Empty when the wait ended. An order that may have killed the process before comes alone.
+    ///
+    /// # Errors
+    /// [`BufferError`] when the buffer has failed or is closing.
+    fn lease(
+        &self,
+        limit: usize,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Vec<Lease>, BufferError>> + Send;
+
+    /// Notes, before the first byte leaves for the OMS, that these orders are being sent. With `synced`
+    /// (an OMS that does not refuse a second create) returns only when the note is durable. After it, a
+    /// lease that is dropped comes back as *sent before*.
+    ///
+    /// # Errors
+    /// [`BufferError`]; then nothing may be sent.
+    fn submitting(
+        &self,
+        leases: &[Lease],
+        synced: bool,
+    ) -> impl Future<Output = Result<(), BufferError>> + Send;
+
+    /// What is known of an order, durable facts only; `None` if the key was never accepted (or was, but
+    /// longer than the dedup horizon ago).
+    ///
+    /// # Errors
+    /// [`BufferError`] when the buffer has failed.
+    fn order(
+        &self,
+        key: &OrderKey,
+    ) -> impl Future<Output = Result<Option<OrderView>, BufferError>> + Send;
+
+    /// The bytes kept under a sequence (an order's current content, or an exception row's own body);
+    /// `None` once they are gone.
+    ///
+    /// # Errors
+    /// [`BufferError`] when the buffer has failed or the bytes are damaged.
+    fn body(
+        &self,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Option<bytes::Bytes>, BufferError>> + Send;
+
+    /// Open process exceptions with `id > after`, at most `limit`, oldest first.
+    ///
+    /// # Errors
+    /// [`BufferError`] when the buffer has failed.
+    fn exceptions(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<ExceptionRow>, BufferError>> + Send;
+
+    /// Retries or discards one open exception; answers when that is durable.
+    ///
+    /// # Errors
+    /// [`ActError`] says why not.
+    fn act(
+        &self,
+        exception: u64,
+        act: Act,
+    ) -> impl Future<Output = Result<ActReceipt, ActError>> + Send;
+
+    /// Counts and ages for people and metrics.
+    ///
+    /// # Errors
+    /// [`BufferError`] when the buffer has failed.
+    fn status(&self) -> impl Future<Output = Result<Status, BufferError>> + Send;
+
+    /// Whether it can durably accept right now; the reason if not. Never blocks.
+    fn health(&self) -> Result<(), String>;
+
+    /// How much waits and how fast it drains, for `Retry-After` and estimates. Never blocks.
+    fn pace(&self) -> Pace;
+
+    /// Finishes what was handed in, makes it durable, and stops. Later calls fail with `Closing`.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Why an append has no receipt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The disk budget is used up; nothing was kept.
+    #[error("the buffer's disk budget is used up")]
+    Full,
+    /// The buffer is shutting down; nothing was kept.
+    #[error("the buffer is shutting down")]
+    Closing,
+    /// A write or a sync failed: whether the delivery is durable is unknown.
+    #[error("the buffer failed: {0}; whether the order is durable is unknown, send the same again")]
+    Failed(String),
+}
+
+/// Why another call of the buffer failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BufferError {
+    /// A write, sync or read failed.
+    #[error("the buffer failed: {0}")]
+    Failed(String),
+    /// The buffer is shutting down.
+    #[error("the buffer is shutting down")]
+    Closing,
+}

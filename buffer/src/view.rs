@@ -1,0 +1,140 @@
+//! What people and metrics see of the buffer.
+
+use std::collections::BTreeMap;
+
+use forebay_order::{Fingerprint, HoldReason, OrderKey};
+use serde::{Serialize, Serializer};
+
+/// Where an order is on its way. Only `Pending` counts as backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum OrderState {
+    /// Waits for a newer version from the sender.
+    Held = 1,
+    /// Durable, ready, not yet in the OMS.
+    Pending = 2,
+    /// Lent to a worker.
+    Leased = 3,
+    /// Sent, outcome not yet known.
+    Submitted = 4,
+    /// In the OMS.
+    Summarised = 5,
+    /// Waits for a person.
+    Exception = 6,
+    /// Called off before it reached the OMS.
+    Cancelled = 7,
+    /// Given up by an operator; never created.
+    Discarded = 8,
+    /// Not an order.
+    Recorded = 9,
+}
+
+impl OrderState {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Pending => "pending",
+            Self::Leased => "leased",
+            Self::Submitted => "submitted",
+            Self::Summarised => "summarised",
+            Self::Exception => "exception",
+            Self::Cancelled => "cancelled",
+            Self::Discarded => "discarded",
+            Self::Recorded => "recorded",
+        }
+    }
+
+    /// The four words a storefront shows its shopper-facing staff.
+    pub fn shopper_word(self) -> &'static str {
+        match self {
+            Self::Held | Self::Pending | Self::Recorded => "received",
+            Self::Leased | Self::Submitted => "processing",
+            Self::Summarised => "confirmed",
+            Self::Exception | Self::Cancelled | Self::Discarded => "needs attention",
+        }
+    }
+}
+
+/// What is known of one order.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OrderView {
+    /// Its key.
+    #[serde(serialize_with = "serialize_key")]
+    pub key: OrderKey,
+    /// Sequence of its first accepted delivery.
+    pub sequence: u64,
+    /// Its number; empty once only the outcome is kept.
+    pub number: String,
+    /// Where it is.
+    pub state: OrderState,
+    /// Why it is held, if it is.
+    pub hold: Option<HoldReason>,
+    /// First acceptance, ms since 1970.
+    pub accepted_at_ms: i64,
+    /// When it was settled, ms since 1970.
+    pub settled_at_ms: Option<i64>,
+    /// Source version of the current content.
+    pub version: Option<u64>,
+    /// Fingerprint of the current content.
+    pub fingerprint: Fingerprint,
+    /// Attempts that counted.
+    pub attempts: u8,
+    /// Next attempt not before, ms since 1970.
+    pub not_before_ms: Option<i64>,
+    /// The OMS's id, once summarised.
+    pub summary_id: Option<String>,
+    /// Orders before it in the drain, an estimate.
+    pub position: Option<u64>,
+    /// Ids of its open exceptions.
+    pub exceptions: Vec<u64>,
+    /// Whether the sender marked it synthetic.
+    pub synthetic: bool,
+}
+
+/// Counts and ages now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
+    /// Orders per state, live ones (held, pending, leased, submitted, exception).
+    pub live: BTreeMap<&'static str, u64>,
+    /// Orders ended since the store was created, by state (summarised, cancelled, discarded, recorded).
+    pub ended: BTreeMap<&'static str, u64>,
+    /// Open exceptions by category.
+    pub exceptions: BTreeMap<&'static str, u64>,
+    /// Age of the oldest pending order since it was accepted, ms.
+    pub oldest_pending_ms: Option<i64>,
+    /// Pending orders that are not before their time.
+    pub delayed: u64,
+    /// Money waiting (pending, leased, submitted, held), by currency, as decimal text.
+    pub money_waiting: BTreeMap<String, String>,
+    /// Highest durable sequence.
+    pub durable_sequence: u64,
+    /// Where a receipt of this backend is durable.
+    pub durability: String,
+    /// Bytes of disk the journal's slots take.
+    pub disk_bytes: u64,
+    /// Bytes of disk it may take.
+    pub disk_bytes_max: u64,
+    /// Segments not yet retired.
+    pub segments: u64,
+    /// What recovery found when the store was opened, for people; empty when all was clean.
+    pub recovery: Vec<String>,
+}
+
+/// How much waits and how fast it drains.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pace {
+    /// Pending orders.
+    pub pending: u64,
+    /// Orders settled a second, averaged over the last seconds.
+    pub drained_per_s: f64,
+}
+
+/// A key as its joined identity.
+pub(crate) fn serialize_key<S: Serializer>(
+    key: &OrderKey,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(key)
+}

@@ -1,0 +1,6 @@
+//! The governed drain: leases pending orders from the buffer and creates order summaries in the order
+//! management system (OMS), never faster than its ceiling.
+
+pub mod oms;
+
+pub use oms::{CallFailure, Found, Guarantee, Identity, OrderManagement, Outcome, Scope};

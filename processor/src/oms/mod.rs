@@ -1,0 +1,182 @@
+//! The seam to the order management system (OMS), complete from the start, and the OMSs behind it.
+
+use std::time::Duration;
+
+use forebay_order::{Fingerprint, OrderSummary};
+use serde::Serialize;
+
+/// An OMS that can be asked to create order summaries, and asked what it has.
+///
+/// The rule above all: an order whose outcome is [`Outcome::Unknown`] (or whose whole call was
+/// [`CallFailure::Unknown`]) is never sent again before [`OrderManagement::find`] said it is absent.
+pub trait OrderManagement: Send + Sync + 'static {
+    /// What this OMS guarantees about doubles.
+    fn guarantee(&self) -> Guarantee;
+
+    /// Whether the OMS is marked as a test one; synthetic orders reach no other.
+    fn is_test(&self) -> bool;
+
+    /// The longest identity it can store, in bytes.
+    fn identity_max(&self) -> usize;
+
+    /// How many orders one call may carry at most.
+    fn batch_max(&self) -> usize;
+
+    /// Creates summaries in one call. On `Ok` the outcomes stand in the order of the batch, one each.
+    ///
+    /// Dropping the future does not undo anything: the outcome is then unknown.
+    ///
+    /// # Errors
+    /// [`CallFailure`] where the call as a whole failed.
+    fn submit(
+        &self,
+        batch: &[OrderSummary],
+    ) -> impl Future<Output = Result<Vec<Outcome>, CallFailure>> + Send;
+
+    /// Looks orders up by identity; the answers stand in the order asked, `None` for absent.
+    ///
+    /// # Errors
+    /// [`CallFailure`] where the call as a whole failed.
+    fn find(
+        &self,
+        identities: &[Identity],
+    ) -> impl Future<Output = Result<Vec<Option<Found>>, CallFailure>> + Send;
+
+    /// Summaries in the order they were committed, after the cursor (0 for the start), at most `limit`;
+    /// for reconciliation. An OMS that cannot list answers `Ok(None)`.
+    ///
+    /// # Errors
+    /// [`CallFailure`] where the call failed.
+    fn list(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Option<Vec<Listed>>, CallFailure>> + Send;
+}
+
+/// The joined identity of an order, as the OMS stores it (see [`forebay_order::OrderKey::identity`]).
+pub type Identity = String;
+
+/// What the OMS does when it is sent a second create of one identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarantee {
+    /// Refuses it by a unique key: one order, one effect, whatever happens between.
+    UniqueId,
+    /// Would create another, but can be asked first. Every send is journaled and synced before it leaves.
+    LookedUp,
+}
+
+impl Guarantee {
+    /// In words, for `config check` and `status`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::UniqueId => "once: unique id",
+            Self::LookedUp => "once: looked up",
+        }
+    }
+}
+
+/// What became of one order of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The summary exists now, durably.
+    Created {
+        /// The OMS's id of it.
+        id: String,
+    },
+    /// A summary of that identity had been there.
+    Existing {
+        /// The OMS's id of it.
+        id: String,
+        /// Whether its content is the same (fingerprints equal); `None` where the OMS cannot tell.
+        same: Option<bool>,
+    },
+    /// Taken; the outcome comes later under this ticket.
+    Accepted {
+        /// The OMS's ticket.
+        ticket: String,
+    },
+    /// Definitely refused, and will be again.
+    Invalid {
+        /// The OMS's code, a stable word.
+        code: String,
+        /// What it says is wrong; nothing personal.
+        reason: String,
+    },
+    /// Definitely not done; may be tried again.
+    Retry {
+        /// Not before this long.
+        after: Duration,
+    },
+    /// Nobody can say.
+    Unknown,
+}
+
+/// Why a whole call failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CallFailure {
+    /// No byte left: nothing can have happened.
+    #[error("the order management system could not be reached: {0}")]
+    NotSent(String),
+    /// It said it is overloaded or a quota is used up; nothing was done.
+    #[error("the order management system is overloaded")]
+    Overloaded {
+        /// When to come back, where it said so.
+        after: Option<Duration>,
+        /// Which limit it was.
+        scope: Scope,
+    },
+    /// Credentials are refused; nothing was done.
+    #[error("the order management system refuses the credentials")]
+    Unauthenticated,
+    /// Definitely refused as a whole, nothing was done; one of its orders may be why.
+    #[error("the order management system refused the batch: {0}")]
+    Refused(String),
+    /// Bytes left and no complete answer came.
+    #[error("the call's outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+/// Which limit an overloaded OMS spoke of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Per second.
+    Second,
+    /// Per hour.
+    Hour,
+    /// Per day.
+    Day,
+    /// Calls at once.
+    Concurrency,
+}
+
+/// An order the OMS has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The OMS's id of it.
+    pub id: String,
+    /// Fingerprint stored beside it; `None` where the OMS stores none.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// One committed summary, for reconciliation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Listed {
+    /// Place in the OMS's order of commits, from 1.
+    pub cursor: u64,
+    /// The order's identity.
+    pub identity: Identity,
+    /// The OMS's id of it.
+    pub summary_id: String,
+    /// Fingerprint stored beside it.
+    pub fingerprint: Option<Fingerprint>,
+    /// When it was committed, microseconds since 1970, by the OMS.
+    pub committed_at_us: i64,
+    /// Grand total as decimal text.
+    pub grand_total: String,
+    /// Its currency.
+    pub currency: String,
+    /// How many times the OMS was made to create it: over 1 is a double.
+    pub creates: u64,
+}
