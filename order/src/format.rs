@@ -1,8 +1,15 @@
 //! The channel formats, one file each.
 
+mod b2c_commerce_xml;
+mod forebay;
+mod salesforce;
+mod shopify;
+mod woocommerce;
+
 use bytes::Bytes;
 
-use crate::{Fingerprint, Item, OrderKey, OrderSummary, ReadOptions, Unmappable, Unreadable};
+use crate::read::ItemResult;
+use crate::{Fingerprint, OrderKey, OrderSummary, ReadOptions, Unmappable, Unreadable};
 
 /// A channel's wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,21 +53,32 @@ impl Format {
         Self::ALL.into_iter().find(|format| *format as u8 == code)
     }
 
-    #[allow(clippy::type_complexity)]
     pub(crate) fn read(
         self,
-        _body: &Bytes,
-        _options: &ReadOptions<'_>,
-    ) -> Result<Vec<Result<Item, Unreadable>>, Unreadable> {
-        Ok(Vec::new())
+        body: &Bytes,
+        options: &ReadOptions<'_>,
+    ) -> Result<Vec<ItemResult>, Unreadable> {
+        match self {
+            Self::Salesforce => salesforce::read(body, options),
+            Self::B2cCommerceXml => b2c_commerce_xml::read(body, options),
+            Self::Shopify => shopify::read(body, options),
+            Self::WooCommerce => woocommerce::read(body, options),
+            Self::Forebay => forebay::read(body, options),
+        }
     }
 
     pub(crate) fn summarise(
         self,
-        _key: OrderKey,
-        _fingerprint: Fingerprint,
-        _bytes: &[u8],
+        key: OrderKey,
+        fingerprint: Fingerprint,
+        bytes: &[u8],
     ) -> Result<OrderSummary, Unmappable> {
-        Err(Unmappable { code: "format", reason: self.name().to_owned() })
+        match self {
+            Self::Salesforce => salesforce::summarise(key, fingerprint, bytes),
+            Self::B2cCommerceXml => b2c_commerce_xml::summarise(key, fingerprint, bytes),
+            Self::Shopify => shopify::summarise(key, fingerprint, bytes),
+            Self::WooCommerce => woocommerce::summarise(key, fingerprint, bytes),
+            Self::Forebay => forebay::summarise(key, fingerprint, bytes),
+        }
     }
 }

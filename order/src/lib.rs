@@ -21,6 +21,8 @@ pub use fingerprint::Fingerprint;
 pub use format::Format;
 pub use key::OrderKey;
 pub use money::{Currency, Money};
-pub use read::{Item, Limits, MaskedSpan, ReadOptions, Unreadable, read};
+pub use read::{
+    Item, ItemResult, Limits, MaskedSpan, ReadOptions, Unreadable, UnreadableKind, read,
+};
 pub use readiness::{HoldReason, Readiness, RecordedAs};
 pub use summary::{OrderSummary, Unmappable, summarise};

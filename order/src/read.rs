@@ -148,11 +148,13 @@ impl UnreadableKind {
 ///
 /// # Errors
 /// [`Unreadable`] with the place and the reason.
-#[allow(clippy::type_complexity)]
 pub fn read(
     format: Format,
     body: &Bytes,
     options: &ReadOptions<'_>,
-) -> Result<Vec<Result<Item, Unreadable>>, Unreadable> {
+) -> Result<Vec<ItemResult>, Unreadable> {
     format.read(body, options)
 }
+
+/// One item, or why it cannot be read.
+pub type ItemResult = Result<Item, Unreadable>;
