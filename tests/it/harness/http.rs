@@ -9,7 +9,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A request to be sent.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     method: &'a str,
     path: &'a str,
     headers: Vec<(&'a str, &'a str)>,
@@ -18,23 +18,23 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// `GET path`.
-    pub fn get(path: &'a str) -> Self {
+    pub(crate) fn get(path: &'a str) -> Self {
         Self { method: "GET", path, headers: Vec::new(), body: b"" }
     }
 
     /// `POST path` with a body; its `Content-Type` is added like every other header.
-    pub fn post(path: &'a str, body: &'a [u8]) -> Self {
+    pub(crate) fn post(path: &'a str, body: &'a [u8]) -> Self {
         Self { method: "POST", path, headers: Vec::new(), body }
     }
 
     /// Adds a header.
-    pub fn header(mut self, name: &'a str, value: &'a str) -> Self {
+    pub(crate) fn header(mut self, name: &'a str, value: &'a str) -> Self {
         self.headers.push((name, value));
         self
     }
 
     /// Sends it and reads the whole answer.
-    pub fn send(&self, to: SocketAddr) -> io::Result<Answer> {
+    pub(crate) fn send(&self, to: SocketAddr) -> io::Result<Answer> {
         let mut stream = TcpStream::connect_timeout(&to, STEP_LIMIT)?;
         stream.set_read_timeout(Some(STEP_LIMIT))?;
         stream.set_write_timeout(Some(STEP_LIMIT))?;
@@ -61,28 +61,28 @@ impl<'a> Request<'a> {
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Header names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The body, chunks joined.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// The first header of a name, given in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as text, for messages too.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The body as JSON; fails the test with the whole answer if it is none.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error} in {}: {}", self.status, self.text()))
     }

@@ -9,5 +9,5 @@
 mod http;
 mod serve;
 
-pub use http::{Answer, Request};
-pub use serve::{Forebay, WAIT};
+pub(crate) use http::{Answer, Request};
+pub(crate) use serve::{Forebay, WAIT};

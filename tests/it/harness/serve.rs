@@ -13,25 +13,25 @@ use serde_json::Value;
 use super::http::{Answer, Request};
 
 /// How long anything waited for may take before the test fails.
-pub const WAIT: Duration = Duration::from_secs(30);
+pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
 /// A running server in a data directory that outlives it, so that it can be started again.
 ///
 /// Dropping it kills the server. A failed assertion that goes through its helpers shows its log.
-pub struct Forebay {
+pub(crate) struct Forebay {
     child: Option<Child>,
     config: String,
     directory: tempfile::TempDir,
     /// The orders listener.
-    pub orders: SocketAddr,
+    pub(crate) orders: SocketAddr,
     /// The ops listener.
-    pub ops: SocketAddr,
+    pub(crate) ops: SocketAddr,
 }
 
 impl Forebay {
     /// Starts the server with a configuration file of this text, on free ports, in a fresh data
     /// directory. The text holds whole sections but `data_dir`; empty means every default.
-    pub fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self {
@@ -47,7 +47,7 @@ impl Forebay {
 
     /// Starts a stopped or killed server on the same data directory and configuration, at new
     /// addresses.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
         let file = self.directory.path().join("forebay.toml");
         std::fs::write(&file, &self.config).unwrap();
@@ -88,55 +88,55 @@ impl Forebay {
     }
 
     /// Everything durable is below this.
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
     /// A directory beside the data directory, for a test's own files.
-    pub fn beside(&self) -> &Path {
+    pub(crate) fn beside(&self) -> &Path {
         self.directory.path()
     }
 
     /// What the server wrote to stderr so far, over all its starts.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// The running server's process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
     /// Sends a request to the orders listener.
-    pub fn order(&self, request: &Request<'_>) -> Answer {
+    pub(crate) fn order(&self, request: &Request<'_>) -> Answer {
         self.send(request, self.orders)
     }
 
     /// Posts an order body to a channel with this content type.
-    pub fn post(&self, channel: &str, content_type: &str, body: &[u8]) -> Answer {
+    pub(crate) fn post(&self, channel: &str, content_type: &str, body: &[u8]) -> Answer {
         let path = format!("/v1/channels/{channel}/orders");
         self.order(&Request::post(&path, body).header("Content-Type", content_type))
     }
 
     /// What the storefront sees of an order; `location` is the one its answer gave.
-    pub fn get(&self, location: &str) -> Answer {
+    pub(crate) fn get(&self, location: &str) -> Answer {
         self.order(&Request::get(location))
     }
 
     /// Sends a request to the ops listener.
-    pub fn operate(&self, request: &Request<'_>) -> Answer {
+    pub(crate) fn operate(&self, request: &Request<'_>) -> Answer {
         self.send(request, self.ops)
     }
 
     /// `GET` of an ops path as JSON; fails the test unless it is 200.
-    pub fn view(&self, path: &str) -> Value {
+    pub(crate) fn view(&self, path: &str) -> Value {
         let answer = self.operate(&Request::get(path));
         assert_eq!(answer.status, 200, "{path}: {}\n{}", answer.text(), self.log());
         answer.json()
     }
 
     /// Every summary in the OMS, in order of commit.
-    pub fn summaries(&self) -> Vec<Value> {
+    pub(crate) fn summaries(&self) -> Vec<Value> {
         let mut all = Vec::new();
         let mut after = 0;
         loop {
@@ -151,7 +151,7 @@ impl Forebay {
 
     /// Asks again until `found` finds what it looks for; fails the test with `what` after [`WAIT`].
     #[expect(clippy::disallowed_methods, reason = "a server is asked again, it announces nothing")]
-    pub fn until<T>(&self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, mut found: impl FnMut(&Self) -> Option<T>) -> T {
         let start = std::time::Instant::now();
         loop {
             if let Some(found) = found(self) {
@@ -163,7 +163,7 @@ impl Forebay {
     }
 
     /// Waits until the order at `location` has a state of this name and gives its view.
-    pub fn until_state(&self, location: &str, state: &str) -> Value {
+    pub(crate) fn until_state(&self, location: &str, state: &str) -> Value {
         self.until(&format!("state {state} of {location}"), |server| {
             let view = server.get(location).json();
             (view["state"] == state).then_some(view)
@@ -171,26 +171,26 @@ impl Forebay {
     }
 
     /// Asks for a stop (SIGTERM) and waits for the end.
-    pub fn stop(&mut self) -> ExitStatus {
+    pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
         self.wait()
     }
 
     /// Kills it as `kill -9` does and waits until it is gone.
-    pub fn kill(&mut self) -> ExitStatus {
+    pub(crate) fn kill(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::KILL);
         self.wait()
     }
 
     /// Sends a signal to the running server.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the server to end by itself; fails the test after [`WAIT`].
     #[expect(clippy::disallowed_methods, reason = "a child's end is asked for, with a deadline")]
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let start = std::time::Instant::now();
         loop {
