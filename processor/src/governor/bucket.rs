@@ -102,6 +102,12 @@ impl Bucket {
         }
     }
 
+    /// What lies in the bucket, in units.
+    #[cfg(test)]
+    pub(super) fn level(&self) -> u64 {
+        self.level
+    }
+
     /// The most that may lie in the bucket now.
     fn room(&self) -> u64 {
         self.burst.saturating_sub(self.held).max(self.batch)

@@ -13,6 +13,8 @@
 //! Time is [`Clock::elapsed`], which neither jumps nor stops; waiting is by tokio's timer.
 
 mod bucket;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
