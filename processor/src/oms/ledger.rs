@@ -183,9 +183,9 @@ fn append_line(lines: &mut Vec<u8>, create: &Create) -> io::Result<()> {
     writeln!(lines, "{:08x} {json}", crc32c::crc32c(json.as_bytes()))
 }
 
-/// The create of a whole line; `None` for a torn one.
+/// The create of a whole line (only its newline may be missing); `None` for a torn one.
 fn verified(line: &[u8]) -> Option<Create> {
-    let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let line = std::str::from_utf8(line).ok()?.trim_end_matches('\n');
     let (crc, json) = line.split_once(' ')?;
     let crc = u32::from_str_radix(crc, 16).ok()?;
     if crc != crc32c::crc32c(json.as_bytes()) {

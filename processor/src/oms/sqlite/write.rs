@@ -75,12 +75,19 @@ fn create(
     }
     validate(&identity, summary)?;
     connection.prepare_cached("SAVEPOINT one_order")?.execute(())?;
-    let inserted = rows::insert(connection, &identity, summary, committed_at_us);
-    if inserted.is_err() {
-        connection.prepare_cached("ROLLBACK TO one_order")?.execute(())?;
-    }
+    let inserted = match rows::insert(connection, &identity, summary, committed_at_us) {
+        Ok(id) => Ok(Outcome::Created { id: summary_id(id) }),
+        Err(error) => match Fault::from(error) {
+            // The whole transaction goes, and may be gone already.
+            file @ Fault::File(_) => return Err(file),
+            order @ Fault::Order { .. } => {
+                connection.prepare_cached("ROLLBACK TO one_order")?.execute(())?;
+                Err(order)
+            }
+        },
+    };
     connection.prepare_cached("RELEASE one_order")?.execute(())?;
-    Ok(Outcome::Created { id: summary_id(inserted?) })
+    inserted
 }
 
 /// What this OMS refuses, besides what the tables themselves refuse. An odd order is a sale, so there is

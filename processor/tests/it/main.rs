@@ -1,0 +1,7 @@
+//! The processor against real OMSs and a real buffer.
+
+mod conformance;
+mod governor;
+mod ledger;
+mod sqlite;
+mod support;
