@@ -16,9 +16,11 @@
 
 pub mod admission;
 pub mod clock;
+mod embedded;
 pub mod envelope;
 pub mod exception;
 pub mod lease;
+mod metrics;
 pub mod receipt;
 mod record;
 pub mod view;
