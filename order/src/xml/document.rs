@@ -191,6 +191,7 @@ impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
             Token::Start(..) => self.start(token, span, None),
             Token::Text(text) => self.text(text, span.start),
             Token::End => self.end(span.end),
+            Token::Aside => Ok(Step::More),
             Token::Done => self.done(span.start),
         }
     }
