@@ -6,7 +6,7 @@
 //! | existing, same content | summarised, existing |
 //! | existing, the OMS cannot tell the content | summarised, existing, counted apart. The identity is ours (channel, source, the sender's id) and the buffer keeps another content from it; an exception for each order that a crash redelivers would hide the true ones |
 //! | existing, other content | exception `identity_taken` |
-//! | accepted | submitted |
+//! | accepted | submitted; looked up from time to time, and never sent again while it has its ticket |
 //! | invalid | exception `rejected` |
 //! | retry | retry, not before the OMS said |
 //! | unknown, of one order or of the call | looked up: found is as existing; absent may be sent again; no answer is retried later, and looked up first then |
@@ -226,8 +226,12 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         if ask.is_empty() {
             return (send, false);
         }
-        if let Some(absent) = self.found_or_absent(ask).await {
-            send.extend(absent.into_iter().map(|order| Order { ask: false, ..order }));
+        for order in self.found_or_absent(ask).await.unwrap_or_default() {
+            match order.lease.ticket.clone() {
+                // The OMS took it and is not through with it: absent is "not yet", never "send it again".
+                Some(ticket) => order.lease.settle(Verdict::Submitted { ticket }),
+                None => send.push(Order { ask: false, ..order }),
+            }
         }
         (send, true)
     }

@@ -3,14 +3,16 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use forebay_buffer::{Clock, SystemClock};
+use bytes::Bytes;
+use forebay_buffer::{Answer, Buffer, Clock, Envelope, Memory, SystemClock};
 use forebay_order::summary::{
     Address, Adjustment, AdjustmentGroup, DeliveryGroup, LifeCycle, Line, LineKind, Oddity,
     Payment, PaymentState, Shopper, Stated, Tax, TaxLocale, Totals,
 };
-use forebay_order::{Fingerprint, OrderKey, OrderSummary};
+use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Readiness};
 use forebay_processor::oms::ledger::Ledger;
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
 use forebay_processor::{Oms, OrderManagement};
@@ -46,6 +48,99 @@ impl Clock for TokioClock {
 
     fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+/// The machine's clock, ahead by as much as a test says.
+#[derive(Default)]
+pub(crate) struct JumpClock(AtomicU64);
+
+impl JumpClock {
+    pub(crate) fn jump(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
+    fn ahead(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Clock for JumpClock {
+    fn wall_ms(&self) -> i64 {
+        SystemClock.wall_ms() + i64::try_from(self.ahead()).unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        SystemClock.elapsed() + Duration::from_millis(self.ahead())
+    }
+}
+
+/// Returns once it is true; looks every few milliseconds.
+pub(crate) async fn until(condition: impl AsyncFn() -> bool) {
+    while !condition().await {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+pub(crate) fn buffer(clock: Arc<dyn Clock>) -> Memory {
+    Memory::new(10_000, 1 << 30, clock)
+}
+
+/// One delivery of a small order.
+#[derive(Clone)]
+pub(crate) struct Delivery {
+    pub(crate) id: String,
+    pub(crate) format: u8,
+    pub(crate) synthetic: bool,
+}
+
+impl Delivery {
+    pub(crate) fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), format: Format::B2cCommerceXml as u8, synthetic: false }
+    }
+
+    /// One product line of 12.50 EUR without tax; an id of `unmappable...` has no currency.
+    fn body(&self) -> Bytes {
+        let currency = match self.id.starts_with("unmappable") {
+            true => "",
+            false => "<currency>EUR</currency>",
+        };
+        let text = format!(
+            "<order order-no=\"{}\"><order-date>2026-11-25T15:00:00.000Z</order-date>{currency}\
+             <taxation>net</taxation><product-lineitems><product-lineitem>\
+             <net-price>12.50</net-price><tax>0.00</tax><gross-price>12.50</gross-price>\
+             <product-id>SKU-1</product-id><product-name>Mug</product-name>\
+             <quantity unit=\"\">1.0</quantity></product-lineitem></product-lineitems></order>",
+            self.id
+        );
+        Bytes::from(text)
+    }
+
+    pub(crate) async fn append(&self, buffer: &Memory) {
+        let body = self.body();
+        let permit = buffer.admission().admit(body.len()).unwrap();
+        let envelope = Envelope {
+            key: key(&self.id),
+            number: format!("#{}", self.id),
+            readiness: Readiness::Pending,
+            amend: true,
+            version: None,
+            fingerprint: fingerprint(&self.id),
+            fingerprint_version: Fingerprint::VERSION,
+            not_before_ms: None,
+            format: self.format,
+            lane: 0,
+            total: None,
+            lookup: None,
+            traceparent: None,
+            synthetic: self.synthetic,
+            unplaced: false,
+            masked: Vec::new(),
+            reason: String::new(),
+            body,
+        };
+        let receipt = buffer.append(envelope, permit).await.unwrap();
+        assert_eq!(receipt.answer(), Answer::Accepted);
     }
 }
 
