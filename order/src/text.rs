@@ -22,7 +22,7 @@ pub(crate) fn utc_ms(text: &str) -> Option<i64> {
     let text = text.trim();
     instant_ms(text).or_else(|| {
         let civil = text.parse::<DateTime>().ok()?;
-        let instant = civil.to_zoned(TimeZone::UTC).ok()?.timestamp();
+        let instant = TimeZone::UTC.to_timestamp(civil).ok()?;
         Some(instant.as_millisecond())
     })
 }
