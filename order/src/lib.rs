@@ -11,11 +11,15 @@
 
 pub mod fingerprint;
 pub mod format;
+mod json;
 pub mod key;
+mod mask;
 pub mod money;
 pub mod read;
 pub mod readiness;
 pub mod summary;
+mod xml;
+mod text;
 
 pub use fingerprint::Fingerprint;
 pub use format::Format;
