@@ -16,6 +16,7 @@ pub mod money;
 pub mod read;
 pub mod readiness;
 pub mod summary;
+mod xml;
 
 pub use fingerprint::Fingerprint;
 pub use format::Format;

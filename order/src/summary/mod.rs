@@ -27,8 +27,7 @@ mod draft;
 use rust_decimal::Decimal;
 use serde::Serialize;
 
-#[allow(unused_imports, reason = "the formats come next")]
-pub(crate) use draft::{Draft, HeaderAdjustment};
+pub(crate) use draft::{Draft, HeaderAdjustment, shares};
 
 use crate::{Currency, Fingerprint, Format, OrderKey};
 

@@ -1,0 +1,4 @@
+//! The order domain from outside: bodies in, items and summaries out.
+
+mod b2c;
+mod expected;
