@@ -1,0 +1,3 @@
+//! The embedded backend: one machine, one data directory.
+
+pub(crate) mod journal;
