@@ -88,16 +88,17 @@ fn code(caller: Caller, answer: Answer) -> StatusCode {
 }
 
 impl Kept {
-    /// Words a receipt. `key`, `number` and `fingerprint` are the delivery's own.
+    /// Words a receipt. `key`, `number` and `fingerprint` are the delivery's own; `keyed` says whether it
+    /// occupies its key, so that it can be looked up.
     pub(crate) fn new(
         caller: Caller,
         receipt: &Receipt,
         key: OrderKey,
         number: String,
         fingerprint: Fingerprint,
+        keyed: bool,
     ) -> Self {
         let (answer, first) = (receipt.answer(), receipt.first());
-        let keyed = !matches!(answer, Answer::Recorded | Answer::Exception);
         let outcome = match (caller, answer) {
             (Caller::Webhook, Answer::Conflict) => "conflict_recorded",
             _ => answer.word(),

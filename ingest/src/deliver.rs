@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forebay_buffer::{Answer, AppendError, Buffer, Envelope, Permit, Receipt};
-use forebay_order::Format;
+use forebay_order::{Format, Readiness};
 use futures_util::StreamExt as _;
 
 use crate::answer::{Item, ItemAnswer, Kept, location};
@@ -79,6 +79,10 @@ async fn append<B: Buffer>(
     let caller = feed.channel.caller;
     let (key, number) = (envelope.key.clone(), envelope.number.clone());
     let (fingerprint, masked) = (envelope.fingerprint, envelope.masked.len());
+    let keyed = matches!(
+        envelope.readiness,
+        Readiness::Pending | Readiness::Held(_) | Readiness::Cancelled
+    );
     let body = (caller == Caller::Api).then(|| envelope.body.clone());
     let receipt = match shared.buffer.append(envelope, permit).await {
         Ok(receipt) => receipt,
@@ -102,7 +106,9 @@ async fn append<B: Buffer>(
                 sequence: receipt.sequence(),
             })))
         }
-        _ => ItemAnswer::Kept(Box::new(Kept::new(caller, &receipt, key, number, fingerprint))),
+        _ => {
+            ItemAnswer::Kept(Box::new(Kept::new(caller, &receipt, key, number, fingerprint, keyed)))
+        }
     }
 }
 

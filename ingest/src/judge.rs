@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use forebay_buffer::Envelope;
 use forebay_order::read::ItemResult;
-use forebay_order::{Item, Readiness, RecordedAs, Unreadable};
+use forebay_order::{Item, Readiness, RecordedAs, Unreadable, UnreadableKind};
 
 use crate::config::Caller;
 use crate::envelope::{Maker, Unfit};
@@ -29,6 +29,7 @@ pub(crate) fn judge(
     items: Result<Vec<ItemResult>, Unreadable>,
     item_bytes: usize,
 ) -> Vec<Step> {
+    let items = items.and_then(|items| if items.is_empty() { Err(empty()) } else { Ok(items) });
     match (maker.feed.channel.caller, items) {
         (Caller::Api, Err(fault)) => vec![Step::Refuse(Problem::unreadable(&fault))],
         (Caller::Api, Ok(items)) => items.into_iter().map(|item| for_api(maker, item)).collect(),
@@ -36,6 +37,16 @@ pub(crate) fn judge(
             vec![keep_unreadable(maker, body.clone(), fault.to_string(), item_bytes)]
         }
         (Caller::Webhook, Ok(items)) => for_webhook(maker, body, items, item_bytes),
+    }
+}
+
+fn empty() -> Unreadable {
+    Unreadable {
+        kind: UnreadableKind::Syntax,
+        pointer: None,
+        line: 1,
+        column: 1,
+        message: "there is no order in the body; send one, or a list of them".to_owned(),
     }
 }
 

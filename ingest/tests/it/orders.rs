@@ -7,7 +7,7 @@ pub(crate) fn shopify(id: u64, minute: u8, total: &str) -> String {
 
 pub(crate) fn shopify_with(id: u64, minute: u8, total: &str, more: &str) -> String {
     format!(
-        r#"{{"id":{id},"name":"#{id}","created_at":"2026-11-25T10:00:00Z","updated_at":"2026-11-25T10:{minute:02}:00Z","currency":"EUR","total_price":"{total}","email":"Shopper@Example.com ",{more},"line_items":[{{"id":1,"title":"Jar","sku":"jar","quantity":1,"price":"{total}"}}]}}"#
+        r##"{{"id":{id},"name":"#{id}","created_at":"2026-11-25T10:00:00Z","updated_at":"2026-11-25T10:{minute:02}:00Z","currency":"EUR","total_price":"{total}","email":"Shopper@Example.com ",{more},"line_items":[{{"id":1,"title":"Jar","sku":"jar","quantity":1,"price":"{total}"}}]}}"##
     )
 }
 

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Envelope,
-    ExceptionRow, Lease, Memory, OrderView, Pace, Permit, Receipt, Status, SystemClock,
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Envelope, ExceptionRow,
+    Lease, Memory, OrderView, Pace, Permit, Receipt, Status, SystemClock,
 };
-use forebay_ingest::{Caller, Channel, Door, DoorConfig, DoorError};
+use forebay_ingest::{Caller, Channel, Door, DoorConfig, DoorError, SourceRule};
 use forebay_order::{Format, OrderKey};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,6 +21,9 @@ use tokio::time::timeout;
 
 /// Longer than any test needs; reaching it is a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A channel no test changes, to see whether the door still serves.
+const WELL: &str = "well";
 
 /// What the buffer is told to do instead of its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +46,9 @@ pub(crate) struct TestBuffer {
 }
 
 impl TestBuffer {
-    fn new(admission: Admission) -> Self {
+    fn new(orders: usize, bytes: usize) -> Self {
         Self {
-            inner: Memory::new(admission, Arc::new(SystemClock)),
+            inner: Memory::new(orders, bytes, Arc::new(SystemClock)),
             fault: Arc::new(std::sync::Mutex::new(Fault::None)),
             pace: Arc::default(),
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
@@ -87,7 +90,9 @@ impl Buffer for TestBuffer {
             Fault::None => {}
             Fault::Full => return Err(AppendError::Full),
             Fault::Closing => return Err(AppendError::Closing),
-            Fault::Failed => return Err(AppendError::Failed("sync: input/output error".to_owned())),
+            Fault::Failed => {
+                return Err(AppendError::Failed("sync: input/output error".to_owned()));
+            }
             Fault::Panic => panic!("a fault put here by a test"),
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -160,6 +165,9 @@ pub(crate) fn config() -> DoorConfig {
         let name = format!("{}-{suffix}", default.name);
         config.channels.push(Channel { name, caller, ..default });
     }
+    let source = SourceRule::Constant("test".to_owned());
+    let name = WELL.to_owned();
+    config.channels.push(Channel { name, source, ..Channel::of(Format::B2cCommerceXml) });
     config
 }
 
@@ -177,18 +185,31 @@ impl TestDoor {
         bytes: usize,
         change: impl FnOnce(&mut DoorConfig),
     ) -> Self {
+        Self::start(orders, bytes, Duration::from_secs(5), change)
+    }
+
+    pub(crate) fn graceful(grace: Duration) -> Self {
+        Self::start(10_000, 256 << 20, grace, |_| ())
+    }
+
+    fn start(
+        orders: usize,
+        bytes: usize,
+        grace: Duration,
+        change: impl FnOnce(&mut DoorConfig),
+    ) -> Self {
         let mut config = config();
         change(&mut config);
-        let buffer = TestBuffer::new(Admission::new(orders, bytes));
+        let buffer = TestBuffer::new(orders, bytes);
         let door = Door::bind(config, buffer.clone(), [7; 32], Arc::new(SystemClock)).unwrap();
         let address = door.local_addr();
         let (stop, stopped) = watch::channel(false);
-        let running = tokio::spawn(door.run(stopped, Duration::from_secs(5)));
+        let running = tokio::spawn(door.run(stopped, grace));
         Self { address, buffer, stop, running }
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), read: Vec::new() }
+        Client::to(self.address).await
     }
 
     /// One request on a connection of its own.
@@ -231,11 +252,13 @@ impl TestDoor {
     }
 
     /// Nothing is left of the in-flight budget's use, and the next order is served.
+    /// What a test posts has no part in it: the order goes through a channel of its own.
     pub(crate) async fn is_well(&self) {
         let admission = self.buffer.admission().clone();
         until("the in-flight budget is given back", || admission.in_flight() == (0, 0)).await;
-        let id = fastrand::u64(1 << 40..1 << 50);
-        let reply = self.post("shopify-api", crate::orders::shopify(id, 1, "10.00")).await;
+        let id = fastrand::u64(..).to_string();
+        let order = crate::orders::xml(&[crate::orders::xml_order(&id, "NEW", "10.00")]);
+        let reply = self.post(WELL, order).await;
         assert_eq!((reply.status, reply.word("outcome")), (202, "accepted"), "{reply:?}");
         until("the in-flight budget is given back", || admission.in_flight() == (0, 0)).await;
     }
@@ -258,12 +281,7 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     assert!(timeout(PATIENCE, wait).await.is_ok(), "never came: {what}");
 }
 
-pub(crate) fn request(
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: door\r\n").into_bytes();
     for (name, value) in headers {
         write!(bytes, "{name}: {value}\r\n").unwrap();
@@ -294,6 +312,17 @@ pub(crate) struct Reply {
 }
 
 impl Client {
+    pub(crate) async fn to(address: std::net::SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
+    }
+
+    /// A client whose socket takes in little ahead of being read.
+    pub(crate) async fn narrow(address: std::net::SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Self { stream: socket.connect(address).await.unwrap(), read: Vec::new() }
+    }
+
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         timeout(PATIENCE, self.stream.write_all(bytes)).await.unwrap().unwrap();
     }
@@ -335,9 +364,25 @@ impl Client {
         assert_eq!(self.more().await, 0, "the connection closes");
     }
 
+    /// The status of an answer that may be cut short.
+    pub(crate) async fn status_line(&mut self) -> Option<u16> {
+        while !self.read.contains(&b'\n') && self.more().await > 0 {}
+        let head = String::from_utf8_lossy(&self.read).into_owned();
+        head.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// Reads to the end; whether that is before the answer's.
+    pub(crate) async fn ends_within_an_answer(&mut self) -> bool {
+        while self.more().await > 0 {}
+        let head_end = self.read.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8_lossy(&self.read[..head_end]).to_ascii_lowercase();
+        let len = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+        self.read.len() - head_end < len.parse().unwrap()
+    }
+
     /// Bytes read; 0 at the end, also if the other side reset the connection.
     async fn more(&mut self) -> usize {
-        let mut chunk = [0u8; 16 << 10];
+        let mut chunk = vec![0u8; 64 << 10];
         let n = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("an answer in time");
         let n = n.unwrap_or(0);
         self.read.extend_from_slice(&chunk[..n]);
