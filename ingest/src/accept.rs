@@ -25,10 +25,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 const REFUSALS_MAX: usize = 128;
 
-/// A connection's place under the cap; given back when dropped.
-struct Place<B>(Arc<Shared<B>>);
+/// A connection's seat under the cap; given back when dropped.
+struct Seat<B>(Arc<Shared<B>>);
 
-impl<B> Place<B> {
+impl<B> Seat<B> {
     fn take(shared: &Arc<Shared<B>>) -> Option<Self> {
         let max = shared.config.connections_max;
         let add = |open: usize| (open < max).then_some(open + 1);
@@ -38,7 +38,7 @@ impl<B> Place<B> {
     }
 }
 
-impl<B> Drop for Place<B> {
+impl<B> Drop for Seat<B> {
     fn drop(&mut self) {
         let before = self.0.open.fetch_sub(1, Ordering::Relaxed);
         metrics::connections(before.saturating_sub(1));
@@ -60,18 +60,22 @@ pub(crate) async fn accept<B: Buffer>(
     loop {
         tokio::select! {
             _ = &mut stopping => break,
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a fault in the door ended a connection");
+                }
+            }
             Some(_) = refusals.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match Place::take(&shared) {
-                    Some(place) => {
+                Ok((stream, _)) => match Seat::take(&shared) {
+                    Some(seat) => {
                         let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
                         connections.spawn_local(async move {
                             // Answers are small and written whole; waiting to fill a packet only adds latency.
                             if stream.set_nodelay(true).is_ok() {
                                 drive(stream, shared, stopped).await;
                             }
-                            drop(place);
+                            drop(seat);
                         });
                     }
                     None => {

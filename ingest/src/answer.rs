@@ -17,14 +17,6 @@ pub(crate) type Response = http::Response<Full<Bytes>>;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// One item of a request and what it came to.
-#[derive(Clone, Debug)]
-pub(crate) struct Item {
-    pub(crate) answer: ItemAnswer,
-    /// The order-summary graph's own id, where one was asked for.
-    pub(crate) graph: Option<String>,
-}
-
 /// What one item came to.
 #[derive(Clone, Debug)]
 pub(crate) enum ItemAnswer {
@@ -190,34 +182,34 @@ pub(crate) fn json(code: StatusCode, value: &impl Serialize) -> Response {
 }
 
 /// The status of a batch: a success if anything in it is durable, else that of its first item.
-pub(crate) fn batch_code(caller: Caller, items: &[Item]) -> StatusCode {
-    if items.iter().any(|item| item.answer.is_durable()) {
+pub(crate) fn batch_code(caller: Caller, items: &[ItemAnswer]) -> StatusCode {
+    if items.iter().any(ItemAnswer::is_durable) {
         return match caller {
             Caller::Api => StatusCode::ACCEPTED,
             Caller::Webhook => StatusCode::OK,
         };
     }
-    items.first().map_or(StatusCode::BAD_REQUEST, |item| item.answer.code())
+    items.first().map_or(StatusCode::BAD_REQUEST, ItemAnswer::code)
 }
 
 /// The answer to a request of several items, one entry each in the order they came.
-pub(crate) fn batch(caller: Caller, items: &[Item], instance: &str) -> Response {
+pub(crate) fn batch(caller: Caller, items: &[ItemAnswer], instance: &str) -> Response {
     let mut response = json(batch_code(caller, items), &Batch { items, instance });
     // A sender that reads headers only still learns when to come back.
-    if let Some(seconds) = items.iter().find_map(|item| item.answer.retry_seconds()) {
+    if let Some(seconds) = items.iter().find_map(ItemAnswer::retry_seconds) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
 
 struct Batch<'a> {
-    items: &'a [Item],
+    items: &'a [ItemAnswer],
     instance: &'a str,
 }
 
 impl Serialize for Batch<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let durable = self.items.iter().filter(|item| item.answer.is_durable()).count();
+        let durable = self.items.iter().filter(|item| item.is_durable()).count();
         let mut map = serializer.serialize_map(Some(3))?;
         map.serialize_entry("items", &Entries(self))?;
         map.serialize_entry("durable", &durable)?;
@@ -232,8 +224,8 @@ impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(Some(self.0.items.len()))?;
         for (index, item) in self.0.items.iter().enumerate() {
-            let code = item.answer.code().as_u16();
-            match &item.answer {
+            let code = item.code().as_u16();
+            match item {
                 ItemAnswer::Kept(kept) => {
                     seq.serialize_element(&KeptEntry { index, code, kept })?
                 }

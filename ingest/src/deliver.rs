@@ -1,18 +1,16 @@
 //! From envelopes to answers: the buffer decides what each delivery means.
 
-use std::sync::Arc;
-
 use forebay_buffer::{Answer, AppendError, Buffer, Envelope, Permit, Receipt};
 use forebay_order::{Format, Readiness};
 use futures_util::StreamExt as _;
 
-use crate::answer::{Item, ItemAnswer, Kept, location};
+use crate::answer::{ItemAnswer, Kept, location};
 use crate::channel::Feed;
 use crate::config::Caller;
 use crate::door::Shared;
 use crate::judge::Step;
 use crate::problem::{Conflict, Problem};
-use crate::{differ, graphs, metrics};
+use crate::{differ, metrics};
 
 /// Items of one body that are with the buffer at once: enough to fill a group, few enough that one batch
 /// does not take the in-flight budget of everybody else.
@@ -24,25 +22,23 @@ pub(crate) async fn deliver<B: Buffer>(
     feed: &Feed,
     mut permit: Permit,
     mut steps: Vec<Step>,
-    name_graphs: bool,
-) -> Vec<Item> {
+) -> Vec<ItemAnswer> {
     if steps.len() == 1
         && let Some(step) = steps.pop()
     {
-        let item = carry_out(shared, feed, step, Some(permit), name_graphs).await;
-        return item.into_iter().collect();
+        return carry_out(shared, feed, step, Some(permit)).await.into_iter().collect();
     }
-    let outcomes = steps.into_iter().map(|step| {
+    let answers = steps.into_iter().map(|step| {
         let share = match &step {
             Step::Append(envelope) => permit.split(envelope.body.len()).ok(),
             Step::Refuse(_) | Step::WithThePrevious => None,
         };
-        carry_out(shared, feed, step, share, name_graphs)
+        carry_out(shared, feed, step, share)
     });
-    let mut outcomes = futures_util::stream::iter(outcomes).buffered(TOGETHER);
-    let mut items: Vec<Item> = Vec::new();
-    while let Some(outcome) = outcomes.next().await {
-        items.extend(outcome.or_else(|| items.last().cloned()));
+    let mut answers = futures_util::stream::iter(answers).buffered(TOGETHER);
+    let mut items: Vec<ItemAnswer> = Vec::new();
+    while let Some(answer) = answers.next().await {
+        items.extend(answer.or_else(|| items.last().cloned()));
     }
     items
 }
@@ -53,21 +49,17 @@ async fn carry_out<B: Buffer>(
     feed: &Feed,
     step: Step,
     permit: Option<Permit>,
-    name_graphs: bool,
-) -> Option<Item> {
-    let envelope = match step {
-        Step::Append(envelope) => *envelope,
-        Step::Refuse(problem) => {
-            return Some(Item { answer: ItemAnswer::refused(problem), graph: None });
+) -> Option<ItemAnswer> {
+    match (step, permit) {
+        (Step::Append(envelope), Some(permit)) => {
+            Some(append(shared, feed, *envelope, permit).await)
         }
-        Step::WithThePrevious => return None,
-    };
-    let graph = if name_graphs { graphs::graph_id(&envelope.body) } else { None };
-    let answer = match permit {
-        Some(permit) => append(shared, feed, envelope, permit).await,
-        None => ItemAnswer::refused(Problem::overloaded(shared.retry_after())),
-    };
-    Some(Item { answer, graph })
+        (Step::Append(_), None) => {
+            Some(ItemAnswer::refused(Problem::overloaded(shared.retry_after())))
+        }
+        (Step::Refuse(problem), _) => Some(ItemAnswer::refused(problem)),
+        (Step::WithThePrevious, _) => None,
+    }
 }
 
 async fn append<B: Buffer>(
@@ -134,12 +126,5 @@ fn unkept<B: Buffer>(shared: &Shared<B>, error: &AppendError) -> Problem {
             tracing::error!(%error, "an order could not be made durable");
             Problem::unknown_outcome(seconds)
         }
-    }
-}
-
-/// Counts each item by its outcome.
-pub(crate) fn count(name: &Arc<str>, items: &[Item]) {
-    for item in items {
-        metrics::order(name, item.answer.word());
     }
 }

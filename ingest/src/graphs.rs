@@ -1,20 +1,31 @@
 //! Answers in the shape of Salesforce's own request for order-summary graphs.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::answer::{Item, ItemAnswer, Response, batch_code, json};
+use crate::answer::{ItemAnswer, Response, batch_code, json};
 use crate::config::Caller;
 
-/// What a graph calls itself; all that is read of it here.
+/// A request, as far as it is read here: the graphs, not looked into.
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(rename = "orderSummaryGraphs", borrow)]
+    graphs: Vec<&'a RawValue>,
+}
+
+/// What a graph calls itself.
 #[derive(Deserialize)]
 struct Graph {
     #[serde(rename = "orderSummaryGraphId")]
-    id: Option<String>,
+    id: String,
 }
 
-/// The graph's own id, to name it in the answer.
-pub(crate) fn graph_id(item: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Graph>(item).ok()?.id
+/// What each graph of a request calls itself, to name it in the answer; nothing where the body is no such request.
+pub(crate) fn ids(body: &[u8]) -> Vec<Option<String>> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    let request = serde_json::from_slice(body).unwrap_or(Request { graphs: Vec::new() });
+    let id = |graph: &&RawValue| serde_json::from_str::<Graph>(graph.get()).ok().map(|g| g.id);
+    request.graphs.iter().map(id).collect()
 }
 
 #[derive(Serialize)]
@@ -49,8 +60,11 @@ struct Header<'a> {
 
 /// One result a graph: success where it is durable and stands, with the location of its pending order.
 /// The whole is a success when every graph is; the status is 202 when any of them is durable.
-pub(crate) fn respond(items: &[Item]) -> Response {
-    let results: Vec<_> = items.iter().map(output).collect();
+pub(crate) fn respond(items: &[ItemAnswer], ids: &[Option<String>]) -> Response {
+    // Ids of a request that was not taken apart graph by graph belong to none of its answers.
+    let ids = if ids.len() == items.len() { ids } else { &[] };
+    let ids = ids.iter().map(Option::as_deref).chain(std::iter::repeat(None));
+    let results: Vec<_> = items.iter().zip(ids).map(|(item, id)| output(item, id)).collect();
     let success = results.iter().all(|result| result.success);
     let error = (!success).then(|| Error {
         error_code: "PARTIAL_FAILURE".to_owned(),
@@ -59,15 +73,15 @@ pub(crate) fn respond(items: &[Item]) -> Response {
     let code = batch_code(Caller::Api, items);
     let mut response =
         json(code, &GraphsOutput { success, error, order_summary_graphs_results: results });
-    let wait = items.iter().find_map(|item| item.answer.retry_seconds());
+    let wait = items.iter().find_map(ItemAnswer::retry_seconds);
     if let Some(seconds) = wait {
         response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from(seconds));
     }
     response
 }
 
-fn output(item: &Item) -> GraphOutput<'_> {
-    let (success, error, location) = match &item.answer {
+fn output<'a>(item: &'a ItemAnswer, id: Option<&'a str>) -> GraphOutput<'a> {
+    let (success, error, location) = match item {
         ItemAnswer::Kept(kept) => (true, None, kept.location()),
         ItemAnswer::Conflict(problem) | ItemAnswer::Refused(problem) => {
             let error_code = problem.kind().word().to_ascii_uppercase().replace('-', "_");
@@ -76,5 +90,5 @@ fn output(item: &Item) -> GraphOutput<'_> {
     };
     let http_headers =
         location.into_iter().map(|value| Header { name: "Location", value }).collect();
-    GraphOutput { order_summary_graph_id: item.graph.as_deref(), success, error, http_headers }
+    GraphOutput { order_summary_graph_id: id, success, error, http_headers }
 }

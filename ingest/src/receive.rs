@@ -7,11 +7,11 @@ use http::request::Parts;
 use http::{HeaderMap, Request, header};
 use hyper::body::Incoming;
 
-use crate::answer::Item;
+use crate::answer::ItemAnswer;
 use crate::body::{self, BodyFault};
 use crate::channel::Feed;
 use crate::config::{Caller, SourceRule};
-use crate::deliver::{count, deliver};
+use crate::deliver::deliver;
 use crate::door::Shared;
 use crate::envelope::{DAMAGED_GZIP, Maker, Source};
 use crate::inflate::{InflateFault, inflate};
@@ -19,6 +19,7 @@ use crate::judge::{Step, judge, keep_unreadable};
 use crate::marks::Marks;
 use crate::media::{Coding, Media, coding, is_ping};
 use crate::problem::Problem;
+use crate::{graphs, metrics};
 
 /// Said of a webhook's body that is packed in a way nobody unpacks here.
 const UNKNOWN_CODING: &str =
@@ -26,9 +27,11 @@ const UNKNOWN_CODING: &str =
 
 /// What a request came to.
 pub(crate) struct Received {
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<ItemAnswer>,
     /// Whether the sender sent a list, and so gets one.
     pub(crate) batch: bool,
+    /// What the order-summary graphs call themselves, where that was asked for.
+    pub(crate) graph_ids: Vec<Option<String>>,
 }
 
 /// A body, unpacked if it could be.
@@ -65,6 +68,10 @@ pub(crate) async fn receive<B: Buffer>(
         identity_max: shared.config.identity_max,
         now_ms: shared.clock.wall_ms(),
     };
+    let graph_ids = match &plain {
+        Plain::Whole(body) if name_graphs => graphs::ids(body),
+        _ => Vec::new(),
+    };
     let listed = matches!(&plain, Plain::Whole(body) if is_list(media, body));
     let steps = match plain {
         Plain::Packed(bytes, reason) => {
@@ -80,9 +87,9 @@ pub(crate) async fn receive<B: Buffer>(
     };
     feed.spend(steps.len().saturating_sub(1))?;
     let batch = listed || steps.len() > 1;
-    let items = deliver(shared, feed, permit, steps, name_graphs).await;
-    count(&feed.name, &items);
-    Ok(Received { items, batch })
+    let items = deliver(shared, feed, permit, steps).await;
+    items.iter().for_each(|item| metrics::order(&feed.name, item.word()));
+    Ok(Received { items, batch, graph_ids })
 }
 
 /// What can be refused before a byte of the body is read.

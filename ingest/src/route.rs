@@ -109,8 +109,8 @@ async fn post<B: Buffer>(
     let started = shared.clock.elapsed();
     let (word, response) = match caught(receive(shared, feed, request, as_graphs)).await {
         Some(Ok(received)) => match received.items.as_slice() {
-            items if as_graphs => ("batch", graphs::respond(items)),
-            [item] if !received.batch => (item.answer.word(), item.answer.respond(instance)),
+            items if as_graphs => ("batch", graphs::respond(items, &received.graph_ids)),
+            [item] if !received.batch => (item.word(), item.respond(instance)),
             items => ("batch", batch(feed.channel.caller, items, instance)),
         },
         Some(Err(problem)) => {
