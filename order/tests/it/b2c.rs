@@ -1,5 +1,7 @@
 //! B2C Commerce order XML.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use forebay_order::readiness::{HoldReason, RecordedAs};
 use forebay_order::summary::{LifeCycle, LineKind, Oddity, PaymentState, TaxLocale};

@@ -2,3 +2,4 @@
 
 mod b2c;
 mod expected;
+mod salesforce;
