@@ -42,7 +42,7 @@ mod summary;
 
 use bytes::Bytes;
 
-use graph::{Graph, Kind, Name};
+use graph::{Field, Graph, Kind};
 pub(crate) use summary::summarise;
 
 use crate::json::{self, Facts, Fault, JsonFormat, Shape, Text};
@@ -94,7 +94,7 @@ impl JsonFormat for Salesforce {
         }
         let told = |name| summary.and_then(|node| node.get(name));
         let graph_id = graph.id.as_ref().and_then(Text::given);
-        let Some(id) = told(Name::ExternalReferenceIdentifier).or(graph_id) else {
+        let Some(id) = told(Field::ExternalReferenceIdentifier).or(graph_id) else {
             let message = "no ExternalReferenceIdentifier on the OrderSummary and no \
                            orderSummaryGraphId; send one of them";
             return Err(Fault::of(UnreadableKind::MissingId, "/orderSummaryGraphId", message));
@@ -105,13 +105,13 @@ impl JsonFormat for Salesforce {
         };
         Ok(Facts {
             id: Some(id.to_owned()),
-            number: told(Name::OrderNumber).unwrap_or_default().to_owned(),
+            number: told(Field::OrderNumber).unwrap_or_default().to_owned(),
             readiness,
             unplaced: readiness == Readiness::Pending && summary.is_none(),
             version: None,
-            amount: told(Name::GrandTotalAmount).and_then(|text| parse_amount(text).ok()),
-            currency: told(Name::CurrencyIsoCode).and_then(|code| code.parse().ok()),
-            email: told(Name::BillingEmailAddress).map(str::to_owned),
+            amount: told(Field::GrandTotalAmount).and_then(|text| parse_amount(text).ok()),
+            currency: told(Field::CurrencyIsoCode).and_then(|code| code.parse().ok()),
+            email: told(Field::BillingEmailAddress).map(str::to_owned),
             lines: graph.nodes().filter(|node| node.is_product_line()).count(),
         })
     }

@@ -207,9 +207,14 @@ fn less(discount: &model::Discount<'_>, locale: TaxLocale) -> (Decimal, Decimal)
     let amount = discount.amount.0.0.unwrap_or_default();
     let tax = discount.tax.and_then(|tax| tax.0.0).unwrap_or_default();
     match locale {
-        TaxLocale::Net => (-amount, -tax),
-        TaxLocale::Gross => (tax - amount, -tax),
+        TaxLocale::Net => (negative(amount), negative(tax)),
+        TaxLocale::Gross => (negative(amount - tax), negative(tax)),
     }
+}
+
+/// Zero stays plain zero, not minus zero.
+fn negative(amount: Decimal) -> Decimal {
+    if amount.is_zero() { amount } else { -amount }
 }
 
 /// The delivery group a line names; the only one, if it names none.

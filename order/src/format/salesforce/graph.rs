@@ -48,7 +48,7 @@ impl Node<'_> {
     }
 
     /// The field of that name; `None` if it is missing or blank.
-    pub(super) fn get(&self, name: Name) -> Option<&str> {
+    pub(super) fn get(&self, name: Field) -> Option<&str> {
         let fields = &self.attributes.0.as_ref()?.fields;
         fields.iter().find(|(found, _)| *found == name)?.1.given()
     }
@@ -56,14 +56,14 @@ impl Node<'_> {
     /// Whether it is a line, and of products rather than a charge.
     pub(super) fn is_product_line(&self) -> bool {
         let charge = |text: &str| matches!(text, "Delivery Charge" | "Fee");
-        self.kind() == Kind::OrderItemSummary && !self.get(Name::Type).is_some_and(charge)
+        self.kind() == Kind::OrderItemSummary && !self.get(Field::Type).is_some_and(charge)
     }
 }
 
 /// A node's fields. As many as were sent, so that ten thousand empty nodes cost nothing.
 struct Attributes<'a> {
     kind: Kind,
-    fields: Vec<(Name, Text<'a>)>,
+    fields: Vec<(Field, Text<'a>)>,
 }
 
 /// The inner `attributes`, which say what a node is.
@@ -110,7 +110,7 @@ names! {
 
 names! {
     /// Fields that count.
-    Name:
+    Field:
     AccountId Amount BillToContactId BillingCity BillingCountry BillingEmailAddress
     BillingPhoneNumber BillingPostalCode BillingState BillingStreet CardType CurrencyIsoCode
     DeliverToCity DeliverToCountry DeliverToName DeliverToPostalCode DeliverToState DeliverToStreet
@@ -135,7 +135,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut kind = None;
-                let mut fields: Vec<(Name, Text<'de>)> = Vec::new();
+                let mut fields: Vec<(Field, Text<'de>)> = Vec::new();
                 while let Some(Text(name)) = map.next_key::<Text<'de>>()? {
                     if name == "attributes" {
                         let inner = map.next_value::<Obj<Inner>>()?.0.unwrap_or_default();
@@ -144,8 +144,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
                         }
                         continue;
                     }
-                    let known = Name::of(&name);
-                    if known == Name::Other {
+                    let known = Field::of(&name);
+                    if known == Field::Other {
                         map.next_value::<IgnoredAny>()?;
                         continue;
                     }

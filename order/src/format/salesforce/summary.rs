@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use rust_decimal::Decimal;
 
 use super::Salesforce;
-use super::graph::{Graph, Kind, Name, Node};
+use super::graph::{Field, Graph, Kind, Node};
 use crate::json;
 use crate::money::parse_amount;
 use crate::summary::{
@@ -72,7 +72,7 @@ impl<'g, 'a> Nodes<'g, 'a> {
         self.all.iter().copied().enumerate().filter(move |(_, node)| node.kind() == kind)
     }
 
-    fn named<'t>(&self, node: &'t Node<'_>, name: Name) -> Named<'t> {
+    fn named<'t>(&self, node: &'t Node<'_>, name: Field) -> Named<'t> {
         let Some(text) = node.get(name) else { return Named::Nothing };
         let Some(inner) = text.strip_prefix("@{").and_then(|text| text.strip_suffix('}')) else {
             return Named::Elsewhere(text);
@@ -82,7 +82,7 @@ impl<'g, 'a> Nodes<'g, 'a> {
     }
 
     /// The node a field names, if it is in the graph.
-    fn follow(&self, node: &Node<'_>, name: Name) -> Option<&'g Node<'a>> {
+    fn follow(&self, node: &Node<'_>, name: Field) -> Option<&'g Node<'a>> {
         match self.named(node, name) {
             Named::Node(at) => self.all.get(at).copied(),
             _ => None,
@@ -96,26 +96,26 @@ fn of_graph(key: OrderKey, fingerprint: Fingerprint, graph: &Graph<'_>) -> Mappe
         let reason = "the graph has no OrderSummary node; send the order as a whole";
         return Err(refuse("no_order_summary", reason));
     };
-    let currency = order.get(Name::CurrencyIsoCode).and_then(|code| code.parse().ok());
+    let currency = order.get(Field::CurrencyIsoCode).and_then(|code| code.parse().ok());
     let currency = currency.ok_or_else(|| {
         let reason = "CurrencyIsoCode of the OrderSummary is missing or no ISO 4217 code; send it";
         refuse("no_currency", reason)
     })?;
     let mut draft = Draft::new(key, fingerprint, currency);
-    draft.order_number = order.get(Name::OrderNumber).unwrap_or_default().to_owned();
-    if let Some(date) = order.get(Name::OrderedDate) {
+    draft.order_number = order.get(Field::OrderNumber).unwrap_or_default().to_owned();
+    if let Some(date) = order.get(Field::OrderedDate) {
         draft.ordered_date_ms = instant_ms(date);
         draft.ordered_date_text = date.to_owned();
     }
-    let unmanaged = order.get(Name::OrderLifeCycleType).is_some_and(|life| life == "UNMANAGED");
+    let unmanaged = order.get(Field::OrderLifeCycleType).is_some_and(|life| life == "UNMANAGED");
     draft.life_cycle = if unmanaged { LifeCycle::Unmanaged } else { LifeCycle::Managed };
-    let gross = order.get(Name::TaxLocaleType).is_some_and(|locale| locale == "Gross");
+    let gross = order.get(Field::TaxLocaleType).is_some_and(|locale| locale == "Gross");
     draft.tax_locale = if gross { TaxLocale::Gross } else { TaxLocale::Net };
     draft.shopper = shopper(order, &nodes);
     draft.billing = billing(order);
-    draft.stated.grand_total = amount(order, Name::GrandTotalAmount)?;
-    draft.stated.tax_total = amount(order, Name::TotalTaxAmount)?;
-    draft.stated.shipping_total = amount(order, Name::TotalDeliveryAmount)?;
+    draft.stated.grand_total = amount(order, Field::GrandTotalAmount)?;
+    draft.stated.tax_total = amount(order, Field::TotalTaxAmount)?;
+    draft.stated.shipping_total = amount(order, Field::TotalDeliveryAmount)?;
     let groups = delivery_groups(&nodes, &mut draft);
     let lines = self::lines(&nodes, &groups, &mut draft)?;
     let adjustments = self::adjustments(&nodes, &lines, &mut draft)?;
@@ -125,21 +125,21 @@ fn of_graph(key: OrderKey, fingerprint: Fingerprint, graph: &Graph<'_>) -> Mappe
 }
 
 fn shopper(order: &Node<'_>, nodes: &Nodes<'_, '_>) -> Shopper {
-    let account = nodes.follow(order, Name::AccountId);
-    let contact = nodes.follow(order, Name::BillToContactId);
+    let account = nodes.follow(order, Field::AccountId);
+    let contact = nodes.follow(order, Field::BillToContactId);
     let of =
         |node: Option<&Node<'_>>, name| node.and_then(|node| node.get(name)).map(str::to_owned);
     let either = |name| of(contact, name).or_else(|| of(account, name));
-    let email = of(Some(order), Name::BillingEmailAddress)
-        .or_else(|| of(contact, Name::Email))
-        .or_else(|| of(account, Name::PersonEmail));
-    let (first_name, last_name) = (either(Name::FirstName), either(Name::LastName));
+    let email = of(Some(order), Field::BillingEmailAddress)
+        .or_else(|| of(contact, Field::Email))
+        .or_else(|| of(account, Field::PersonEmail));
+    let (first_name, last_name) = (either(Field::FirstName), either(Field::LastName));
     let parts = [first_name.as_deref(), last_name.as_deref()];
     let joined = parts.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let joined = Some(joined).filter(|name| !name.is_empty());
-    let account_name = of(account, Name::Name);
+    let account_name = of(account, Field::Name);
     // An account that bears a person's name is that person; any other is a company.
-    let person = of(account, Name::LastName).is_some() || joined == account_name;
+    let person = of(account, Field::LastName).is_some() || joined == account_name;
     Shopper {
         email_normalised: email.as_deref().and_then(normalise_email),
         email,
@@ -147,22 +147,22 @@ fn shopper(order: &Node<'_>, nodes: &Nodes<'_, '_>) -> Shopper {
         name: joined.or(account_name),
         first_name,
         last_name,
-        phone: of(Some(order), Name::BillingPhoneNumber).or_else(|| either(Name::Phone)),
+        phone: of(Some(order), Field::BillingPhoneNumber).or_else(|| either(Field::Phone)),
         customer_id: None,
     }
 }
 
-fn owned(node: &Node<'_>, name: Name) -> Option<String> {
+fn owned(node: &Node<'_>, name: Field) -> Option<String> {
     node.get(name).map(str::to_owned)
 }
 
 fn billing(order: &Node<'_>) -> Option<Address> {
     let address = Address {
-        address1: owned(order, Name::BillingStreet),
-        city: owned(order, Name::BillingCity),
-        postal_code: owned(order, Name::BillingPostalCode),
-        state: owned(order, Name::BillingState),
-        country: owned(order, Name::BillingCountry),
+        address1: owned(order, Field::BillingStreet),
+        city: owned(order, Field::BillingCity),
+        postal_code: owned(order, Field::BillingPostalCode),
+        state: owned(order, Field::BillingState),
+        country: owned(order, Field::BillingCountry),
         ..Address::default()
     };
     Some(address).filter(|address| *address != Address::default())
@@ -173,18 +173,18 @@ fn delivery_groups(nodes: &Nodes<'_, '_>, draft: &mut Draft) -> HashMap<usize, u
     let mut groups = HashMap::new();
     for (at, node) in nodes.of(Kind::OrderDeliveryGroupSummary) {
         let address = Address {
-            name: owned(node, Name::DeliverToName),
-            address1: owned(node, Name::DeliverToStreet),
-            city: owned(node, Name::DeliverToCity),
-            postal_code: owned(node, Name::DeliverToPostalCode),
-            state: owned(node, Name::DeliverToState),
-            country: owned(node, Name::DeliverToCountry),
-            phone: owned(node, Name::PhoneNumber),
+            name: owned(node, Field::DeliverToName),
+            address1: owned(node, Field::DeliverToStreet),
+            city: owned(node, Field::DeliverToCity),
+            postal_code: owned(node, Field::DeliverToPostalCode),
+            state: owned(node, Field::DeliverToState),
+            country: owned(node, Field::DeliverToCountry),
+            phone: owned(node, Field::PhoneNumber),
             ..Address::default()
         };
-        let method = match nodes.named(node, Name::OrderDeliveryMethodId) {
+        let method = match nodes.named(node, Field::OrderDeliveryMethodId) {
             Named::Node(method) => {
-                nodes.all.get(method).and_then(|method| owned(method, Name::Name))
+                nodes.all.get(method).and_then(|method| owned(method, Field::Name))
             }
             Named::Elsewhere(id) => Some(id.to_owned()),
             Named::Dangling | Named::Nothing => None,
@@ -207,7 +207,7 @@ fn lines(
 ) -> Mapped<HashMap<usize, usize>> {
     let mut lines = HashMap::new();
     for (at, node) in nodes.of(Kind::OrderItemSummary) {
-        let delivery_group = match nodes.named(node, Name::OrderDeliveryGroupSummaryId) {
+        let delivery_group = match nodes.named(node, Field::OrderDeliveryGroupSummaryId) {
             Named::Nothing => None,
             Named::Node(group) if groups.contains_key(&group) => groups.get(&group).copied(),
             Named::Node(_) | Named::Elsewhere(_) | Named::Dangling => {
@@ -222,38 +222,38 @@ fn lines(
 }
 
 fn line(node: &Node<'_>, nodes: &Nodes<'_, '_>, delivery_group: Option<usize>) -> Mapped<Line> {
-    let (code, product_name) = match nodes.named(node, Name::Product2Id) {
+    let (code, product_name) = match nodes.named(node, Field::Product2Id) {
         Named::Node(product) => match nodes.all.get(product) {
             Some(product) => {
-                let code = owned(product, Name::ProductCode);
+                let code = owned(product, Field::ProductCode);
                 (
-                    code.or_else(|| owned(product, Name::StockKeepingUnit)),
-                    owned(product, Name::Name),
+                    code.or_else(|| owned(product, Field::StockKeepingUnit)),
+                    owned(product, Field::Name),
                 )
             }
             None => (None, None),
         },
         Named::Elsewhere(id) => (Some(id.to_owned()), None),
-        Named::Nothing => (owned(node, Name::ProductCode), None),
+        Named::Nothing => (owned(node, Field::ProductCode), None),
         Named::Dangling => return Err(dangling("an OrderItemSummary", "a product")),
     };
-    let quantity = amount(node, Name::Quantity)?.unwrap_or(Decimal::ONE);
-    let unit_price = amount(node, Name::UnitPrice)?;
+    let quantity = amount(node, Field::Quantity)?.unwrap_or(Decimal::ONE);
+    let unit_price = amount(node, Field::UnitPrice)?;
     let by_unit = || unit_price.and_then(|price| price.checked_mul(quantity));
-    let line_amount = amount(node, Name::TotalLineAmount)?
+    let line_amount = amount(node, Field::TotalLineAmount)?
         .or_else(by_unit)
         .filter(|amount| amount.abs() < Decimal::from(u64::MAX))
         .ok_or_else(|| refuse("amount", "an OrderItemSummary without TotalLineAmount; send it"))?;
     Ok(Line {
         number: 0,
-        kind: match node.get(Name::Type) {
+        kind: match node.get(Field::Type) {
             Some("Delivery Charge") => LineKind::DeliveryCharge,
             Some("Fee") => LineKind::Fee,
             _ => LineKind::Product,
         },
         delivery_group,
         product_code: code.unwrap_or_default(),
-        name: owned(node, Name::Description).or(product_name).unwrap_or_default(),
+        name: owned(node, Field::Description).or(product_name).unwrap_or_default(),
         quantity,
         unit_price: unit_price.or_else(|| line_amount.checked_div(quantity)).unwrap_or(line_amount),
         line_amount,
@@ -275,15 +275,15 @@ fn adjustments(
 ) -> Mapped<HashMap<usize, (usize, usize)>> {
     let mut groups = HashMap::new();
     for (at, node) in nodes.of(Kind::OrderAdjustmentGroupSummary) {
-        if node.get(Name::Type).is_none_or(|kind| kind == "Header") {
+        if node.get(Field::Type).is_none_or(|kind| kind == "Header") {
             groups.insert(at, draft.adjustment_groups.len());
-            let name = owned(node, Name::Name).unwrap_or_default();
+            let name = owned(node, Field::Name).unwrap_or_default();
             draft.adjustment_groups.push(AdjustmentGroup { name });
         }
     }
     let mut adjustments = HashMap::new();
     for (at, node) in nodes.of(Kind::OrderItemAdjustmentLineSummary) {
-        let found = match nodes.named(node, Name::OrderItemSummaryId) {
+        let found = match nodes.named(node, Field::OrderItemSummaryId) {
             Named::Node(line) => lines.get(&line).copied(),
             _ => None,
         };
@@ -291,15 +291,15 @@ fn adjustments(
         let Some((index, line)) = line else {
             return Err(dangling("an OrderItemAdjustmentLineSummary", "a line"));
         };
-        let group = match nodes.named(node, Name::OrderAdjustmentGroupSummaryId) {
+        let group = match nodes.named(node, Field::OrderAdjustmentGroupSummaryId) {
             Named::Node(group) => groups.get(&group).copied(),
             _ => None,
         };
         adjustments.insert(at, (index, line.adjustments.len()));
         line.adjustments.push(Adjustment {
-            amount: amount(node, Name::Amount)?.unwrap_or_default(),
+            amount: amount(node, Field::Amount)?.unwrap_or_default(),
             tax: Decimal::ZERO,
-            name: owned(node, Name::Name).unwrap_or_default(),
+            name: owned(node, Field::Name).unwrap_or_default(),
             group,
         });
     }
@@ -313,8 +313,8 @@ fn taxes(
     draft: &mut Draft,
 ) -> Mapped<()> {
     for (_, node) in nodes.of(Kind::OrderItemTaxLineItemSummary) {
-        let tax = amount(node, Name::Amount)?.unwrap_or_default();
-        let of_adjustment = match nodes.named(node, Name::OrderItemAdjustmentLineSummaryId) {
+        let tax = amount(node, Field::Amount)?.unwrap_or_default();
+        let of_adjustment = match nodes.named(node, Field::OrderItemAdjustmentLineSummaryId) {
             Named::Nothing => None,
             Named::Node(at) => Some(adjustments.get(&at).copied()),
             Named::Elsewhere(_) | Named::Dangling => Some(None),
@@ -326,14 +326,14 @@ fn taxes(
             adjustment.ok_or_else(|| dangling(who, "an adjustment"))?.tax += tax;
             continue;
         }
-        let found = match nodes.named(node, Name::OrderItemSummaryId) {
+        let found = match nodes.named(node, Field::OrderItemSummaryId) {
             Named::Node(line) => lines.get(&line).copied(),
             _ => None,
         };
         let line = found.and_then(|index| draft.lines.get_mut(index));
         line.ok_or_else(|| dangling(who, "a line"))?.taxes.push(Tax {
-            name: owned(node, Name::Name).unwrap_or_default(),
-            rate: amount(node, Name::Rate)?,
+            name: owned(node, Field::Name).unwrap_or_default(),
+            rate: amount(node, Field::Rate)?,
             amount: tax,
         });
     }
@@ -351,13 +351,13 @@ fn payments(nodes: &Nodes<'_, '_>) -> Mapped<Vec<Payment>> {
     let authorised = nodes.of(Kind::PaymentAuthorization);
     let authorised = authorised.map(|(_, node)| (PaymentState::Authorised, node));
     for (state, node) in captured.chain(authorised) {
-        let taken = amount(node, Name::Amount)?;
-        let summary = match nodes.named(node, Name::OrderPaymentSummaryId) {
+        let taken = amount(node, Field::Amount)?;
+        let summary = match nodes.named(node, Field::OrderPaymentSummaryId) {
             Named::Node(summary) => by_summary.get(&summary).copied(),
             _ => None,
         };
         let Some(payment) = summary.and_then(|index| payments.get_mut(index)) else {
-            let reference = owned(node, Name::GatewayRefNumber);
+            let reference = owned(node, Field::GatewayRefNumber);
             payments.push(Payment { method: method(node, nodes), amount: taken, state, reference });
             continue;
         };
@@ -371,7 +371,7 @@ fn payments(nodes: &Nodes<'_, '_>) -> Mapped<Vec<Payment>> {
             (sum, taken) => sum.or(taken),
         };
         payment.reference =
-            payment.reference.take().or_else(|| owned(node, Name::GatewayRefNumber));
+            payment.reference.take().or_else(|| owned(node, Field::GatewayRefNumber));
         if payment.method.is_empty() {
             payment.method = method(node, nodes);
         }
@@ -381,17 +381,17 @@ fn payments(nodes: &Nodes<'_, '_>) -> Mapped<Vec<Payment>> {
 
 /// The payment method a node names: a card by its type, another by its record type.
 fn method(node: &Node<'_>, nodes: &Nodes<'_, '_>) -> String {
-    let Some(method) = nodes.follow(node, Name::PaymentMethodId) else { return String::new() };
+    let Some(method) = nodes.follow(node, Field::PaymentMethodId) else { return String::new() };
     let by_kind = match method.kind() {
         Kind::CardPaymentMethod => "CardPaymentMethod",
         Kind::DigitalWallet => "DigitalWallet",
         Kind::AlternativePaymentMethod => "AlternativePaymentMethod",
         _ => "",
     };
-    method.get(Name::CardType).unwrap_or(by_kind).to_owned()
+    method.get(Field::CardType).unwrap_or(by_kind).to_owned()
 }
 
-fn amount(node: &Node<'_>, name: Name) -> Mapped<Option<Decimal>> {
+fn amount(node: &Node<'_>, name: Field) -> Mapped<Option<Decimal>> {
     let Some(text) = node.get(name) else { return Ok(None) };
     parse_amount(text).map(Some).map_err(|error| {
         refuse(
