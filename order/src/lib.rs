@@ -11,11 +11,14 @@
 
 pub mod fingerprint;
 pub mod format;
+mod json;
 pub mod key;
+mod mask;
 pub mod money;
 pub mod read;
 pub mod readiness;
 pub mod summary;
+mod text;
 mod xml;
 
 pub use fingerprint::Fingerprint;

@@ -17,7 +17,7 @@ const ATTRIBUTES_MAX: usize = 64;
 /// An attribute: its name as written, its value with references resolved.
 pub(crate) type Attribute<'a> = (&'a str, Cow<'a, str>);
 
-/// One token. Comments and processing instructions are skipped; an empty element is a start and an end.
+/// One token. An empty element is a start and an end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     /// A start tag: local name, and the attributes without namespace declarations, sorted by name.
@@ -26,6 +26,8 @@ pub(crate) enum Token<'a> {
     End,
     /// A piece of text, resolved. Text with references or CDATA in it comes in several pieces.
     Text(Cow<'a, str>),
+    /// A comment or processing instruction.
+    Aside,
     /// The document is over.
     Done,
 }
@@ -107,7 +109,7 @@ impl<'a> Tokens<'a> {
                     let message = "a document type definition, which is never read; leave it out";
                     return Err(self.fatal(Dtd, message));
                 }
-                Ok(Event::Comment(_) | Event::PI(_)) => {}
+                Ok(Event::Comment(_) | Event::PI(_)) => return Ok(Token::Aside),
                 Ok(Event::Eof) => return Ok(Token::Done),
                 Err(Error::IllFormed(IllFormedError::UnclosedReference)) => {
                     self.spot(Syntax, "`&` that begins no reference; write `&amp;`");

@@ -64,6 +64,7 @@ impl<'a> Element<'a> {
                         None => return Ok(element),
                     }
                 }
+                Token::Aside => {}
                 Token::Done => return Err(Fault::new(Syntax, at, "no root element")),
             }
         }
