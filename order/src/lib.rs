@@ -18,8 +18,8 @@ pub mod money;
 pub mod read;
 pub mod readiness;
 pub mod summary;
-mod xml;
 mod text;
+mod xml;
 
 pub use fingerprint::Fingerprint;
 pub use format::Format;

@@ -2,3 +2,5 @@
 
 mod b2c;
 mod expected;
+mod forebay;
+mod salesforce;
