@@ -108,9 +108,14 @@ pub fn run(plan: &Plan) -> Result<()> {
     let mut report = Report::new(plan);
     for (index, (oms, runs)) in shares(plan).into_iter().enumerate() {
         let seed = plan.seed.wrapping_add(index as u64);
-        complain(format_args!("{} {} on {}: {runs} runs", plan.fault.name(), plan.mode(), oms.name()));
-        let mut scene = Scene::set(plan, oms, seed, binary.clone(), &interrupt)?;
-        let tally = scene.play(runs);
+        complain(format_args!(
+            "{} {} on {}: {runs} runs",
+            plan.fault.name(),
+            plan.mode(),
+            oms.name()
+        ));
+        let mut scene = Scene::set(plan, oms, runs, seed, binary.clone(), &interrupt)?;
+        let tally = scene.play();
         let tally = match tally {
             Ok(tally) => tally,
             Err(failure) => {

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use forebay_loadtest::Books;
 use serde::Serialize;
 
 use super::{Fault, Plan};
 use crate::failure::{Failure, Result};
+
+/// What of [`Books::must_be_zero`] has its own count in the report.
+const OWN: [&str; 2] = ["lost", "doubled"];
 
 /// What the runs on one store showed.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +18,7 @@ pub(super) struct Tally {
     pub(super) injected: u64,
     /// Deliveries answered as durable.
     pub(super) acknowledged: u64,
-    /// Orders acknowledged and found.
+    /// Acknowledged deliveries that are accounted for.
     pub(super) found: u64,
     /// Orders acknowledged and not found.
     pub(super) lost: u64,
@@ -34,6 +38,26 @@ pub(super) struct Tally {
     pub(super) unsynced_sectors: u64,
     /// How many of those were dropped.
     pub(super) dropped_sectors: u64,
+    /// What else of the books is not as promised, in words.
+    pub(super) broken: Vec<String>,
+}
+
+impl Tally {
+    /// Takes in the books of the run.
+    pub(super) fn enter(&mut self, books: &Books) {
+        self.acknowledged = books.acknowledged;
+        self.found = books.twelve().iter().map(|(_, count)| count).sum();
+        self.lost = books.lost;
+        self.doubled = books.doubled;
+        self.found_unacknowledged = books.found_unacknowledged;
+        self.unknown = books.unknown;
+        let others = books.must_be_zero().into_iter().filter(|(name, _)| !OWN.contains(name));
+        self.broken =
+            others.filter(|(_, count)| *count > 0).map(|(name, n)| format!("{n} {name}")).collect();
+        if !books.balanced() {
+            self.broken.push("books not balanced".to_owned());
+        }
+    }
 }
 
 /// The last line.
@@ -57,6 +81,7 @@ pub(super) struct Report {
     longest_start_s: f64,
     unsynced_sectors: u64,
     dropped_sectors: u64,
+    broken: Vec<String>,
 }
 
 impl Report {
@@ -80,6 +105,7 @@ impl Report {
             longest_start_s: 0.0,
             unsynced_sectors: 0,
             dropped_sectors: 0,
+            broken: Vec::new(),
         }
     }
 
@@ -96,6 +122,7 @@ impl Report {
         self.longest_start_s = self.longest_start_s.max(tally.longest_start.as_secs_f64());
         self.unsynced_sectors += tally.unsynced_sectors;
         self.dropped_sectors += tally.dropped_sectors;
+        self.broken.extend(tally.broken.iter().cloned());
     }
 
     /// Whether that is as promised, or, of a control, whether it lost as it must.
@@ -120,8 +147,11 @@ impl Report {
             if self.lost == 0 {
                 missed.push("the control lost nothing, so the runs prove nothing".to_owned());
             }
-        } else if self.lost > 0 || self.doubled > 0 {
-            missed.push(format!("{} lost, {} doubled", self.lost, self.doubled));
+        } else {
+            if self.lost > 0 || self.doubled > 0 {
+                missed.push(format!("{} lost, {} doubled", self.lost, self.doubled));
+            }
+            missed.extend(self.broken.iter().cloned());
         }
         if missed.is_empty() {
             return Ok(());
@@ -166,6 +196,7 @@ mod tests {
             Tally { acknowledged: 0, ..good() },
             Tally { unsynced_sectors: 0, ..good() },
             Tally { doubled: 1, ..good() },
+            Tally { broken: vec!["1 wrong total".to_owned()], ..good() },
         ] {
             assert!(judged(false, &tally).is_err(), "{tally:?}");
         }

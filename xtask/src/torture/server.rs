@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,7 +24,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How long one answer of the ops listener may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// How the server is started, the same each time, at addresses that stay.
+/// How the server is started, the same each time, on free ports.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) binary: PathBuf,
@@ -32,14 +32,13 @@ pub(super) struct Setup {
     pub(super) config: PathBuf,
     /// Its stderr, appended to at every start.
     pub(super) log: PathBuf,
-    pub(super) target: Target,
 }
 
 /// How the waiting for a start ended.
 #[derive(Debug)]
 pub(super) enum Start {
-    /// It is ready, this long after it was started.
-    Ready(Duration),
+    /// It is ready at these addresses, this long after it was started.
+    Ready(Target, Duration),
     /// It ended or hung before it was ready.
     Failed(String),
 }
@@ -50,7 +49,6 @@ pub(super) struct Server {
     child: Child,
     lines: Receiver<String>,
     started: Stopwatch,
-    target: Target,
 }
 
 impl Setup {
@@ -63,8 +61,7 @@ impl Setup {
             .arg(&self.data_dir)
             .arg("--config")
             .arg(&self.config)
-            .args(["--listen", &self.target.orders.to_string()])
-            .args(["--ops-listen", &self.target.ops.to_string()])
+            .args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -82,16 +79,19 @@ impl Setup {
                 }
             });
         }
-        Ok(Server { child, lines, started, target: self.target })
+        Ok(Server { child, lines, started })
     }
 }
 
 impl Server {
     /// Waits until it says it is ready, and makes sure that it is this very process that answers.
     pub(super) fn ready(&mut self, interrupt: &Interrupt) -> Result<Start> {
-        let line = loop {
+        loop {
             match self.lines.recv_timeout(Duration::from_millis(100)) {
-                Ok(line) => break line,
+                Ok(line) => {
+                    let took = self.started.elapsed();
+                    return Ok(Start::Ready(self.target(&line)?, took));
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait().when("waiting for the server")?;
                     return Ok(Start::Failed(format!("the server ended with {status}")));
@@ -101,16 +101,25 @@ impl Server {
             if self.started.left_of(START_LIMIT).is_zero() {
                 return Ok(Start::Failed(format!("not ready within {START_LIMIT:?}")));
             }
-        };
-        let took = self.started.elapsed();
-        let ready: Value = serde_json::from_str(&line).when("the ready line")?;
-        let status = get(self.target.ops, "/v1/status")?;
+        }
+    }
+
+    /// Its addresses if it has become ready since it was last asked.
+    pub(super) fn ready_now(&self) -> Result<Option<Target>> {
+        self.lines.try_recv().ok().map(|line| self.target(&line)).transpose()
+    }
+
+    /// Its addresses by its ready line, once it is sure that this very process answers there.
+    fn target(&self, line: &str) -> Result<Target> {
+        let ready: Value = serde_json::from_str(line).when("the ready line")?;
+        let target = Target { orders: address(&ready, "orders")?, ops: address(&ready, "ops")? };
+        let status = get(target.ops, "/v1/status")?;
         for (whose, view) in [("ready line", &ready), ("status", &status)] {
             if view.get("pid").and_then(Value::as_u64) != Some(u64::from(self.child.id())) {
                 return Err(Failure::Missed(format!("the {whose} is another process's: {view}")));
             }
         }
-        Ok(Start::Ready(took))
+        Ok(target)
     }
 
     /// Whether it still runs.
@@ -157,34 +166,26 @@ impl Drop for Server {
     }
 }
 
-/// Two free loopback ports below the ephemeral range.
-///
-/// Above it a client that calls the dead server's port may be given that very port for its own end,
-/// and so answer itself.
-pub(super) fn free_target(random: &mut fastrand::Rng) -> Result<Target> {
-    let mut free = || {
-        (0..1000).find_map(|_| {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, random.u16(10_000..32_000)));
-            TcpListener::bind(address).is_ok().then_some(address)
-        })
-    };
-    match (free(), free()) {
-        (Some(orders), Some(ops)) if orders != ops => Ok(Target { orders, ops }),
-        _ => Err(Failure::Broken("no free ports between 10000 and 32000".to_owned())),
-    }
+fn address(ready: &Value, door: &str) -> Result<SocketAddr> {
+    let text = ready.get(door).and_then(Value::as_str).unwrap_or_default();
+    text.parse().when(format_args!("the ready line's {door}"))
 }
 
 /// `GET` of a JSON document from the ops listener.
 pub(super) fn get(from: SocketAddr, path: &str) -> Result<Value> {
     let mut stream = TcpStream::connect_timeout(&from, ANSWER_LIMIT).when(path)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT)).when(path)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n").when(path)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n")
+        .when(path)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).when(path)?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     if !head.starts_with("HTTP/1.1 200") {
-        return Err(Failure::Broken(format!("{path}: {}", head.lines().next().unwrap_or_default())));
+        return Err(Failure::Broken(format!(
+            "{path}: {}",
+            head.lines().next().unwrap_or_default()
+        )));
     }
     serde_json::from_str(body).when(path)
 }
