@@ -1,6 +1,6 @@
 //! The workspace as cargo sees it, and the binaries built from it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::environment::rust_flags;
@@ -76,15 +76,8 @@ fn build(cargo: &mut Command) -> Result<()> {
     Err(Failure::Missed(format!("the build ended with {status}")))
 }
 
-/// This crate's own binary, for the processes it starts of itself.
-///
-/// # Errors
-/// [`Failure::Broken`] if the system does not tell.
-pub fn own_binary() -> Result<PathBuf> {
-    std::env::current_exe().when("finding this binary")
-}
-
-/// The path of a file relative to the workspace, for messages.
-pub fn relative<'a>(path: &'a Path, root: &Path) -> &'a Path {
-    path.strip_prefix(root).unwrap_or(path)
+/// This crate's own binary, for the processes it starts of itself. The link follows the running file
+/// even after a build has put another one in its place.
+pub fn own_binary() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
 }

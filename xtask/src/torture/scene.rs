@@ -59,7 +59,7 @@ impl<'a> Scene<'a> {
         let strikes = strike::schedule(runs, plan.control, &mut random);
         let disk = match plan.fault {
             Fault::Kill => None,
-            Fault::PowerCut => Some(VolatileDisk::start(&own_binary()?, DISK_BYTES, seed)?),
+            Fault::PowerCut => Some(VolatileDisk::start(&own_binary(), DISK_BYTES, seed)?),
         };
         let data_dir = match &disk {
             Some(disk) => disk.data().join("store"),
@@ -80,7 +80,6 @@ impl<'a> Scene<'a> {
     pub(super) fn play(&mut self) -> Result<Tally> {
         let strikes = std::mem::take(&mut self.strikes);
         let faults = strike::count(&strikes);
-        self.keep_directory()?;
         let mut target = self.start(&[])?;
         for (run, strike) in strikes.iter().enumerate() {
             let Some(at) = target else { return Ok(self.tally.clone()) };
@@ -110,7 +109,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Takes everything apart in order and checks that it went well.
-    pub(super) fn strike_set(self) -> Result<()> {
+    pub(super) fn take_apart(self) -> Result<()> {
         drop(self.server);
         match self.disk {
             Some(disk) => disk.stop(),
@@ -120,6 +119,7 @@ impl<'a> Scene<'a> {
 
     /// Starts the server and waits for it; `None` if the store did not open, which is counted.
     fn start(&mut self, more: &[&str]) -> Result<Option<Target>> {
+        self.keep_directory()?;
         let mut server = self.setup.spawn(more)?;
         let start = server.ready(self.interrupt)?;
         self.server = Some(server);
@@ -239,13 +239,13 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
+    /// For the control of the kills: what a killed process wrote is the kernel's and cannot be lost,
+    /// so after every second kill the control puts back what was there before that process started.
     fn kept_directory(&self) -> Option<PathBuf> {
-        let kept = || self.place.path().join("kept");
-        (self.plan.control && self.plan.fault == Fault::Kill).then(kept)
+        let control = self.plan.control && self.plan.fault == Fault::Kill;
+        control.then(|| self.place.path().join("kept"))
     }
 
-    /// For the control of the kills: what a killed process wrote is the kernel's and cannot be lost,
-    /// so the control puts back what was there before the process started.
     fn keep_directory(&self) -> Result<()> {
         let Some(kept) = self.kept_directory() else { return Ok(()) };
         std::fs::create_dir_all(&self.setup.data_dir).when("making the store's directory")?;
@@ -254,8 +254,10 @@ impl<'a> Scene<'a> {
 
     fn put_directory_back(&self) -> Result<()> {
         match self.kept_directory() {
-            Some(kept) => replace(&kept, &self.setup.data_dir),
-            None => Ok(()),
+            Some(kept) if kept.exists() && self.tally.injected % 2 == 1 => {
+                replace(&kept, &self.setup.data_dir)
+            }
+            _ => Ok(()),
         }
     }
 }
