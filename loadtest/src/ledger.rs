@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::answer::{Answer, Outcome};
-use crate::mix::Mix;
+use crate::mix::{Kind, Mix};
 use crate::watch::Seen;
 
 /// The longest latency told apart from a longer one, in microseconds: ten minutes.
@@ -54,6 +54,8 @@ pub(crate) struct Book {
     pub(crate) offered: u64,
     pub(crate) acknowledged: u64,
     pub(crate) refused: u64,
+    /// When the first segment started.
+    pub(crate) started: Option<Instant>,
     /// Time of offering in the segments before, and in this one so far.
     offering: Duration,
     segment: Duration,
@@ -77,11 +79,11 @@ pub struct LedgerError {
 #[derive(Serialize)]
 struct Line<'a> {
     delivery: usize,
-    kind: String,
+    kind: Kind,
     channel: &'a str,
     source: &'a str,
     id: Option<&'a str>,
-    outcome: Option<String>,
+    outcome: Option<Outcome>,
     status: Option<u16>,
     sequence: Option<u64>,
     tries: u8,
@@ -98,6 +100,7 @@ impl Ledger {
             offered: 0,
             acknowledged: 0,
             refused: 0,
+            started: None,
             offering: Duration::ZERO,
             segment: Duration::ZERO,
             seen: Seen::default(),
@@ -207,15 +210,13 @@ impl Book {
         };
         let key = delivery.key.and_then(|key| mix.keys.get(usize::try_from(key).ok()?));
         let (outcome, sequence, status) = match entry.answer {
-            Answer::Acknowledged { outcome, sequence } => {
-                (Some(word(outcome)), Some(sequence), None)
-            }
+            Answer::Acknowledged { outcome, sequence } => (Some(outcome), Some(sequence), None),
             Answer::Refused { status } => (None, None, Some(status)),
             Answer::None => (None, None, None),
         };
         let line = Line {
             delivery: at,
-            kind: format!("{:?}", delivery.kind),
+            kind: delivery.kind,
             channel: request.channel.name(),
             source: &request.source,
             id: key.map(|key| key.id.as_str()),
@@ -258,8 +259,4 @@ impl Book {
         let seconds = (self.offering + self.segment).as_secs_f64();
         if seconds > 0.0 { self.offered as f64 / seconds } else { 0.0 }
     }
-}
-
-fn word(outcome: Outcome) -> String {
-    format!("{outcome:?}")
 }

@@ -116,7 +116,9 @@ struct Job {
 impl Segment {
     fn new(ledger: &Ledger) -> Self {
         let mix = Arc::clone(ledger.mix());
-        let book = ledger.book();
+        let start = now();
+        let mut book = ledger.book();
+        book.started.get_or_insert(start);
         let of = |wanted: Stage| {
             let stages = book.stages.iter().enumerate();
             stages.filter(move |(_, stage)| **stage == wanted).map(|(request, _)| request)
@@ -129,8 +131,8 @@ impl Segment {
         let first = queue.unsent.front().filter(|_| book.offered > 0);
         let offset = first.and_then(|first| mix.requests.get(*first)).map(|request| request.at);
         let offset = offset.unwrap_or_default();
-        let book = ledger.shared();
-        Self { mix, book, start: now(), offset, queue: Mutex::new(queue) }
+        drop(book);
+        Self { mix, book: ledger.shared(), start, offset, queue: Mutex::new(queue) }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -144,7 +144,7 @@ impl Maker {
             Delivery { kind: drawn.kind, key: None, version: 0, total: cart.grand_total() };
         if drawn.kind == Kind::Malformed {
             cut(&mut text, &mut self.rng);
-        } else if drawn.kind != Kind::NotAnOrder {
+        } else {
             let key = Key { channel, source: source.clone(), id: order.id.clone() };
             delivery.key = u32::try_from(self.mix.keys.len()).ok();
             self.mix.keys.push(key);

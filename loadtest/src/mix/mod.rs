@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rust_decimal::Decimal;
+use serde::Serialize;
 
 use crate::Sale;
 pub use channel::Channel;
@@ -44,7 +45,8 @@ pub const NOT_AN_ORDER: f64 = 0.005;
 pub const MALFORMED: f64 = 0.003;
 
 /// What one delivery is. What the server makes of it is its own affair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A placed sale, sent for the first time.
     Plain,
@@ -62,7 +64,7 @@ pub enum Kind {
     Release,
     /// The order is called off.
     Cancel,
-    /// A draft, a test or a failed attempt; it has no key of its own.
+    /// A draft, a test or a failed attempt; it has an id, and is no order.
     NotAnOrder,
     /// Bytes cut off in the middle; it has no key.
     Malformed,
@@ -120,7 +122,7 @@ pub struct Mix {
     pub requests: Vec<Request>,
     /// What the requests hold.
     pub deliveries: Vec<Delivery>,
-    /// The distinct orders.
+    /// The distinct ids: the sale's orders, and the bodies that are no order.
     pub keys: Vec<Key>,
 }
 
