@@ -26,9 +26,8 @@ pub(crate) fn ask(service: &Service, method: Method, path: &str) -> Result<Value
         .enable_all()
         .build()
         .map_err(|error| (EXIT_MISSED, error.to_string()))?;
-    let asked = runtime.block_on(async {
-        tokio::time::timeout(TIMEOUT, request(address, method, path)).await
-    });
+    let asked = runtime
+        .block_on(async { tokio::time::timeout(TIMEOUT, request(address, method, path)).await });
     match asked {
         Ok(answer) => answer,
         Err(_) => Err((EXIT_MISSED, format!("{address} gave no answer within {TIMEOUT:?}"))),
@@ -45,11 +44,17 @@ fn address(service: &Service) -> Result<SocketAddr, Failure> {
 
 async fn request(address: SocketAddr, method: Method, path: &str) -> Result<Value, Failure> {
     let broken = |error: &dyn std::fmt::Display| {
-        (EXIT_MISSED, format!("the service at {address} cannot be reached: {error}; is it running? (--ops ADDR)"))
+        (
+            EXIT_MISSED,
+            format!(
+                "the service at {address} cannot be reached: {error}; is it running? (--ops ADDR)"
+            ),
+        )
     };
     let stream = TcpStream::connect(address).await.map_err(|e| broken(&e))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| broken(&e))?;
     let driver = tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
@@ -61,8 +66,9 @@ async fn request(address: SocketAddr, method: Method, path: &str) -> Result<Valu
     let status = response.status();
     let body = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
     driver.abort();
-    let value: Value = serde_json::from_slice(&body)
-        .map_err(|_| (EXIT_MISSED, format!("{address} answered {status} without JSON; is it a forebay?")))?;
+    let value: Value = serde_json::from_slice(&body).map_err(|_| {
+        (EXIT_MISSED, format!("{address} answered {status} without JSON; is it a forebay?"))
+    })?;
     if status.is_success() {
         return Ok(value);
     }

@@ -41,7 +41,10 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     must(drain.in_flight > 0 && drain.in_flight <= 1_000, "drain.in_flight: must be 1 to 1000");
     must(drain.attempts_max > 0, "drain.attempts_max: must be at least 1");
     must(drain.burst != Some(0), "drain.burst: must be at least 1; leave it out for the default");
-    must(drain.retry_base <= drain.retry_max, "drain.retry_base: must not be above drain.retry_max");
+    must(
+        drain.retry_base <= drain.retry_max,
+        "drain.retry_base: must not be above drain.retry_max",
+    );
     let door = &config.door;
     must(door.threads > 0 && door.threads <= 256, "door.threads: must be 1 to 256");
     must(door.connections_max > 0, "door.connections_max: must be at least 1");
@@ -55,10 +58,14 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         door.item_bytes.0 <= (3 << 20) + (1 << 19),
         "door.item_bytes: must be at most 3584KiB; an order and its record must fit one journal group of 4 MiB",
     );
+    must(door.identity_max > 0 && door.identity_max <= 255, "door.identity_max: must be 1 to 255");
+    must(door.body_rate_min.0 > 0, "door.body_rate_min: must be above 0");
     must(door.depth > 0 && door.depth <= 512, "door.depth: must be 1 to 512");
     let buffer = &config.buffer;
     must(
-        buffer.slot_bytes.0 >= 1 << 20 && buffer.slot_bytes.0 <= 1 << 30 && buffer.slot_bytes.0.is_multiple_of(4096),
+        buffer.slot_bytes.0 >= 1 << 20
+            && buffer.slot_bytes.0 <= 1 << 30
+            && buffer.slot_bytes.0.is_multiple_of(4096),
         "buffer.slot_bytes: must be 1MiB to 1GiB and a multiple of 4KiB",
     );
     must(
@@ -102,14 +109,24 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         if channel.quota.is_some_and(|quota| quota.per_s == 0 || quota.burst == 0) {
             faults.push(format!("channels.{name}.quota: per_s and burst must be above 0"));
         }
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-            faults.push(format!("channels.{name}: a name has letters, digits, \"-\", \"_\" and \".\" only"));
+        if name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
+            faults.push(format!(
+                "channels.{name}: a name has letters, digits, \"-\", \"_\" and \".\" only"
+            ));
         }
     }
     if !config.drain.governor {
-        warnings.push("drain.governor = false: the OMS is sent orders as fast as it takes them".to_owned());
+        warnings.push(
+            "drain.governor = false: the OMS is sent orders as fast as it takes them".to_owned(),
+        );
     }
-    if faults.is_empty() { Ok(Checked { promises: promises(config), warnings }) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(Checked { promises: promises(config), warnings })
+    } else {
+        Err(faults)
+    }
 }
 
 fn promises(config: &Config) -> Vec<String> {
@@ -123,7 +140,8 @@ fn promises(config: &Config) -> Vec<String> {
         "no ceiling is kept".to_owned()
     };
     vec![
-        "a 2xx means fsync(this disk); the death of this disk loses what is pending on it".to_owned(),
+        "a 2xx means fsync(this disk); the death of this disk loses what is pending on it"
+            .to_owned(),
         format!("one order, one summary ({})", guarantee.words()),
         rate,
         format!("the first answer of an order is kept for {}", config.buffer.dedup_horizon),

@@ -43,7 +43,9 @@ pub(crate) struct Door {
     pub(crate) connections_max: usize,
     pub(crate) header_timeout: Span,
     pub(crate) body_timeout: Span,
+    pub(crate) body_rate_min: Size,
     pub(crate) idle_timeout: Span,
+    pub(crate) answer_timeout: Span,
     pub(crate) in_flight_orders: usize,
     pub(crate) in_flight_bytes: Size,
     pub(crate) body_bytes: Size,
@@ -51,6 +53,7 @@ pub(crate) struct Door {
     pub(crate) items: usize,
     pub(crate) depth: usize,
     pub(crate) lines: usize,
+    pub(crate) identity_max: usize,
 }
 
 /// The operator's door.
@@ -185,7 +188,9 @@ impl Default for Door {
             connections_max: 10_000,
             header_timeout: Span::secs(5),
             body_timeout: Span::secs(10),
+            body_rate_min: Size(256 << 10),
             idle_timeout: Span::secs(30),
+            answer_timeout: Span::secs(30),
             in_flight_orders: 20_000,
             in_flight_bytes: Size::mib(256),
             body_bytes: Size::mib(16),
@@ -193,6 +198,7 @@ impl Default for Door {
             items: 10_000,
             depth: 64,
             lines: 2_000,
+            identity_max: 255,
         }
     }
 }
@@ -281,7 +287,8 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
     if let Some(path) = &flags.config {
         figment = figment.merge(Toml::string(&read(path)?));
     }
-    figment = figment.merge(Env::prefixed("FOREBAY_").split("__")).merge(Serialized::defaults(flags));
+    figment =
+        figment.merge(Env::prefixed("FOREBAY_").split("__")).merge(Serialized::defaults(flags));
     let set = |figment: Figment, name: &str, value: Option<String>| match value {
         Some(value) => figment.merge((name, value)),
         None => figment,
@@ -315,7 +322,11 @@ fn explain(error: figment::Error, file: Option<&Path>) -> String {
                 Some(name) if name.contains("nvironment") => "the environment".to_owned(),
                 _ => "the flags".to_owned(),
             };
-            format!("{}: {} (from {place})", if name.is_empty() { "configuration" } else { &name }, error.kind)
+            format!(
+                "{}: {} (from {place})",
+                if name.is_empty() { "configuration" } else { &name },
+                error.kind
+            )
         })
         .collect();
     lines.join("\n")
@@ -388,7 +399,10 @@ mod tests {
                 None => vec![section.clone()],
             };
             for name in names {
-                assert!(text.contains(&format!("{name} = ")), "{section}.{name} is not in the file");
+                assert!(
+                    text.contains(&format!("{name} = ")),
+                    "{section}.{name} is not in the file"
+                );
             }
         }
     }

@@ -134,6 +134,9 @@ mod tests {
         for text in ["5", "s", "5 parsecs", "-1s", "1.5s", "", "99999999999999999999d"] {
             assert!(text.parse::<Span>().unwrap_err().contains("\"5s\""), "{text}");
         }
-        assert!("64MB".parse::<Size>().is_err(), "powers of ten are not offered, so they are not guessed");
+        assert!(
+            "64MB".parse::<Size>().is_err(),
+            "powers of ten are not offered, so they are not guessed"
+        );
     }
 }
