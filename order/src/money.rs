@@ -55,7 +55,8 @@ pub fn parse_amount(text: &str) -> Result<Decimal, MoneyError> {
 }
 
 /// Amounts stay below this (10^24), so that the sum of every line an order may have cannot overflow.
-const AMOUNT_MAX: Decimal = Decimal::from_parts(0xa100_0000, 0x1bce_cced, 0xd3c2, false, 0);
+pub(crate) const AMOUNT_MAX: Decimal =
+    Decimal::from_parts(0xa100_0000, 0x1bce_cced, 0xd3c2, false, 0);
 
 /// Currencies whose exponent is not 2, from ISO 4217 list one.
 const EXPONENTS: &[(&[u8; 3], u32)] = &[

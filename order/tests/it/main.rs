@@ -1,0 +1,4 @@
+//! Integration tests of the order domain.
+
+#[cfg(test)]
+mod real;
