@@ -3,4 +3,5 @@
 mod b2c;
 mod expected;
 mod forebay;
+mod real;
 mod salesforce;
