@@ -3,4 +3,6 @@
 mod b2c;
 mod expected;
 mod forebay;
+#[cfg(test)]
+mod real;
 mod salesforce;
