@@ -452,13 +452,13 @@ async fn peak(oms: &impl OrderManagement) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_peak_meets_the_ceiling_and_without_a_governor_exceeds_it() {
-    const CEILING: f64 = 400.0;
+    const CEILING: f64 = 200.0;
     let directory = tempdir().unwrap();
     let mut peaks = Vec::new();
     for ceiling_per_s in [Some(CEILING), None] {
         let path = directory.path().join(format!("{}.sqlite", ceiling_per_s.is_some()));
         let (buffer, oms) = (buffer(clock()), Arc::new(sqlite(&path)));
-        append_all(&buffer, (0..1_400).map(|n| n.to_string())).await;
+        append_all(&buffer, (0..700).map(|n| n.to_string())).await;
         let limits = Limits { ceiling_per_s, ..Limits::default() };
         let config = DrainConfig { limits, ..config() };
         let drain = Drain::start(config, buffer.clone(), Arc::clone(&oms), clock()).unwrap();
