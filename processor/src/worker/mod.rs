@@ -171,7 +171,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             batch.untried.push_front(rest);
         }
         // Under the grant too: what is found has reached the OMS before, and spends here for then.
-        let (part, asked) = self.ask_first(part).await;
+        let (part, asked) = self.ask_first(part, batch).await;
         if part.is_empty() {
             return if asked { grant.spend() } else { drop(grant) };
         }
@@ -221,11 +221,12 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// attempt counts.
     fn settle_failed(&mut self, batch: Batch, blame: bool) {
         let reason = "the call's outcome was unknown, and the order is not in the OMS";
-        let mut wait = Duration::ZERO;
-        if !blame && !batch.absent.is_empty() {
+        let wait = match batch.halted {
+            Some(wait) => wait,
             // Writes go nowhere though look-ups are answered: leave the OMS alone for a while.
-            wait = self.trouble(None);
-        }
+            None if !blame && !batch.absent.is_empty() => self.trouble(None),
+            None => Duration::ZERO,
+        };
         for part in batch.absent {
             let alone = part.len() == 1;
             for Order { lease, .. } in part {
