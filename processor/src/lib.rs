@@ -20,7 +20,6 @@ pub mod retry;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use forebay_buffer::{Buffer, Clock};
@@ -33,7 +32,7 @@ pub use oms::{
 };
 pub use retry::RetryPolicy;
 
-use worker::{Shared, Summarise, Worker};
+use worker::{Evidence, Shared, Summarise, Worker};
 
 /// How the drain works.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +98,7 @@ impl Drain {
             attempts_max: config.attempts_max.max(1),
             lease_wait: config.lease_wait,
             summarise,
-            came_through_ns: AtomicU64::new(0),
+            evidence: Evidence::default(),
         });
         let stop = watch::Sender::new(false);
         let mut workers = JoinSet::new();

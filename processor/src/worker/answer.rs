@@ -178,7 +178,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         if part.is_empty() {
             return;
         }
-        let Some(absent) = self.found_or_absent(part).await else { return };
+        let absent = self.found_or_absent(part, batch).await;
         for _ in &absent {
             metrics::order(OrderOutcome::Absent);
         }
@@ -187,51 +187,59 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         }
     }
 
-    /// Settles the orders that are in the OMS, and returns the absent ones. `None` where the OMS did not
-    /// answer: then all go back, to be looked up first the next time.
-    async fn found_or_absent(&mut self, part: Vec<Order>) -> Option<Vec<Order>> {
+    /// Settles the orders that are in the OMS, and returns the absent ones. Where the OMS does not answer
+    /// all go back, to be looked up first the next time, and the batch is halted.
+    async fn found_or_absent(&mut self, part: Vec<Order>, batch: &mut Batch) -> Vec<Order> {
         let identities: Vec<_> = part.iter().map(|order| order.lease.key.identity()).collect();
+        let mut absent = Vec::new();
         match self.find(&identities).await {
             Ok(answers) => {
-                let mut absent = Vec::new();
                 for (order, found) in part.into_iter().zip(answers) {
                     match found {
                         Some(found) => self.settle_found(order.lease, found),
                         None => absent.push(order),
                     }
                 }
-                Some(absent)
             }
             Err(failure) => {
                 let leases = part.into_iter().map(|order| order.lease).collect();
-                self.settle_unanswered(leases, &failure);
-                None
+                batch.halted = Some(self.settle_unanswered(leases, &failure));
             }
         }
+        absent
     }
 
-    fn settle_unanswered(&mut self, leases: Vec<Lease>, failure: &CallFailure) {
+    /// Returns how long they wait.
+    fn settle_unanswered(&mut self, leases: Vec<Lease>, failure: &CallFailure) -> Duration {
         let after = self.trouble(told(failure));
         for lease in leases {
             metrics::order(OrderOutcome::Unknown);
             let reason = format!("its outcome is unknown, and looking it up failed: {failure}");
             lease.settle(Verdict::Retry { after, counts: false, sent: true, reason });
         }
+        after
     }
 
-    /// Looks up the orders that may be in the OMS before any is sent. Returns those to send, and whether a
-    /// look-up reached the OMS.
-    pub(super) async fn ask_first(&mut self, part: Vec<Order>) -> (Vec<Order>, bool) {
+    /// Looks up the orders that may be in the OMS before any is sent. Returns those to send, none if the
+    /// look-up halted the batch, and whether a look-up was made.
+    pub(super) async fn ask_first(
+        &mut self,
+        part: Vec<Order>,
+        batch: &mut Batch,
+    ) -> (Vec<Order>, bool) {
         let (ask, mut send): (Vec<_>, Vec<_>) = part.into_iter().partition(|order| order.ask);
         if ask.is_empty() {
             return (send, false);
         }
-        for order in self.found_or_absent(ask).await.unwrap_or_default() {
+        for order in self.found_or_absent(ask, batch).await {
             match order.lease.ticket.clone() {
                 // The OMS took it and is not through with it: absent is "not yet", never "send it again".
                 Some(ticket) => order.lease.settle(Verdict::Submitted { ticket }),
                 None => send.push(Order { ask: false, ..order }),
             }
+        }
+        if batch.halted.is_some() {
+            self.release(std::mem::take(&mut send), batch.halted);
         }
         (send, true)
     }
@@ -254,7 +262,9 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                     }
                 }
             }
-            Err(failure) => self.settle_unanswered(leases, &failure),
+            Err(failure) => {
+                self.settle_unanswered(leases, &failure);
+            }
         }
         grant.spend();
     }

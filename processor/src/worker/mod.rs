@@ -7,20 +7,21 @@
 //! round every idle worker would sit on a batch of tokens, and a pause would have to take them away again.
 //!
 //! # When an attempt counts
-//! Only where another order came through the OMS since this batch began: then the OMS works and the
-//! order is at fault. Otherwise the trouble is the OMS's, and an hour of it must not turn the backlog
-//! into exceptions. A call whose outcome was unknown and of which a look-up found orders absent is sent
+//! Only where another order came through the OMS since this batch began, or since the order failed the
+//! last time: then the OMS works and the order is at fault. Otherwise the trouble may be the OMS's, and an
+//! hour of it must not turn the backlog into exceptions; such an order is tried again, at most every
+//! [`RetryPolicy::max`], until others come through or it does. A call whose outcome was unknown and of which a look-up found orders absent is sent
 //! again in halves (down to single orders while others come through), so one bad order is isolated and
 //! its neighbours pass.
 
 mod answer;
+mod evidence;
 mod prepare;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay_buffer::{Buffer, BufferError, Clock, ExceptionCategory, Lease, Verdict};
@@ -33,6 +34,7 @@ use crate::metrics::{self, OrderOutcome};
 use crate::oms::{Guarantee, OrderManagement};
 use crate::retry::RetryPolicy;
 
+pub(crate) use evidence::Evidence;
 pub(crate) use prepare::Summarise;
 
 /// What the workers share.
@@ -45,8 +47,7 @@ pub(crate) struct Shared<B, O> {
     pub(crate) attempts_max: u8,
     pub(crate) lease_wait: Duration,
     pub(crate) summarise: Summarise,
-    /// When an order last came through the OMS, in nanoseconds of the clock.
-    pub(crate) came_through_ns: AtomicU64,
+    pub(crate) evidence: Evidence,
 }
 
 pub(crate) struct Worker<B, O> {
@@ -145,7 +146,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                     self.attempt(part, &mut batch).await;
                 }
             }
-            let blame = self.came_through_since(batch.began);
+            let blame = self.shared.evidence.came_through_since(batch.began);
             let several = batch.absent.iter().any(|part| part.len() > 1);
             if batch.halted.is_some() || !several || (split && !blame) {
                 return self.settle_failed(batch, blame);
@@ -170,7 +171,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             batch.untried.push_front(rest);
         }
         // Under the grant too: what is found has reached the OMS before, and spends here for then.
-        let (part, asked) = self.ask_first(part).await;
+        let (part, asked) = self.ask_first(part, batch).await;
         if part.is_empty() {
             return if asked { grant.spend() } else { drop(grant) };
         }
@@ -220,25 +221,28 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// attempt counts.
     fn settle_failed(&mut self, batch: Batch, blame: bool) {
         let reason = "the call's outcome was unknown, and the order is not in the OMS";
-        let mut wait = Duration::ZERO;
-        if !blame && !batch.absent.is_empty() {
+        let wait = match batch.halted {
+            Some(wait) => wait,
             // Writes go nowhere though look-ups are answered: leave the OMS alone for a while.
-            wait = self.trouble(None);
-        }
+            None if !blame && !batch.absent.is_empty() => self.trouble(None),
+            None => Duration::ZERO,
+        };
         for part in batch.absent {
-            let blame = blame && part.len() == 1;
+            let alone = part.len() == 1;
             for Order { lease, .. } in part {
                 let failed = Failed { lease, told: Some(wait), reason: reason.to_owned() };
-                self.settle_one_failed(failed, blame);
+                self.settle_one_failed(failed, alone, blame);
             }
         }
         for failed in batch.failed {
-            self.settle_one_failed(failed, blame);
+            self.settle_one_failed(failed, true, blame);
         }
     }
 
-    fn settle_one_failed(&mut self, failed: Failed, counts: bool) {
+    fn settle_one_failed(&mut self, failed: Failed, alone: bool, blame: bool) {
         let Failed { lease, told, reason } = failed;
+        let now = self.shared.clock.elapsed();
+        let counts = alone && (self.shared.evidence.failed(lease.sequence, now) || blame);
         let attempts = lease.attempts.saturating_add(u8::from(counts));
         if counts && attempts >= self.shared.attempts_max {
             let reason = format!(
@@ -260,14 +264,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     }
 
     fn came_through(&self) {
-        let now = u64::try_from(self.shared.clock.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.shared.came_through_ns.fetch_max(now, Ordering::Relaxed);
-    }
-
-    /// Whether an order came through the OMS, by any worker, since then.
-    fn came_through_since(&self, since: Duration) -> bool {
-        let last = Duration::from_nanos(self.shared.came_through_ns.load(Ordering::Relaxed));
-        last > Duration::ZERO && last >= since
+        self.shared.evidence.came_through(self.shared.clock.elapsed());
     }
 }
 
