@@ -9,6 +9,7 @@
 //!
 //! Both go through the one file per channel format in [`format`](mod@format).
 
+mod exact;
 pub mod fingerprint;
 pub mod format;
 mod json;

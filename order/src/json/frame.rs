@@ -194,22 +194,44 @@ impl<'a, S: Sink> Framer<'a, S> {
             return Err(fault);
         }
         let mark = self.sink.mark();
+        let fault = match self.inside(around, name, value) {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => None,
+            Err(fault) => Some(fault),
+        };
+        // It has an id of its own, or may have one: then it is an item with a member of that name.
+        let plain = self.scan(at, around, &[]);
+        match (plain, fault) {
+            (Ok(Scan::Value(end)), fault) if fault.is_none() || self.lexer.has_id => {
+                self.sink.go_back(mark);
+                let fault = self.lexer.soft.clone();
+                self.emit(at..end, around.wrapper, fault)?;
+                Ok(end)
+            }
+            (_, Some(fault)) | (Err(fault), None) => Err(fault),
+            (Ok(_), None) => Err(unexpected(self.text(around), at, "an order")),
+        }
+    }
+
+    /// The items at `value` and the wrapper's end; `None` if a later member says that it is none.
+    fn inside(
+        &mut self,
+        around: Around,
+        name: &'static str,
+        value: usize,
+    ) -> Result<Option<usize>, Fault> {
         let inner = Around { wrapper: Some(name), level: around.level + 1, end: around.end };
         let mut end = self.value(value, inner)?;
         loop {
             end = blanks(self.text(around), end);
             match byte(self.text(around), end) {
-                b'}' => return Ok(end + 1),
+                b'}' => return Ok(Some(end + 1)),
                 b',' => {}
                 _ => return Err(unexpected(self.text(around), end, "',' or '}' after a member")),
             }
             match self.other_member(end + 1, around)? {
                 Some(next) => end = next,
-                None => {
-                    // It has an id of its own, so it was an item with a member of that name.
-                    self.sink.go_back(mark);
-                    return self.object(at, around, false);
-                }
+                None => return Ok(None),
             }
         }
     }

@@ -49,8 +49,8 @@ pub(super) struct Lexer {
     minified_from: usize,
     /// Within a volatile member: nothing goes to the minified text.
     muted: bool,
-    /// The member of [`Rules::id`] was met.
-    has_id: bool,
+    /// The member of [`Rules::id`] was met at the top.
+    pub(super) has_id: bool,
     nesting: Nesting,
 }
 

@@ -56,10 +56,11 @@ fn text(
 ) {
     let text = item.get(start..end).unwrap_or_default();
     let named = |name: &str| steps.last().is_some_and(|step| step_is(item, *step, name));
-    if (named("name") || named("key")) && mask::is_verification_name(text) {
-        if let Some(object) = objects.last_mut() {
-            object.verification = true;
-        }
+    if (named("name") || named("key"))
+        && mask::is_verification_name(text)
+        && let Some(object) = objects.last_mut()
+    {
+        object.verification = true;
     }
     if !paths.iter().any(|path| matches(item, steps, path)) {
         return;

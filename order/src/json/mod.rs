@@ -45,7 +45,7 @@ use serde::Deserialize;
 use simd_json::Buffers;
 
 pub(crate) use fault::Fault;
-pub(crate) use field::{Amount, Flag, Label, List, LooseList, Obj, Present, Text};
+pub(crate) use field::{Amount, Flag, Label, Labels, List, LooseList, Obj, Present, Text};
 
 use crate::read::ItemResult;
 use crate::{
