@@ -20,7 +20,7 @@ pub(super) fn spans(item: &[u8], paths: &[&str]) -> Vec<MaskedSpan> {
     walk(item, |steps, event| {
         match event {
             Event::Open(_) => objects.push(Labelled::default()),
-            Event::Close => {
+            Event::Close(_) => {
                 if let Some(Labelled { verification: true, values }) = objects.pop() {
                     for (start, end) in values {
                         let text = item.get(start..end).unwrap_or_default();
