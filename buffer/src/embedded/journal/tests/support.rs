@@ -18,6 +18,7 @@ pub(super) fn options() -> Options {
         burst_reserve: 2,
         disk_max: 64 * SLOT,
         clock: Arc::new(SystemClock),
+        by_hand: false,
     }
 }
 
