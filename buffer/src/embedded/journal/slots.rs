@@ -234,7 +234,10 @@ impl Slots {
         let mut state = self.shared.lock();
         while !state.stalled
             && !state.stopped
-            && (state.preparing || state.want.is_some() || self.shared.lacking(&state))
+            && (state.preparing
+                || state.want.is_some()
+                || self.shared.lacking(&state)
+                || self.shared.abounding(&state))
         {
             state = self.shared.wait(state);
         }
@@ -273,6 +276,11 @@ impl Shared {
         state.spare() < target && state.total < self.max
     }
 
+    /// More spare slots than are worth keeping.
+    fn abounding(&self, state: &State) -> bool {
+        state.spare() > self.burst_reserve.max(RESERVED) + 2
+    }
+
     /// The filler's loop.
     fn fill(&self) {
         let mut state = self.lock();
@@ -293,7 +301,7 @@ impl Shared {
     fn step<'a>(&'a self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
         if state.want.is_some() && state.prepared.is_none() && !state.ready.is_empty() {
             state = self.prepare(state);
-        } else if state.spare() > self.burst_reserve.max(RESERVED) + RESERVED {
+        } else if self.abounding(&state) {
             state = self.remove_one(state);
         } else if !state.stalled && self.lacking(&state) {
             drop(state);

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::{Journal, OpenError, Options, Recovered, WriteError};
+use super::super::{Journal, OpenError, Recovered, WriteError};
 use super::disk::Disk;
-use super::support::{SLOT, accept, found, options};
+use super::support::{accept, by_hand, found, open_disk, whole};
 use crate::record::Record;
 
 const SEEDS: u64 = 40;
@@ -25,10 +25,6 @@ struct Model {
     /// Highest sequence ever seen.
     highest: u64,
     ids: u64,
-}
-
-fn by_hand() -> Options {
-    Options { by_hand: true, disk_max: 12 * SLOT, ..options() }
 }
 
 impl Model {
@@ -180,6 +176,57 @@ fn assert_stays_failed(journal: &mut Journal, disk: &Disk) {
     assert!(matches!(journal.prove(), Ok(false) | Err(WriteError::Failed(_))));
     assert!(journal.failed().is_some());
     assert_eq!(disk.calls(), calls, "a failed journal writes nothing and syncs nothing");
+}
+
+#[test]
+fn power_that_goes_at_any_step_of_a_start_costs_nothing_and_no_slot() {
+    let disk = Disk::default();
+    let (mut journal, _) = open_disk(&disk);
+    journal.pump();
+    for id in 0..30 {
+        journal.append(&[accept(id, 2_000), accept(id + 100, 50)]).unwrap();
+        journal.pump();
+    }
+    drop(journal);
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut slots = None;
+    for survives in [0.0, 0.5, 1.0] {
+        for calls in 0..40 {
+            disk.cut_after(calls);
+            drop(Journal::open_on(Arc::new(disk.clone()), &by_hand()));
+            disk.restart(&mut random, survives);
+            let (journal, mut recovered) = open_disk(&disk);
+            assert_eq!(recovered.report(), &[] as &[String]);
+            assert_eq!(whole(&journal, &mut recovered).len(), 60);
+            journal.pump();
+            let now = journal.disk_use();
+            assert_eq!(*slots.get_or_insert(now), now, "a start takes no slot for good");
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_written_and_a_restart_has_what_was_acknowledged() {
+    for fails_at in 0..20 {
+        let disk = Disk::default();
+        let (mut journal, _) = open_disk(&disk);
+        disk.fail_sync(fails_at);
+        let mut acknowledged = 0;
+        let failed = loop {
+            match journal.append(&[accept(acknowledged, 9_000)]) {
+                Ok(_) => acknowledged += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(failed, WriteError::Failed(_)), "{failed}");
+        assert_stays_failed(&mut journal, &disk);
+        let reader = journal.reader();
+        drop(journal);
+        let (journal, mut recovered) = open_disk(&disk);
+        let found = whole(&journal, &mut recovered);
+        assert_eq!(found.len() as u64, acknowledged, "sync {fails_at}");
+        drop(reader);
+    }
 }
 
 #[test]
