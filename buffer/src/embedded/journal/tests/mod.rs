@@ -1,4 +1,6 @@
 //! What the journal promises, tested through its interface.
 
 mod basic;
+mod crash;
+mod disk;
 mod support;
