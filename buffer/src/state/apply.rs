@@ -52,6 +52,7 @@ impl State {
                     attempts: *attempts,
                     body: None,
                     anchor: kept.epoch(),
+                    derived: false,
                 };
                 self.failed(kept.record, row);
             }
@@ -93,14 +94,15 @@ impl State {
             attempts: 0,
             body: None,
             anchor: kept.epoch(),
+            derived: false,
         };
         self.add_row(kept.record, row);
     }
 
     fn replace(&mut self, order: u64, content: Content) {
+        self.close_own_rows(order);
         let Some(old) = self.get(order).map(|order| order.content.fingerprint) else { return };
         self.renew_fingerprint(order, old, content.fingerprint);
-        self.close_own_rows(order);
         self.endings.remove(&order);
         self.change(order, |order| {
             order.attempts = 0;
@@ -155,10 +157,9 @@ impl State {
             version: content.version,
             cancel,
         };
-        self.add_row(
-            content.kept.record,
-            row_with_body(order, ExceptionCategory::ChangeAfterSummary, body, at_ms),
-        );
+        let mut row = row_with_body(order, ExceptionCategory::ChangeAfterSummary, body, at_ms);
+        row.derived = true;
+        self.add_row(content.kept.record, row);
     }
 
     fn attach(&mut self, order: u64, category: ExceptionCategory, delivery: &Delivery, kept: Kept) {
@@ -192,7 +193,12 @@ impl State {
         }
         for (sequence, deaths) in orders {
             self.change(*sequence, |order| {
-                if order.waits() {
+                if order.on_loan {
+                    // Lent again with no end of the loan before: the process had died in between.
+                    order.deaths = *deaths;
+                    order.sent_before = true;
+                    order.state = OrderState::Submitted;
+                } else if order.waits() {
                     order.on_loan = true;
                     order.deaths = *deaths;
                     if order.state == OrderState::Pending {
@@ -231,11 +237,11 @@ impl State {
     }
 
     fn settled(&mut self, entry: &Settled) {
+        self.close_own_rows(entry.order);
         let known = self.get(entry.order);
         if known.is_none_or(|order| order.state == OrderState::Summarised) {
             return;
         }
-        self.close_own_rows(entry.order);
         self.change(entry.order, |order| {
             order.on_loan = false;
             order.deaths = 0;
@@ -365,6 +371,7 @@ impl State {
             attempts: row.attempts,
             body,
             anchor: kept.epoch(),
+            derived: false,
         };
         self.add_row(id, row);
     }
@@ -399,5 +406,6 @@ fn row_with_body(order: u64, category: ExceptionCategory, body: RowBody, at_ms: 
         attempts: 0,
         body: Some(body),
         anchor: body.kept.epoch(),
+        derived: false,
     }
 }

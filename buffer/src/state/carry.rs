@@ -9,8 +9,14 @@ use crate::record::{Delivery, Record, Snapshot};
 /// One thing to be carried forward out of a segment.
 #[derive(Clone, Debug)]
 pub(crate) enum Carry {
-    /// An order, with the content that waits for its loan to end, if any.
-    Order { sequence: u64, kept: Kept, parked: Option<Kept>, with_body: bool },
+    /// An order, with the content that waits for its loan to end, if any, and the rows that travel with it.
+    Order {
+        sequence: u64,
+        kept: Kept,
+        parked: Option<Kept>,
+        with_body: bool,
+        rows: Vec<(u64, Option<Kept>)>,
+    },
     /// An exception row, with its own body, if it has one.
     Row { id: u64, kept: Option<Kept> },
 }
@@ -84,7 +90,12 @@ impl State {
             let Some(order) = self.get(sequence).filter(|order| order.anchor <= epoch) else {
                 continue;
             };
+            let rows = self.rows.of(sequence).filter(|(_, row)| row.travels());
+            let rows = rows.map(|(id, row)| (id, row.body.map(|body| body.kept)));
+            let rows: Vec<_> = rows.collect();
             if order.indexable() {
+                // The order goes to the index; rows that came of it get a record of their own first.
+                carry.extend(rows.into_iter().map(|(id, kept)| Carry::Row { id, kept }));
                 continue;
             }
             let ended_at = self.endings.get(&sequence).map(|ending| ending.at_ms);
@@ -98,13 +109,15 @@ impl State {
                 kept: order.content.kept,
                 parked: self.parked.get(&sequence).map(|parked| parked.content.kept),
                 with_body: !order.ended(),
+                rows,
             });
         }
         for id in rows {
             if carry.len() >= limit {
                 break;
             }
-            if let Some(row) = self.rows.get(id).filter(|row| row.anchor <= epoch) {
+            let row = self.rows.get(id).filter(|row| row.anchor <= epoch && !row.travels());
+            if let Some(row) = row {
                 carry.push(Carry::Row { id, kept: row.body.map(|body| body.kept) });
             }
         }
@@ -185,7 +198,8 @@ impl State {
                 Outcome {
                     sequence: *sequence,
                     state: order.state,
-                    version: order.content.version.max(newest),
+                    version: order.content.version,
+                    newest,
                     fingerprint: order.content.fingerprint,
                     fingerprint_version: order.content.fingerprint_version,
                     earlier: self.earlier.get(sequence).cloned().unwrap_or_default(),

@@ -127,7 +127,7 @@ impl State {
                 parked_cancel: false,
                 maybe_sent: false,
                 damaged: false,
-                version: outcome.version,
+                version: outcome.version.max(outcome.newest),
                 fingerprint: outcome.fingerprint,
                 fingerprint_version: outcome.fingerprint_version,
                 earlier: outcome.earlier.clone(),
