@@ -195,6 +195,12 @@ impl Journal {
         Ok((Self::of(writer, options), recovered))
     }
 
+    /// Slot of the open segment.
+    #[cfg(test)]
+    fn slot_of_open(&self) -> u32 {
+        self.writer.as_ref().map_or(u32::MAX, |writer| writer.open.slot.number)
+    }
+
     /// Does the filler's work now.
     #[cfg(test)]
     fn pump(&self) {

@@ -129,6 +129,7 @@ pub(super) fn chain(survey: &mut Survey, store: &Store) -> Result<Chain, OpenErr
         chain.segments.push(live);
     }
     chain.drop_retired();
+    chain.drop_healed();
     chain.damaged.sort_by_key(|damaged| damaged.sequence);
     if chain.lost > 0 {
         chain.report.push(format!(
@@ -149,6 +150,21 @@ impl Chain {
                 self.spare.push(live.candidate.slot);
             } else {
                 self.quarantined += 1;
+            }
+        }
+    }
+
+    /// Records damaged in a copy whose original is whole are not damaged: the original is replayed.
+    fn drop_healed(&mut self) {
+        for pair in self.segments.windows(2) {
+            let [before, live] = pair else { continue };
+            let copies_gone = live.holes.first().is_some_and(|hole| hole.range.start == GROUPS_AT);
+            if !live.candidate.opened || !copies_gone {
+                continue;
+            }
+            for original in last_groups(before, false) {
+                let (sequence, whole) = (original.descriptor.sequence, original.body.is_some());
+                self.damaged.retain(|damaged| !(whole && damaged.sequence == sequence));
             }
         }
     }
