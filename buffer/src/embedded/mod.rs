@@ -108,21 +108,24 @@ impl Embedded {
         clock: Arc<dyn Clock>,
         on_failure: Box<dyn FnOnce(String) + Send>,
     ) -> Result<Self, OpenError> {
-        let dir = config.dir.clone();
-        Self::try_open(config, clock, on_failure).map_err(|reason| OpenError { dir, reason })
+        let started = Self::start(&config, clock, on_failure, |_| {});
+        started.map_err(|reason| OpenError { dir: config.dir, reason })
     }
 
-    fn try_open(
-        config: EmbeddedConfig,
+    /// Recovers and starts the writer; `before` may look at it first.
+    fn start(
+        config: &EmbeddedConfig,
         clock: Arc<dyn Clock>,
         on_failure: Box<dyn FnOnce(String) + Send>,
+        before: impl FnOnce(&mut Writer),
     ) -> Result<Self, String> {
-        let recovered = recovery::recover(&config, &clock)?;
+        let recovered = recovery::recover(config, &clock)?;
         let admission = Admission::new(config.in_flight_orders, config.in_flight_bytes);
         let reader = recovered.journal.reader();
         let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader));
         shared.pending.store(recovered.state.pending(), Ordering::Relaxed);
-        let writer = Writer::new(Arc::clone(&shared), recovered, config.dedup_horizon);
+        let mut writer = Writer::new(Arc::clone(&shared), recovered, config.dedup_horizon);
+        before(&mut writer);
         let thread = thread::Builder::new()
             .name("forebay-writer".to_owned())
             .spawn(move || write(writer, on_failure))

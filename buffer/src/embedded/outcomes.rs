@@ -222,10 +222,12 @@ fn bad_name(dir: &Path, n: u32) -> PathBuf {
     dir.with_file_name(name)
 }
 
-/// Format byte, state, rule of the fingerprint, attempts, flags; then 8 bytes each of sequence, version, accepted-at,
-/// settled-at; the fingerprint; a count and the earlier ones; the rest is the summary's id.
+/// Format byte, state, rule of the fingerprint, attempts, flags; then 8 bytes each of sequence, version, newest version,
+/// accepted-at, settled-at; the fingerprint; a count and the earlier ones; the rest is the summary's id.
 fn encode(outcome: &Outcome) -> Vec<u8> {
-    let flags = u8::from(outcome.version.is_some()) | u8::from(outcome.synthetic) << 1;
+    let flags = u8::from(outcome.version.is_some())
+        | u8::from(outcome.synthetic) << 1
+        | u8::from(outcome.newest.is_some()) << 2;
     let earlier = outcome.earlier.get(..outcome.earlier.len().min(255)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(64 + 16 * earlier.len() + outcome.summary_id.len());
     bytes.push(ENTRY_FORMAT);
@@ -235,6 +237,7 @@ fn encode(outcome: &Outcome) -> Vec<u8> {
     bytes.push(flags);
     bytes.extend(outcome.sequence.to_le_bytes());
     bytes.extend(outcome.version.unwrap_or_default().to_le_bytes());
+    bytes.extend(outcome.newest.unwrap_or_default().to_le_bytes());
     bytes.extend(outcome.accepted_at_ms.to_le_bytes());
     bytes.extend(outcome.settled_at_ms.to_le_bytes());
     bytes.extend(outcome.fingerprint.0);
@@ -258,6 +261,7 @@ fn decode(bytes: &[u8]) -> Option<Outcome> {
     };
     let sequence = u64::from_le_bytes(take(&mut rest)?);
     let version = u64::from_le_bytes(take(&mut rest)?);
+    let newest = u64::from_le_bytes(take(&mut rest)?);
     let accepted_at_ms = i64::from_le_bytes(take(&mut rest)?);
     let settled_at_ms = i64::from_le_bytes(take(&mut rest)?);
     let fingerprint = Fingerprint(take(&mut rest)?);
@@ -270,6 +274,7 @@ fn decode(bytes: &[u8]) -> Option<Outcome> {
         sequence,
         state,
         version: (flags & 1 != 0).then_some(version),
+        newest: (flags & 4 != 0).then_some(newest),
         fingerprint,
         fingerprint_version,
         earlier,
@@ -298,6 +303,7 @@ mod tests {
             sequence,
             state: OrderState::Summarised,
             version: Some(7),
+            newest: None,
             fingerprint: Fingerprint([3; 16]),
             fingerprint_version: 1,
             earlier: vec![Fingerprint([4; 16]), Fingerprint([5; 16])],
@@ -320,7 +326,7 @@ mod tests {
         let outcome = outcome(9, 1_000);
         let bytes = encode(&outcome);
         assert_eq!(decode(&bytes), Some(outcome));
-        for len in 0..54 {
+        for len in 0..62 {
             assert_eq!(decode(&bytes[..len]), None);
         }
         assert_eq!(decode(&[9; 80]), None);

@@ -142,7 +142,7 @@ impl Writer {
         let mut records = Vec::new();
         let mut bytes = 0;
         match item {
-            Carry::Order { sequence, kept, parked, with_body } => {
+            Carry::Order { sequence, kept, parked, with_body, rows } => {
                 let (delivery, damaged) = self.kept_delivery(kept, with_body)?;
                 bytes += delivery.envelope.body.len();
                 records.extend(self.state.moved_record(sequence, delivery));
@@ -156,15 +156,26 @@ impl Writer {
                     bytes += delivery.envelope.body.len();
                     records.extend(self.state.parked_record(sequence, delivery));
                 }
+                for (id, kept) in rows {
+                    bytes += self.carry_row(id, kept, &mut records)?;
+                }
             }
-            Carry::Row { id, kept } => {
-                let delivery = kept.map(|kept| self.kept_delivery(kept, true)).transpose()?;
-                let delivery = delivery.map(|(delivery, _)| delivery);
-                bytes += delivery.as_ref().map_or(0, |delivery| delivery.envelope.body.len());
-                records.extend(self.state.moved_row_record(id, delivery));
-            }
+            Carry::Row { id, kept } => bytes += self.carry_row(id, kept, &mut records)?,
         }
         Ok((records, bytes as u64))
+    }
+
+    fn carry_row(
+        &self,
+        id: u64,
+        kept: Option<Kept>,
+        records: &mut Vec<Record>,
+    ) -> Result<usize, ReadError> {
+        let delivery = kept.map(|kept| self.kept_delivery(kept, true)).transpose()?;
+        let delivery = delivery.map(|(delivery, _)| delivery);
+        let bytes = delivery.as_ref().map_or(0, |delivery| delivery.envelope.body.len());
+        records.extend(self.state.moved_row_record(id, delivery));
+        Ok(bytes)
     }
 
     /// A delivery as kept, and whether its bytes are damaged (and left out).
@@ -183,7 +194,9 @@ impl Writer {
 
     fn store(&mut self, epoch: u64) -> Result<Storing, Fatal> {
         self.outcomes.expire(self.shared.clock.wall_ms());
-        let batch = self.outcomes.batch(&self.state.outcomes_of(epoch));
+        let mut outcomes = self.state.outcomes_of(epoch);
+        outcomes.extend(self.state.late_outcomes_of(epoch, |hash| self.outcomes.find(hash)));
+        let batch = self.outcomes.batch(&outcomes);
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
             .name("forebay-outcomes".to_owned())

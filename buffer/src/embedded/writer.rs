@@ -62,6 +62,9 @@ pub(super) struct Writer {
     /// The oldest segment, and since when it is the oldest here.
     pub(super) oldest_since: Option<(u64, Duration)>,
     pub(super) horizon_ms: i64,
+    /// Stands before every append, to hold or fail it.
+    #[cfg(test)]
+    pub(super) gate: Option<super::tests::Gate>,
 }
 
 /// The buffer is over: a write or sync failed, in words.
@@ -88,6 +91,8 @@ impl Writer {
             retire_after: Duration::ZERO,
             oldest_since: None,
             horizon_ms: i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2),
+            #[cfg(test)]
+            gate: None,
         }
     }
 
@@ -338,7 +343,7 @@ impl Writer {
         mut thens: Vec<Then>,
     ) -> Result<Vec<(Placed, Record, Then)>, Fatal> {
         loop {
-            match self.journal.append(&records) {
+            match self.append(&records) {
                 Ok(placed) => {
                     let records = records.into_iter().zip(thens);
                     return Ok(placed
@@ -373,6 +378,14 @@ impl Writer {
                 return Ok(Vec::new());
             }
         }
+    }
+
+    fn append(&mut self, records: &[Record]) -> Result<Vec<Placed>, WriteError> {
+        #[cfg(test)]
+        if let Some(gate) = &self.gate {
+            gate.pass()?;
+        }
+        self.journal.append(records)
     }
 
     /// Not even the reserve has room: what nobody waits for waits on, the rest hears so.

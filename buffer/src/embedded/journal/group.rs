@@ -14,6 +14,9 @@ pub(super) const COPY: u32 = 1;
 /// The group ends its segment.
 pub(super) const SEAL: u32 = 2;
 
+/// The last of a segment's groups of copies: with it, all that had to be copied is there.
+pub(super) const COPIES_END: u32 = 4;
+
 /// Where a group stands, and the seed of its checksums.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {

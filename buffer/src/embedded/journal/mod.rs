@@ -185,6 +185,30 @@ impl Journal {
         self.writer.as_ref().err()
     }
 
+    /// Opens a journal on a test's disk.
+    #[cfg(test)]
+    fn open_on(
+        directory: Arc<dyn files::Directory>,
+        options: &Options,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (writer, recovered) = recovery::open_in(directory, Path::new("disk"), options)?;
+        Ok((Self::of(writer, options), recovered))
+    }
+
+    /// Slot of the open segment.
+    #[cfg(test)]
+    fn slot_of_open(&self) -> u32 {
+        self.writer.as_ref().map_or(u32::MAX, |writer| writer.open.slot.number)
+    }
+
+    /// Does the filler's work now.
+    #[cfg(test)]
+    fn pump(&self) {
+        if let Ok(writer) = &self.writer {
+            writer.slots.pump();
+        }
+    }
+
     /// Waits until the pool of spare slots is as full as it gets.
     #[cfg(test)]
     fn wait_until_idle(&self) {

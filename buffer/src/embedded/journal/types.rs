@@ -18,16 +18,26 @@ pub(crate) struct Options {
     pub(crate) slot_bytes: u64,
     /// Spare slots kept filled for a burst.
     pub(crate) burst_reserve: u32,
-    /// Bytes of disk all slots together may take; at least four slots.
+    /// Bytes of disk all slots together may take; at least five slots.
     pub(crate) disk_max: u64,
     /// Where wall time and sync durations come from.
     pub(crate) clock: Arc<dyn Clock>,
+    /// The test does the filler's work itself, when it wants.
+    #[cfg(test)]
+    pub(crate) by_hand: bool,
 }
 
 impl Options {
     /// 64 MiB slots, 16 spare ones, 16 GiB in all.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { slot_bytes: 64 << 20, burst_reserve: 16, disk_max: 16 << 30, clock }
+        Self {
+            slot_bytes: 64 << 20,
+            burst_reserve: 16,
+            disk_max: 16 << 30,
+            clock,
+            #[cfg(test)]
+            by_hand: false,
+        }
     }
 }
 

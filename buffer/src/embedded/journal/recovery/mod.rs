@@ -14,18 +14,18 @@ mod window;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::chain::{Chain, Live as LiveSegmentFound, decode, tail_range};
+use self::chain::{Chain, Live as LiveSegmentFound, decode, last_groups, tail_range};
 pub(crate) use self::replay::Recovered;
 use self::survey::{Survey, place};
-use self::walk::{Bodies, Salvaged, Walker, salvage};
+use self::walk::{Salvaged, salvage};
 use super::codec::kinds;
 use super::files::{Directory, RealDirectory};
-use super::group::{COPY, Entry, HEADER, Heading, assemble, descriptor_bytes};
+use super::group::{COPIES_END, COPY, Entry, HEADER, Heading, assemble, descriptor_bytes};
 use super::header::{Header, OPENED, Store, valid_slot_bytes};
 use super::layout::{GROUPS_AT, group_max, len32};
 use super::reader::{Live, LiveSegment};
 use super::seal::{Index, Indexed};
-use super::slots::{Census, NoSlot, RESERVED, Slot, Slots};
+use super::slots::{Census, NoSlot, Purpose, RESERVED, Slot, Slots};
 use super::types::{OpenError, Options, Segment};
 use super::writer::{Chain as GroupChain, OpenSegment, Writer};
 
@@ -156,32 +156,6 @@ impl Carry {
     }
 }
 
-/// The records of a segment's last valid group (of all, with `all`), their bodies looked at.
-fn last_groups(live: &LiveSegmentFound, all: bool) -> Vec<Salvaged> {
-    let mut records = Vec::new();
-    let mut walker = Walker::new(live.candidate.place, &live.candidate.slot.file, live.next_group);
-    let mut bodies = Bodies::new(live.candidate.place, &live.candidate.slot.file);
-    loop {
-        match walker.next() {
-            walk::Step::Group { offset, header } => {
-                if !all && live.last.is_some_and(|(last, _)| last != offset) {
-                    continue;
-                }
-                for described in walker.descriptors(offset, &header).unwrap_or_default() {
-                    records.push(Salvaged {
-                        offset: described.offset,
-                        descriptor: described.descriptor,
-                        extensions: described.extensions.to_vec(),
-                        body: bodies.get(&described.descriptor),
-                    });
-                }
-            }
-            walk::Step::Hole(_) => {}
-            walk::Step::End { .. } => return records,
-        }
-    }
-}
-
 /// What it takes to begin writing.
 struct Start<'a> {
     directory: Arc<dyn Directory>,
@@ -223,7 +197,7 @@ impl Start<'_> {
             retired_below: chain.retired_below,
             wall_ms: self.options.clock.wall_ms(),
         };
-        let slot = slots.take(header, false).map_err(|no_slot| self.no_room(no_slot))?;
+        let slot = slots.take(header, Purpose::Opening).map_err(|no_slot| self.no_room(no_slot))?;
         let mut writer = self.writer(slots, &chain, &carry, header, slot);
         self.write_copies(&mut writer, &carry)?;
         for live in &chain.segments {
@@ -233,12 +207,25 @@ impl Start<'_> {
         self.directory.sync().map_err(|source| io("syncing the directory", source))?;
         writer.slots.discard(misfits);
         writer.slots.give_back(carry.voided.map(|live| live.candidate.slot));
-        writer.slots.start().map_err(|source| io("starting the thread for spare slots", source))?;
+        if !self.by_hand() {
+            let started = writer.slots.start();
+            started.map_err(|source| io("starting the thread for spare slots", source))?;
+        }
         writer.prepare_next();
         let mut report = survey.report;
         report.extend(chain.report);
         let recovered = Recovered::new(chain.segments, &writer.open, chain.damaged, report);
         Ok((writer, recovered))
+    }
+
+    #[cfg(test)]
+    fn by_hand(&self) -> bool {
+        self.options.by_hand
+    }
+
+    #[cfg(not(test))]
+    fn by_hand(&self) -> bool {
+        false
     }
 
     fn no_room(&self, no_slot: NoSlot) -> OpenError {
@@ -304,7 +291,8 @@ impl Start<'_> {
                 total <= max
             });
             let (now, later) = rest.split_at(fitting.count().min(rest.len()));
-            self.write_copy(writer, now, first_seq)?;
+            let end = if later.is_empty() { COPIES_END } else { 0 };
+            self.write_copy(writer, now, first_seq, COPY | end)?;
             if later.is_empty() {
                 return Ok(());
             }
@@ -317,6 +305,7 @@ impl Start<'_> {
         writer: &mut Writer,
         records: &[Salvaged],
         first_seq: Option<u64>,
+        flags: u32,
     ) -> Result<(), OpenError> {
         let next_seq = writer.chain.next_seq;
         let lowest = records.first().map(|record| record.descriptor.sequence);
@@ -325,7 +314,7 @@ impl Start<'_> {
             first_seq: first_seq.or(lowest).unwrap_or(next_seq).min(lowest.unwrap_or(next_seq)),
             durable_seq: next_seq - 1,
             wall_ms: self.options.clock.wall_ms(),
-            flags: COPY,
+            flags,
             prev_crc: writer.chain.prev_crc,
         };
         let entries = records.iter().map(|record| Entry {

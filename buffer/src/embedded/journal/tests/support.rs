@@ -7,6 +7,7 @@ use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
 
 use super::super::{Journal, Options, Recovered, Restored};
+use super::disk::Disk;
 use crate::record::{Delivery, Record};
 use crate::{Envelope, SystemClock};
 
@@ -18,6 +19,7 @@ pub(super) fn options() -> Options {
         burst_reserve: 2,
         disk_max: 64 * SLOT,
         clock: Arc::new(SystemClock),
+        by_hand: false,
     }
 }
 
@@ -50,12 +52,22 @@ pub(super) fn envelope(id: u64, body_bytes: usize) -> Envelope {
 }
 
 pub(super) fn body(id: u64, bytes: usize) -> Bytes {
-    let mut random = fastrand::Rng::with_seed(id);
-    Bytes::from((0..bytes).map(|_| random.u8(..)).collect::<Vec<_>>())
+    let mut body = vec![0; bytes];
+    fastrand::Rng::with_seed(id).fill(&mut body);
+    Bytes::from(body)
 }
 
 pub(super) fn open(dir: &Path) -> (Journal, Recovered) {
     Journal::open(dir, options()).unwrap()
+}
+
+/// Options for a disk in memory, the filler's work done when the test says so.
+pub(super) fn by_hand() -> Options {
+    Options { by_hand: true, disk_max: 12 * SLOT, ..options() }
+}
+
+pub(super) fn open_disk(disk: &Disk) -> (Journal, Recovered) {
+    Journal::open_on(Arc::new(disk.clone()), &by_hand()).unwrap()
 }
 
 /// Every record found, its body read back.
