@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_buffer::Envelope;
-use forebay_order::{Fingerprint, Item, MaskedSpan, OrderKey, Readiness, RecordedAs};
+use forebay_order::{Fingerprint, Item, OrderKey, Readiness, RecordedAs};
 use http::HeaderMap;
 
 use crate::channel::Feed;
@@ -136,7 +136,7 @@ impl Maker<'_> {
     /// The envelope of bytes that cannot be read, for a sender that would send no others.
     pub(crate) fn unreadable(&self, body: Bytes, reason: String) -> Envelope {
         let fingerprint = bytes_fingerprint(&body);
-        let (body, masked) = mask(body);
+        let (body, masked) = forebay_order::mask_unread(body);
         let readiness = Readiness::Unreadable;
         Envelope { readiness, fingerprint, masked, reason, body, ..self.bare() }
     }
@@ -226,9 +226,4 @@ pub(crate) fn part_fault(what: &str, part: &str) -> Option<String> {
 fn bytes_fingerprint(body: &[u8]) -> Fingerprint {
     let hash = blake3::hash(body);
     Fingerprint(hash.as_bytes().first_chunk().copied().unwrap_or_default())
-}
-
-/// Masks card data in bytes of which nothing is known.
-fn mask(body: Bytes) -> (Bytes, Vec<MaskedSpan>) {
-    (body, Vec::new())
 }

@@ -268,3 +268,25 @@ async fn noise_instead_of_http() {
     }
     door.shut().await;
 }
+
+#[tokio::test]
+async fn card_data_is_masked_before_anything_is_kept() {
+    let door = TestDoor::open();
+    let leak =
+        shopify(13, 1, "1.00").replace(r#""name""#, r#""note":"card 4111 1111 1111 1111","name""#);
+    for channel in ["shopify", "shopify-api"] {
+        let reply = door.post(channel, &leak).await;
+        assert_eq!(reply.word("outcome"), "accepted");
+        let kept = door.buffer.body(reply.json()["sequence"].as_u64().unwrap()).await.unwrap();
+        let kept = String::from_utf8(kept.unwrap().to_vec()).unwrap();
+        assert_eq!(kept, leak.replace("4111 1111 1111 1111", "**** **** **** ****"));
+    }
+    // Unreadable bytes are masked as well as bytes nobody can read can be.
+    let cut = &leak[..leak.len() - 1];
+    let reply = door.post("shopify", cut).await;
+    assert_eq!(reply.word("outcome"), "exception");
+    let kept = door.buffer.body(reply.json()["sequence"].as_u64().unwrap()).await.unwrap();
+    let kept = String::from_utf8(kept.unwrap().to_vec()).unwrap();
+    assert!(kept.contains("**** **** **** ****") && !kept.contains("4111"), "{kept}");
+    door.shut().await;
+}

@@ -82,8 +82,8 @@ async fn a_long_body_has_the_time_its_size_earns() {
     let body_at = whole.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
     slow.write(&whole[..body_at]).await;
     let begun = Instant::now();
-    // Some 1,000 bytes a second: longer than the time for a body, faster than the slowest allowed.
-    for chunk in whole[body_at..].chunks(40) {
+    // Some 400 bytes a second: longer than the time for a body, faster than the slowest allowed.
+    for chunk in whole[body_at..].chunks(20) {
         slow.write(chunk).await;
         tokio::time::sleep(Duration::from_millis(45)).await;
     }
