@@ -93,12 +93,15 @@ impl<'a, S: Sink> Framer<'a, S> {
         self.body.get(range).is_some_and(|part| memchr::memchr(b'\n', part).is_some())
     }
 
-    /// Whether a body that is no single JSON value is NDJSON with a bad line: every line begins an
-    /// object, and one at least is whole.
+    /// Whether a body that is no single JSON value is NDJSON with a bad first line: every line begins and
+    /// ends like an object, and one at least is whole. (So an array cut off is not taken for it.)
     fn is_ndjson(&mut self, start: usize) -> bool {
         let body = self.body;
         let lines = || line_spans(body, start);
-        if lines().nth(1).is_none() || !lines().all(|line| byte(body, line.start) == b'{') {
+        let like_an_object = |line: Range<usize>| {
+            body.get(line).is_some_and(|text| text.starts_with(b"{") && text.ends_with(b"}"))
+        };
+        if lines().nth(1).is_none() || !lines().all(like_an_object) {
             return false;
         }
         let rules = Rules { wrappers: &[], ..self.rules };

@@ -3,6 +3,5 @@
 mod b2c;
 mod expected;
 mod forebay;
-#[cfg(test)]
 mod real;
 mod salesforce;
