@@ -10,9 +10,13 @@ use http::HeaderMap;
 use crate::channel::Feed;
 use crate::config::SourceRule;
 use crate::marks::Marks;
+use crate::problem::short;
 
 /// What is wrong with a gzip body that does not unpack.
 pub(crate) const DAMAGED_GZIP: &str = "The gzip body is damaged, cut short, or has something behind its end. Send it again, or send it unpacked.";
+
+/// The longest reason that is kept: it can hold names of members, which are the sender's.
+const REASON_MAX: usize = 512;
 
 /// Stands for the source of a delivery that named none that can be used.
 const SOURCE_UNKNOWN: &str = "unknown";
@@ -137,7 +141,7 @@ impl Maker<'_> {
     pub(crate) fn unreadable(&self, body: Bytes, reason: String) -> Envelope {
         let fingerprint = bytes_fingerprint(&body);
         let (body, masked) = forebay_order::mask_unread(body);
-        let readiness = Readiness::Unreadable;
+        let (readiness, reason) = (Readiness::Unreadable, short(&reason, REASON_MAX).to_owned());
         Envelope { readiness, fingerprint, masked, reason, body, ..self.bare() }
     }
 
