@@ -20,6 +20,7 @@ pub mod read;
 pub mod readiness;
 pub mod summary;
 mod text;
+mod unread;
 mod xml;
 
 pub use fingerprint::Fingerprint;
@@ -31,3 +32,4 @@ pub use read::{
 };
 pub use readiness::{HoldReason, Readiness, RecordedAs};
 pub use summary::{OrderSummary, Unmappable, summarise};
+pub use unread::mask_unread;
