@@ -304,6 +304,24 @@ async fn trouble_of_the_whole_oms_is_nobodys_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_oms_that_takes_nothing_burns_no_order_sent_alone() {
+    // Every call times out, every look-up says absent, and each order goes in a call of its own.
+    let directory = tempdir().unwrap();
+    let dead = std::iter::repeat_n(CallFailure::Unknown("timed out".into()), 200);
+    let oms = ledger(&directory.path().join("oms.ledger"), None);
+    let oms = Arc::new(Unruly::new(oms).fails(dead));
+    let buffer = buffer(clock());
+    append_all(&buffer, (0..5).map(|n| n.to_string())).await;
+    let limits = Limits { batch: Some(1), ..Limits::default() };
+    let config = DrainConfig { limits, ..config() };
+    let drain = Drain::start(config, buffer.clone(), Arc::clone(&oms), clock()).unwrap();
+    drained(drain, &buffer).await;
+    assert!(oms.times_sent("0") > 5, "more attempts than an order has");
+    assert_eq!(exceptions(&buffer).await, []);
+    assert_eq!(creates(&*oms).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_oms_is_left_alone_with_growing_waits() {
     let directory = tempdir().unwrap();
     let dead = std::iter::repeat_n(CallFailure::NotSent("connection refused".into()), 100_000);
