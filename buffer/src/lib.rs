@@ -16,7 +16,7 @@
 
 pub mod admission;
 pub mod clock;
-mod embedded;
+pub mod embedded;
 pub mod envelope;
 pub mod exception;
 pub mod lease;
@@ -32,6 +32,7 @@ use std::time::Duration;
 
 pub use admission::{Admission, Overloaded, Permit};
 pub use clock::{Clock, SystemClock};
+pub use embedded::{Embedded, EmbeddedConfig, OpenError};
 pub use envelope::Envelope;
 pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, Severity};
 pub use lease::{Lease, Verdict};

@@ -9,6 +9,7 @@
 //!
 //! Both go through the one file per channel format in [`format`](mod@format).
 
+mod exact;
 pub mod fingerprint;
 pub mod format;
 mod json;
@@ -18,8 +19,8 @@ pub mod money;
 pub mod read;
 pub mod readiness;
 pub mod summary;
-mod xml;
 mod text;
+mod xml;
 
 pub use fingerprint::Fingerprint;
 pub use format::Format;

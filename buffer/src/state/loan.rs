@@ -10,6 +10,10 @@ use crate::{Act, ActError, ExceptionCategory, OrderState, Verdict};
 /// An order that was lent out in this many processes that died is set aside as poison.
 const DEATHS_MAX: u8 = 3;
 
+/// Said of an order whose bytes on disk do not verify.
+pub(crate) const DAMAGED: &str =
+    "its bytes on disk are damaged; have the sender send the same order again, which repairs this";
+
 /// A persisted retry time is never taken as further away than this: a clock that was set back must not park
 /// an order for years.
 const BACKOFF_MAX_MS: i64 = 24 * 3_600 * 1_000;
@@ -241,6 +245,32 @@ impl State {
             });
         }
         poison
+    }
+
+    /// For a record whose bytes are damaged: the record that sets its order aside, if the order still needs them.
+    pub(crate) fn damaged(&self, record: &Record, sequence: u64, now_ms: i64) -> Option<Record> {
+        let order = match record {
+            Record::Accept(_) => sequence,
+            Record::Replace { order, .. } | Record::Moved { order, .. } => *order,
+            _ => return None,
+        };
+        let current = self.get(order).is_some_and(|order| order.content.kept.record == sequence);
+        current.then(|| self.damaged_order(order, now_ms)).flatten()
+    }
+
+    /// Sets an order aside whose bytes are damaged, unless it ended or is set aside already.
+    pub(crate) fn damaged_order(&self, sequence: u64, now_ms: i64) -> Option<Record> {
+        let order = self.get(sequence)?;
+        if order.ended() || order.state == OrderState::Exception {
+            return None;
+        }
+        Some(Record::Failed {
+            order: sequence,
+            at_ms: now_ms,
+            attempts: order.attempts,
+            category: ExceptionCategory::Damaged,
+            reason: DAMAGED.to_owned(),
+        })
     }
 
     /// Whether an act on an exception is possible, and the order it is about.

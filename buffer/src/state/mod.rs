@@ -29,7 +29,7 @@ use hashbrown::{HashMap, HashTable};
 
 pub(crate) use carry::Carry;
 pub(crate) use judge::Judged;
-pub(crate) use loan::Loan;
+pub(crate) use loan::{Acting, DAMAGED, Loan};
 pub(crate) use order::Kept;
 pub(crate) use outcome::Outcome;
 pub(crate) use pace::Meter;

@@ -48,9 +48,10 @@ pub(crate) use summary::summarise;
 use crate::money::parse_amount;
 use crate::read::ItemResult;
 use crate::readiness::{HoldReason, RecordedAs};
+use crate::xml::cards;
 use crate::xml::document::{self, Complaint, Facts, Part, Shape};
 use crate::xml::tokens::Attribute;
-use crate::{Item, Limits, ReadOptions, Readiness, Unreadable, UnreadableKind};
+use crate::{Item, Limits, ReadOptions, Readiness, Unreadable, UnreadableKind, mask};
 
 const SHAPE: Shape = Shape {
     list: "orders",
@@ -62,7 +63,37 @@ const SHAPE: Shape = Shape {
         &["external-order-status"],
         &["external-order-text"],
     ],
+    cards: cards::Rules { looked_at: is_card_text, name_attribute: "attribute-id" },
 };
+
+/// Free text and payment text, where a card number may stand though it should not. Never identifiers
+/// (`product-id`, `transaction-id`, `card-token`, a bank account), phones or amounts.
+fn is_card_text(path: &[&str]) -> bool {
+    const FREE: [&str; 11] = [
+        "gift-message",
+        "message",
+        "note",
+        "subject",
+        "text",
+        "custom-attribute",
+        "cancel-description",
+        "replace-description",
+        "external-order-text",
+        "external-line-item-text",
+        "lineitem-text",
+    ];
+    const PAYMENT: [&str; 5] =
+        ["card-number", "card-holder", "card-type", "issue-number", "method-name"];
+    match path {
+        [.., name] if FREE.contains(name) => true,
+        [.., "custom-attribute", "value"] => true,
+        ["payments", "payment", _, name] => PAYMENT.contains(name),
+        ["payments", "payment", "salesforce-payments", .., name] => {
+            PAYMENT.contains(name) || name.ends_with("last4")
+        }
+        _ => false,
+    }
+}
 
 /// Elements that may stand once, since which of two counts would be a guess about money or state.
 const ONCE: [&[&str]; 6] = [
@@ -89,7 +120,7 @@ fn item(body: &Bytes, part: Part<OrderFacts>) -> Item {
         false => (Readiness::Recorded(RecordedAs::Other), false),
     };
     Item {
-        bytes: body.slice(part.span.clone()),
+        bytes: mask::apply(body.slice(part.span.clone()), &part.masked),
         span: part.span,
         number: facts.id.clone().unwrap_or_default(),
         id: facts.id,
@@ -102,7 +133,7 @@ fn item(body: &Bytes, part: Part<OrderFacts>) -> Item {
         email: facts.email,
         lines: facts.products,
         fingerprint: part.fingerprint,
-        masked: Vec::new(),
+        masked: part.masked,
     }
 }
 
@@ -110,7 +141,7 @@ fn item(body: &Bytes, part: Part<OrderFacts>) -> Item {
 fn no_orders(body: &Bytes) -> Item {
     let facts = OrderFacts::new(&Limits::default());
     let fingerprint = document::empty();
-    item(body, Part { span: 0..body.len(), is_item: false, facts, fingerprint })
+    item(body, Part { span: 0..body.len(), is_item: false, facts, fingerprint, masked: Vec::new() })
 }
 
 /// What the door must know of an order.
@@ -210,7 +241,11 @@ impl OrderFacts {
                 _ => {}
             }
         }
-        match self.id {
+        match &self.id {
+            Some(id) if id.chars().any(char::is_control) => {
+                let message = "`order-no` holds a control character; send it without";
+                Err(Complaint(UnreadableKind::Value, message))
+            }
             Some(_) => Ok(()),
             None => Err(Complaint(UnreadableKind::MissingId, "an order without `order-no`")),
         }

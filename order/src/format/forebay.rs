@@ -46,10 +46,7 @@ use crate::read::ItemResult;
 use crate::readiness::{HoldReason, RecordedAs};
 use crate::{ReadOptions, Readiness, Unreadable, UnreadableKind};
 
-pub(crate) fn read(
-    body: &Bytes,
-    options: &ReadOptions<'_>,
-) -> Result<Vec<ItemResult>, Unreadable> {
+pub(crate) fn read(body: &Bytes, options: &ReadOptions<'_>) -> Result<Vec<ItemResult>, Unreadable> {
     json::read::<Forebay>(body, options)
 }
 

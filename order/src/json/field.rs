@@ -48,6 +48,10 @@ impl Label<'_> {
     }
 }
 
+/// A list of descriptive texts; anything else in its place is the empty list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Labels<'a>(pub(crate) Vec<Label<'a>>);
+
 /// Whether a member is there at all, `null` included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Present(pub(crate) bool);
@@ -208,6 +212,47 @@ impl<'de: 'a, 'a> Deserialize<'de> for Label<'a> {
 impl<'de> Deserialize<'de> for Present {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
+}
+
+struct LabelsVisitor;
+
+impl<'de> Visitor<'de> for LabelsVisitor {
+    type Value = Labels<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_unit<E>(self) -> Result<Labels<'de>, E> {
+        Ok(Labels::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Labels<'de>, E> {
+        Ok(Labels::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Labels<'de>, E> {
+        Ok(Labels::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Labels<'de>, A::Error> {
+        let mut labels = Vec::new();
+        while let Some(label) = seq.next_element()? {
+            labels.push(label);
+        }
+        Ok(Labels(labels))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels<'de>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Labels::default())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Labels<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LabelsVisitor)
     }
 }
 

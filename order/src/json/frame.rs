@@ -93,12 +93,15 @@ impl<'a, S: Sink> Framer<'a, S> {
         self.body.get(range).is_some_and(|part| memchr::memchr(b'\n', part).is_some())
     }
 
-    /// Whether a body that is no single JSON value is NDJSON with a bad line: every line begins an
-    /// object, and one at least is whole.
+    /// Whether a body that is no single JSON value is NDJSON with a bad first line: every line begins and
+    /// ends like an object, and one at least is whole. (So an array cut off is not taken for it.)
     fn is_ndjson(&mut self, start: usize) -> bool {
         let body = self.body;
         let lines = || line_spans(body, start);
-        if lines().nth(1).is_none() || !lines().all(|line| byte(body, line.start) == b'{') {
+        let like_an_object = |line: Range<usize>| {
+            body.get(line).is_some_and(|text| text.starts_with(b"{") && text.ends_with(b"}"))
+        };
+        if lines().nth(1).is_none() || !lines().all(like_an_object) {
             return false;
         }
         let rules = Rules { wrappers: &[], ..self.rules };
@@ -194,22 +197,44 @@ impl<'a, S: Sink> Framer<'a, S> {
             return Err(fault);
         }
         let mark = self.sink.mark();
+        let fault = match self.inside(around, name, value) {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => None,
+            Err(fault) => Some(fault),
+        };
+        // It has an id of its own, or may have one: then it is an item with a member of that name.
+        let plain = self.scan(at, around, &[]);
+        match (plain, fault) {
+            (Ok(Scan::Value(end)), fault) if fault.is_none() || self.lexer.has_id => {
+                self.sink.go_back(mark);
+                let fault = self.lexer.soft.clone();
+                self.emit(at..end, around.wrapper, fault)?;
+                Ok(end)
+            }
+            (_, Some(fault)) | (Err(fault), None) => Err(fault),
+            (Ok(_), None) => Err(unexpected(self.text(around), at, "an order")),
+        }
+    }
+
+    /// The items at `value` and the wrapper's end; `None` if a later member says that it is none.
+    fn inside(
+        &mut self,
+        around: Around,
+        name: &'static str,
+        value: usize,
+    ) -> Result<Option<usize>, Fault> {
         let inner = Around { wrapper: Some(name), level: around.level + 1, end: around.end };
         let mut end = self.value(value, inner)?;
         loop {
             end = blanks(self.text(around), end);
             match byte(self.text(around), end) {
-                b'}' => return Ok(end + 1),
+                b'}' => return Ok(Some(end + 1)),
                 b',' => {}
                 _ => return Err(unexpected(self.text(around), end, "',' or '}' after a member")),
             }
             match self.other_member(end + 1, around)? {
                 Some(next) => end = next,
-                None => {
-                    // It has an id of its own, so it was an item with a member of that name.
-                    self.sink.go_back(mark);
-                    return self.object(at, around, false);
-                }
+                None => return Ok(None),
             }
         }
     }

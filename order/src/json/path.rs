@@ -29,8 +29,8 @@ pub(super) enum Step {
 pub(super) enum Event {
     /// An object or array begins.
     Open(usize),
-    /// An object or array ended.
-    Close,
+    /// An object or array ends with the bracket here.
+    Close(usize),
     /// A string, by its bytes between the quotes.
     Text(usize, usize),
     /// A number or literal.
@@ -43,7 +43,14 @@ impl Event {
         match self {
             Self::Open(at) | Self::Other(at, _) => Some(at),
             Self::Text(at, _) => Some(at.saturating_sub(1)),
-            Self::Close => None,
+            Self::Close(_) => None,
+        }
+    }
+
+    fn place(self) -> usize {
+        match self {
+            Self::Open(at) | Self::Other(at, _) | Self::Close(at) => at,
+            Self::Text(at, _) => at.saturating_sub(1),
         }
     }
 }
@@ -61,8 +68,8 @@ pub(super) fn walk(
                 proceed(visit(&steps, Event::Open(at)))?;
                 at = blanks(item, at + 1);
                 if matches!(byte(item, at), b'}' | b']') {
+                    proceed(visit(&steps, Event::Close(at)))?;
                     at += 1;
-                    proceed(visit(&steps, Event::Close))?;
                 } else {
                     if steps.len() == DEPTH_MAX {
                         return None;
@@ -100,8 +107,8 @@ pub(super) fn walk(
                 }
                 b'}' | b']' => {
                     steps.pop();
+                    proceed(visit(&steps, Event::Close(at)))?;
                     at += 1;
-                    proceed(visit(&steps, Event::Close))?;
                 }
                 _ => return None,
             }
@@ -150,7 +157,7 @@ fn scalar_end(item: &[u8], at: usize) -> usize {
 pub(super) fn pointer_at(item: &[u8], offset: usize) -> Option<String> {
     let mut best: Vec<Step> = Vec::new();
     walk(item, |steps, event| {
-        if event.start().is_some_and(|start| start > offset) {
+        if event.place() > offset {
             return ControlFlow::Break(());
         }
         best.clear();
@@ -254,7 +261,7 @@ fn scalar(item: &[u8], event: Event) -> Option<String> {
             raw.first().filter(|b| b.is_ascii_digit() || **b == b'-')?;
             raw.into()
         }
-        Event::Open(_) | Event::Close => return None,
+        Event::Open(_) | Event::Close(_) => return None,
     };
     String::from_utf8(raw.into_owned()).ok()
 }

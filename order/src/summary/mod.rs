@@ -287,6 +287,8 @@ pub enum Oddity {
     NoOrderedInstant,
     /// A header discount stated without shares was distributed by line price.
     DiscountDistributed,
+    /// Tax stated for the order alone was distributed by line price.
+    TaxDistributed,
     /// The readiness table could not place it.
     Unplaced,
     /// The body declares more lines than it holds.

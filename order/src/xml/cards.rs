@@ -4,7 +4,7 @@
 //! Text is taken as it reads: digits hidden by character references, CDATA or a comment in between
 //! are found, and it is their bytes in the item that are masked.
 
-use super::tokens::{Token, Tokens};
+use super::tokens::{Attribute, Token, Tokens};
 use crate::{MaskedSpan, mask};
 
 /// Which texts of a format are looked at.
@@ -34,11 +34,7 @@ pub(crate) fn spans(item: &[u8], rules: &Rules) -> Vec<MaskedSpan> {
         match token {
             Token::Start(name, attributes) => {
                 reading.finish(open.last(), &mut found);
-                let names_it = |(key, value): &(&str, _)| {
-                    *key == rules.name_attribute && is_verification(value)
-                };
-                let verification = is_verification(name)
-                    || attributes.iter().any(names_it)
+                let verification = names_verification(name, &attributes, rules.name_attribute)
                     || open.last().is_some_and(|parent| parent.verification);
                 open.push(Open { name, looked_at: false, verification });
                 let path: Vec<&str> = open.iter().skip(1).map(|open| open.name).collect();
@@ -63,8 +59,10 @@ pub(crate) fn spans(item: &[u8], rules: &Rules) -> Vec<MaskedSpan> {
     found
 }
 
-fn is_verification(name: &str) -> bool {
-    mask::is_verification_name(name.as_bytes())
+/// Whether the element is about a card verification value, by its name or its `naming` attribute.
+pub(super) fn names_verification(name: &str, attributes: &[Attribute<'_>], naming: &str) -> bool {
+    let named = |name: &str| mask::is_verification_name(name.as_bytes());
+    named(name) || attributes.iter().any(|(key, value)| *key == naming && named(value))
 }
 
 struct Open<'a> {

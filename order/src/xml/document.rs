@@ -10,11 +10,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::Fault;
 use super::place::Places;
 use super::tokens::{Attribute, Token, Tokens};
+use super::{Fault, cards};
 use crate::UnreadableKind::{self, Depth, Encoding, Syntax, TooLarge};
-use crate::{Fingerprint, Limits, ReadOptions, Unreadable};
+use crate::{Fingerprint, Limits, MaskedSpan, ReadOptions, Unreadable};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) item: &'static str,
     /// Paths below the item that never count for the fingerprint.
     pub(crate) volatile: &'static [&'static [&'static str]],
+    /// Where card data is looked for.
+    pub(crate) cards: cards::Rules,
 }
 
 /// What a format wants to know of an item while it is read. Paths are the open elements below the
@@ -55,6 +57,8 @@ pub(crate) struct Part<F> {
     pub(crate) facts: F,
     /// Of the content.
     pub(crate) fingerprint: Fingerprint,
+    /// Card data in it, counted from its start.
+    pub(crate) masked: Vec<MaskedSpan>,
 }
 
 /// Takes a body apart; see [`crate::read::read`] for what the two errors mean. An empty list gives no part.
@@ -166,6 +170,8 @@ struct Current<'a, F> {
     text: Option<Cow<'a, str>>,
     /// Depth of the volatile element the walk is in.
     volatile: Option<usize>,
+    /// An element is named like a card verification value.
+    verification: bool,
 }
 
 impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
@@ -233,6 +239,7 @@ impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
             path: Vec::new(),
             text: None,
             volatile: None,
+            verification: false,
         };
         self.stream.clear();
         current.start_tokens(name, &attributes, &mut self.stream);
@@ -282,7 +289,12 @@ impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
         }
         let fingerprint = fingerprint(&self.stream);
         let (is_item, facts) = (current.is_item, current.facts);
-        Ok(Step::Part(Ok(Part { span, is_item, facts, fingerprint })))
+        let bytes = self.content.get(span.clone()).unwrap_or_default();
+        let masked = match cards::suspected(bytes, current.verification) {
+            true => cards::spans(bytes, &self.shape.cards),
+            false => Vec::new(),
+        };
+        Ok(Step::Part(Ok(Part { span, is_item, facts, fingerprint, masked })))
     }
 
     fn done(&mut self, end: usize) -> Result<Step<F>, Fault> {

@@ -1,5 +1,7 @@
 //! B2C Commerce order XML.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use forebay_order::readiness::{HoldReason, RecordedAs};
 use forebay_order::summary::{LifeCycle, LineKind, Oddity, PaymentState, TaxLocale};
@@ -809,4 +811,64 @@ fn through(body: Bytes) {
             }
         }
     }
+}
+
+fn kept(body: &str) -> (Item, String) {
+    let item = one(body);
+    let text = String::from_utf8(item.bytes.to_vec()).unwrap();
+    (item, text)
+}
+
+#[test]
+fn card_data_is_masked_in_free_text_and_payments_only() {
+    let card = "4111 1111 1111 1111";
+    let inside = format!(
+        "<customer><customer-no>{card}</customer-no><billing-address><phone>{card}</phone></billing-address></customer>\
+         <product-lineitems><product-lineitem><product-id>{card}</product-id><gift-message>{card}</gift-message>\
+         <custom-attributes><custom-attribute attribute-id=\"a\">{card}</custom-attribute>\
+         <custom-attribute attribute-id=\"b\"><value>{card}</value></custom-attribute>\
+         <custom-attribute attribute-id=\"cvv\"><value> 123 </value></custom-attribute></custom-attributes></product-lineitem></product-lineitems>\
+         <payments><payment><credit-card><card-number>{card}</card-number><card-token>{card}</card-token><cvc>9876</cvc></credit-card>\
+         <transaction-id>{card}</transaction-id></payment><payment><bank-transfer><account-number>{card}</account-number></bank-transfer></payment></payments>\
+         <notes><note><subject>{card}</subject><text>call {card} now</text></note></notes><!-- {card} -->"
+    );
+    let body = order(&inside).replace("A-1", card);
+    let (item, kept) = kept(&body);
+    // Order number, customer number, phone, product, token, transaction, bank account.
+    assert_eq!(kept.matches(card).count(), 7, "{kept}");
+    assert_eq!(kept.matches("**** **** **** ****").count(), 7, "{kept}");
+    assert!(kept.contains("<value> *** </value>") && kept.contains("<cvc>****</cvc>"), "{kept}");
+    assert_eq!(kept.len(), item.span.len());
+    for span in &item.masked {
+        let (start, end) = (span.start as usize, (span.start + span.len) as usize);
+        assert!(kept.as_bytes()[start..end].iter().all(|byte| *byte == b'*'));
+    }
+    let other = one(&body.replace("call 4111", "call 4222"));
+    assert_ne!(other.fingerprint, item.fingerprint, "taken before masking");
+    summary(&item).unwrap();
+}
+
+#[test]
+fn hidden_card_numbers_are_found_where_they_read_as_one() {
+    for hidden in [
+        "&#52;111&#x31;11111111111",
+        "<![CDATA[4111111111111111]]>",
+        "41111111<!-- x -->11111111",
+        "41111111<![CDATA[11111111]]>",
+    ] {
+        let (item, kept) =
+            kept(&order(&format!("<notes><note><text>{hidden}</text></note></notes>")));
+        assert!(!item.masked.is_empty(), "{hidden}");
+        let text = kept.split("<text>").nth(1).unwrap().split("</text>").next().unwrap();
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        assert_eq!((digits, text.len()), (0, hidden.len()), "{text}");
+    }
+}
+
+#[test]
+fn orders_without_card_data_share_the_bodys_memory() {
+    let body = Bytes::from(order("<x>&#65;</x><!-- c --><cvv/>"));
+    let item = read(FORMAT, &body, &ReadOptions::default()).unwrap().remove(0).unwrap();
+    assert!(item.masked.is_empty());
+    assert_eq!(item.bytes.as_ptr(), body[item.span.clone()].as_ptr());
 }

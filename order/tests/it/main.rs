@@ -2,3 +2,6 @@
 
 mod b2c;
 mod expected;
+mod forebay;
+mod real;
+mod salesforce;

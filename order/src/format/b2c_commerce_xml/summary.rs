@@ -27,6 +27,7 @@ use crate::summary::{
     Address, Adjustment, AdjustmentGroup, DeliveryGroup, Draft, HeaderAdjustment, LifeCycle, Line,
     LineKind, Oddity, Payment, PaymentState, Shopper, Tax, TaxLocale, shares,
 };
+use crate::text::{instant_ms, normalise_email};
 use crate::xml::tree::Element;
 use crate::{Fingerprint, OrderKey, OrderSummary, Unmappable};
 
@@ -50,7 +51,7 @@ pub(crate) fn summarise(
     let mut draft = Draft::new(key, fingerprint, currency);
     draft.order_number = order.attribute("order-no").unwrap_or_default().to_owned();
     if let Some(date) = order.text_of("order-date") {
-        draft.ordered_date_ms = date.parse().ok().map(jiff::Timestamp::as_millisecond);
+        draft.ordered_date_ms = instant_ms(date);
         draft.ordered_date_text = date.to_owned();
     }
     if let Some(status) = order.child("status").and_then(|status| status.text_of("order-status")) {
@@ -88,17 +89,18 @@ fn shopper(order: &Element<'_>, draft: &mut Draft) {
     let billing = customer.child("billing-address");
     let of_billing = |name: &str| billing.and_then(|billing| owned(billing, name));
     let email = owned(customer, "customer-email");
+    draft.billing = billing.map(address);
     draft.shopper = Shopper {
-        email_normalised: email.as_deref().map(str::to_lowercase),
+        email_normalised: email.as_deref().and_then(normalise_email),
         email,
-        name: owned(customer, "customer-name"),
+        name: owned(customer, "customer-name")
+            .or_else(|| draft.billing.as_ref().and_then(|billing| billing.name.clone())),
         first_name: of_billing("first-name"),
         last_name: of_billing("last-name"),
         company: of_billing("company-name"),
         phone: of_billing("phone"),
         customer_id: owned(customer, "customer-no"),
     };
-    draft.billing = billing.map(address);
 }
 
 fn address(element: &Element<'_>) -> Address {

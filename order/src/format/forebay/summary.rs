@@ -3,6 +3,8 @@
 //! Where `prices` is gross, the tax stated beside an amount is taken out of it; where it is net, it is
 //! not in it. Discounts are positive and become negative adjustments.
 
+use std::collections::HashMap;
+
 use rust_decimal::Decimal;
 
 use super::Forebay;
@@ -12,6 +14,7 @@ use crate::summary::{
     Address, Adjustment, AdjustmentGroup, DeliveryGroup, Draft, HeaderAdjustment, Line, LineKind,
     Oddity, Payment, PaymentState, Shopper, Stated, Tax, TaxLocale,
 };
+use crate::text::{instant_ms, normalise_email};
 use crate::{Fingerprint, OrderKey, OrderSummary, Unmappable};
 
 /// The summary of one order's bytes.
@@ -34,13 +37,14 @@ fn of_order(
     let currency = given(&order.currency).and_then(|code| code.parse().ok());
     let currency = currency.ok_or_else(|| Unmappable {
         code: "no_currency",
-        reason: "`currency` is missing or no ISO 4217 code; send a newer version with it".to_owned(),
+        reason: "`currency` is missing or no ISO 4217 code; send a newer version with it"
+            .to_owned(),
     })?;
     let number = owned(&order.number).unwrap_or_else(|| key.id.clone());
     let mut draft = Draft::new(key, fingerprint, currency);
     draft.order_number = number;
     if let Some(date) = given(&order.placed_at) {
-        draft.ordered_date_ms = date.parse().ok().map(jiff::Timestamp::as_millisecond);
+        draft.ordered_date_ms = instant_ms(date);
         draft.ordered_date_text = date.to_owned();
     }
     draft.tax_locale = order.prices.map_or(TaxLocale::Net, |prices| prices.0);
@@ -48,13 +52,14 @@ fn of_order(
     draft.billing = order.billing.0.as_ref().map(address);
     draft.delivery_groups = order.shipments.iter().map(delivery_group).collect();
     draft.stated = stated(order);
+    let mut groups = HashMap::new();
     for line in order.lines.iter() {
-        let line = self::line(line, LineKind::Product, &mut draft);
+        let line = self::line(line, LineKind::Product, &mut draft, &mut groups);
         draft.lines.push(line);
     }
     for charge in order.charges.iter() {
         let kind = charge.kind.map_or(LineKind::DeliveryCharge, |kind| kind.0.into());
-        let line = self::line(charge, kind, &mut draft);
+        let line = self::line(charge, kind, &mut draft, &mut groups);
         draft.lines.push(line);
     }
     for discount in order.discounts.iter() {
@@ -89,7 +94,7 @@ fn shopper(shopper: &model::Shopper<'_>) -> Shopper {
     let joined = parts.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let joined = Some(joined).filter(|name| !name.is_empty());
     Shopper {
-        email_normalised: email.as_deref().map(str::to_lowercase),
+        email_normalised: email.as_deref().and_then(normalise_email),
         email,
         name: owned(&shopper.name).or(joined).or_else(|| company.clone()),
         first_name: owned(&shopper.first_name),
@@ -132,7 +137,15 @@ fn stated(order: &Order<'_>) -> Stated {
     }
 }
 
-fn line(line: &model::Line<'_>, kind: LineKind, draft: &mut Draft) -> Line {
+/// Order-level adjustments met so far, by name.
+type Groups<'a> = HashMap<&'a str, usize>;
+
+fn line<'a>(
+    line: &'a model::Line<'_>,
+    kind: LineKind,
+    draft: &mut Draft,
+    groups: &mut Groups<'a>,
+) -> Line {
     let quantity = value(line.quantity).unwrap_or(Decimal::ONE);
     let unit_price = value(line.unit_price);
     let by_unit = unit_price.and_then(|price| price.checked_mul(quantity)).filter(is_amount);
@@ -145,10 +158,15 @@ fn line(line: &model::Line<'_>, kind: LineKind, draft: &mut Draft) -> Line {
     };
     let adjustments = line.discounts.iter().map(|discount| {
         let (amount, tax) = less(discount, draft.tax_locale);
-        let name = owned(&discount.name).unwrap_or_default();
+        let name = given(&discount.name).unwrap_or_default();
         let order_level = discount.order_level.is_some_and(|flag| flag.0);
-        let group = order_level.then(|| group(&name, &mut draft.adjustment_groups));
-        Adjustment { amount, tax, name, group }
+        let group = order_level.then(|| {
+            *groups.entry(name).or_insert_with(|| {
+                draft.adjustment_groups.push(AdjustmentGroup { name: name.to_owned() });
+                draft.adjustment_groups.len() - 1
+            })
+        });
+        Adjustment { amount, tax, name: name.to_owned(), group }
     });
     let adjustments = adjustments.collect();
     Line {
@@ -189,18 +207,14 @@ fn less(discount: &model::Discount<'_>, locale: TaxLocale) -> (Decimal, Decimal)
     let amount = discount.amount.0.0.unwrap_or_default();
     let tax = discount.tax.and_then(|tax| tax.0.0).unwrap_or_default();
     match locale {
-        TaxLocale::Net => (-amount, -tax),
-        TaxLocale::Gross => (tax - amount, -tax),
+        TaxLocale::Net => (negative(amount), negative(tax)),
+        TaxLocale::Gross => (negative(amount - tax), negative(tax)),
     }
 }
 
-/// The order-level adjustment of that name.
-fn group(name: &str, groups: &mut Vec<AdjustmentGroup>) -> usize {
-    let found = groups.iter().position(|group| group.name == name);
-    found.unwrap_or_else(|| {
-        groups.push(AdjustmentGroup { name: name.to_owned() });
-        groups.len() - 1
-    })
+/// Zero stays plain zero, not minus zero.
+fn negative(amount: Decimal) -> Decimal {
+    if amount.is_zero() { amount } else { -amount }
 }
 
 /// The delivery group a line names; the only one, if it names none.
