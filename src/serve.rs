@@ -1,20 +1,20 @@
 //! `forebay serve`: from a configuration to a running service, and back to nothing lost.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::embedded::Embedded;
-use forebay_buffer::{Buffer, Clock, SystemClock};
+use forebay_buffer::{Buffer, Clock, Embedded, SystemClock};
 use forebay_ingest::Door;
 use forebay_ops::{Ops, View};
-use forebay_processor::{Drain, Oms};
+use forebay_processor::Drain;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::cli::{EXIT_FAILED, EXIT_MET, EXIT_MISSED, EXIT_USAGE, ServeArgs, fail, print};
-use crate::config::{self, Config, OmsKind};
+use crate::config::{self, Config};
 use crate::wiring;
 
 /// How long answers get to leave once the buffer has failed.
@@ -64,18 +64,18 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
     let on_failure = Box::new(move |reason: String| drop(failed.send(reason)));
     let buffer = Embedded::open(wiring::buffer(config), Arc::clone(&clock), on_failure)
         .map_err(|error| error.to_string())?;
-    let oms = Arc::new(wiring::oms(config)?);
-    let drain =
-        Drain::start(wiring::drain(config), buffer.clone(), Arc::clone(&oms), Arc::clone(&clock));
+    let oms = Arc::new(wiring::oms(config, &clock)?);
+    let settings = wiring::drain(config);
+    let drain = Drain::start(settings, buffer.clone(), Arc::clone(&oms), Arc::clone(&clock))
+        .map_err(|error| error.to_string())?;
     let door = Door::bind(wiring::door(config)?, buffer.clone(), lookup_key, Arc::clone(&clock))
         .map_err(|error| error.to_string())?;
     let governor = drain.governor().clone();
-    let ceiling = config.drain.governor;
     let view = View {
         buffer: buffer.clone(),
         oms,
         oms_kind: wiring::oms_word(config.oms.kind),
-        drain: Box::new(move || wiring::drain_status(&governor, ceiling)),
+        drain: Box::new(move || wiring::drain_status(&governor)),
         metrics,
         clock,
         started,
@@ -84,31 +84,43 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
     let ops = Ops::bind(config.ops.listen, view).await.map_err(|error| error.to_string())?;
     let ops_address = ops.local_addr().map_err(|error| error.to_string())?;
     let orders_address = door.local_addr();
+    let (stop, stops) = watch::channel(false);
     let (stop_ops, ops_stops) = watch::channel(false);
     let ops = tokio::spawn(ops.run(ops_stops));
-    let door = door.start();
+    let mut door = tokio::spawn(door.run(stops, config.drain.grace.0));
     tracing::info!(%orders_address, %ops_address, "ready");
     if json {
-        let pid = std::process::id();
-        let orders = orders_address.to_string();
-        print(&json!({ "event": "ready", "orders": orders, "ops": ops_address.to_string(), "pid": pid }).to_string());
+        print(&ready_line(orders_address, ops_address));
     }
 
     let ended = tokio::select! {
         () = signals.asked() => Ended::Asked,
         Ok(reason) = failure => Ended::Failed(reason),
+        ended = &mut door => return Err(format!("the door broke: {ended:?}")),
     };
+    tracing::info!("stopping: no new orders, finishing what is under way");
+    stop.send_replace(true);
     let grace = match &ended {
         Ended::Asked => config.drain.grace.0,
         Ended::Failed(_) => LAST_WORDS,
     };
-    tracing::info!("stopping: no new orders, finishing what is under way");
-    door.stop(grace).await;
+    let closed = tokio::time::timeout(grace + LAST_WORDS, door).await;
+    if !matches!(closed, Ok(Ok(Ok(())))) {
+        tracing::warn!(
+            "requests were cut off at the end of the grace time; their senders send again"
+        );
+    }
     drain.stop(grace).await;
     buffer.close().await;
-    drop(stop_ops.send(true));
+    stop_ops.send_replace(true);
     drop(ops.await);
     Ok(ended)
+}
+
+/// The one line of `serve --json`.
+fn ready_line(orders: SocketAddr, ops: SocketAddr) -> String {
+    let pid = std::process::id();
+    json!({ "event": "ready", "orders": orders, "ops": ops, "pid": pid }).to_string()
 }
 
 /// SIGTERM and SIGINT, watched from before the first port opens.

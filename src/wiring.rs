@@ -2,14 +2,16 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::embedded::EmbeddedConfig;
+use forebay_buffer::{Clock, EmbeddedConfig};
 use forebay_ingest::{Channel, DoorConfig, SourceRule};
 use forebay_ops::DrainStatus;
 use forebay_order::{Format, Limits};
-use forebay_processor::oms::{ledger, sqlite};
-use forebay_processor::{DrainConfig, Governor, Oms};
+use forebay_processor::oms::ledger::Ledger;
+use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
+use forebay_processor::{DrainConfig, Governor, Limiter, Limits as DrainLimits, Oms, RetryPolicy};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -79,17 +81,21 @@ pub(crate) fn buffer(config: &Config) -> EmbeddedConfig {
 }
 
 /// The OMS, opened.
-pub(crate) fn oms(config: &Config) -> Result<Oms, String> {
+pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String> {
     let path = config.oms_path();
-    let opened = match config.oms.kind {
-        OmsKind::Sqlite => {
-            sqlite::Sqlite::open(&path, config.oms.test).map(Oms::Sqlite).map_err(|e| e.to_string())
-        }
-        OmsKind::Ledger => ledger::Ledger::open(&path, config.oms.cut_every)
-            .map(Oms::Ledger)
-            .map_err(|e| e.to_string()),
+    let explain = |error: &dyn std::fmt::Display| {
+        format!("cannot open the OMS at {}: {error}", path.display())
     };
-    opened.map_err(|error| format!("cannot open the OMS at {}: {error}", path.display()))
+    let clock = Arc::clone(clock);
+    match config.oms.kind {
+        OmsKind::Sqlite => {
+            let options = SqliteOptions { test: config.oms.test, ..SqliteOptions::default() };
+            Sqlite::open(&path, options, clock).map(Oms::Sqlite).map_err(|e| explain(&e))
+        }
+        OmsKind::Ledger => Ledger::open(&path, config.oms.cut_every, clock)
+            .map(Oms::Ledger)
+            .map_err(|e| explain(&e)),
+    }
 }
 
 /// Its kind in the configuration's word.
@@ -104,23 +110,27 @@ pub(crate) fn oms_word(kind: OmsKind) -> &'static str {
 pub(crate) fn drain(config: &Config) -> DrainConfig {
     let drain = &config.drain;
     DrainConfig {
-        ceiling_per_s: drain.governor.then_some(drain.ceiling_per_s),
-        burst: drain.burst,
-        batch: drain.batch,
-        in_flight: drain.in_flight,
-        retry_base: drain.retry_base.0,
-        retry_max: drain.retry_max.0,
+        limits: DrainLimits {
+            ceiling_per_s: drain.governor.then_some(drain.ceiling_per_s),
+            burst: drain.burst,
+            batch: drain.batch,
+            in_flight: drain.in_flight,
+            ..DrainLimits::default()
+        },
+        retry: RetryPolicy { base: drain.retry_base.0, max: drain.retry_max.0 },
         attempts_max: drain.attempts_max,
+        ..DrainConfig::default()
     }
 }
 
 /// The drain as operators see it.
-pub(crate) fn drain_status(governor: &Governor, ceiling: bool) -> DrainStatus {
+pub(crate) fn drain_status(governor: &Governor) -> DrainStatus {
     let state = governor.state();
     DrainStatus {
-        mode: if state.paused { "paused" } else { "on" },
-        ceiling_per_s: ceiling.then_some(state.ceiling_per_s),
+        mode: if state.limiter == Limiter::Paused { "paused" } else { "on" },
+        ceiling_per_s: state.ceiling_per_s,
         burst: state.burst,
+        batch: state.batch,
         in_flight: state.in_flight,
         limiter: state.limiter.word(),
     }

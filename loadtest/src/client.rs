@@ -21,12 +21,13 @@ pub(crate) struct Connection {
     address: SocketAddr,
     host: HeaderValue,
     live: Option<Live>,
+    /// Whether the last call went out on a connection kept from an earlier one.
+    kept: bool,
 }
 
 struct Live {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
-    used: bool,
 }
 
 impl Drop for Live {
@@ -89,35 +90,16 @@ impl Connection {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let host = HeaderValue::from_str(&address.to_string());
         let host = host.unwrap_or_else(|_| HeaderValue::from_static("localhost"));
-        Self { address, host, live: None }
+        Self { address, host, live: None, kept: false }
     }
 
-    /// Sends one request and waits for the whole answer. After an error the connection is a new one.
-    ///
-    /// A kept connection the server closed meanwhile is replaced once without being told: the request
-    /// is the same bytes under the same key, so that sending it again is safe.
+    /// Sends one request once and waits for the whole answer. After an error the connection is a new one.
     pub(crate) async fn call(
         &mut self,
         request: &Request<Full<Bytes>>,
         within: Duration,
     ) -> Result<Reply, CallError> {
-        let reused = self.live.as_ref().is_some_and(|live| live.used);
-        let started = crate::clock::now();
-        let first = self.within(request, within).await;
-        match first {
-            Err(CallError::Connection { .. }) if reused => {
-                let left = within.saturating_sub(started.elapsed());
-                self.within(request, left).await
-            }
-            other => other,
-        }
-    }
-
-    async fn within(
-        &mut self,
-        request: &Request<Full<Bytes>>,
-        within: Duration,
-    ) -> Result<Reply, CallError> {
+        self.kept = self.live.as_ref().is_some_and(|live| !live.sender.is_closed());
         // Taken out, so that a failure or a dropped future leaves no half-read answer behind.
         let mut live = self.live.take();
         let reply = tokio::time::timeout(within, self.exchange(&mut live, request)).await;
@@ -137,7 +119,6 @@ impl Connection {
             Some(live) if !live.sender.is_closed() => live,
             gone => gone.insert(self.connect().await?),
         };
-        live.used = true;
         let mut request = request.clone();
         request.headers_mut().insert(HOST, self.host.clone());
         live.sender.ready().await.map_err(words)?;
@@ -155,7 +136,12 @@ impl Connection {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
         // What the connection ends with, the request in flight is told as well.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Live { sender, driver, used: false })
+        Ok(Live { sender, driver })
+    }
+
+    /// Whether a failed call may owe its failure to the server having closed the kept connection meanwhile.
+    pub(crate) fn was_kept(&self) -> bool {
+        self.kept
     }
 
     /// GETs a JSON document; `None` for 404.
@@ -170,7 +156,11 @@ impl Connection {
         let mut request = Request::new(Full::default());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;
-        let reply = self.call(&request, within).await?;
+        let mut reply = self.call(&request, within).await;
+        if matches!(reply, Err(CallError::Connection { .. })) && self.kept {
+            reply = self.call(&request, within).await;
+        }
+        let reply = reply?;
         if reply.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }

@@ -167,7 +167,7 @@ impl Segment {
             lock(&self.book).sent(&self.mix, job.request, self.start.elapsed());
             job.tries = job.tries.saturating_add(1);
             let reply = connection.call(&request, within).await;
-            match self.judge(&job, reply) {
+            match self.judge(&job, reply, connection.was_kept()) {
                 Judged::Final(answers) => {
                     let latency = now().saturating_duration_since(job.intended);
                     lock(&self.book).answered(&self.mix, job.request, &answers, latency);
@@ -182,12 +182,16 @@ impl Segment {
     }
 
     /// What follows from a reply, or from none: the sender's side of the contract.
-    fn judge(&self, job: &Job, reply: Result<Reply, CallError>) -> Judged {
+    fn judge(&self, job: &Job, reply: Result<Reply, CallError>, kept: bool) -> Judged {
         let may_again = job.tries < self.mix.sale.tries;
         let backoff = BACKOFF.get(usize::from(job.tries.saturating_sub(1)));
         let backoff = backoff.or(BACKOFF.last()).copied().unwrap_or_default();
-        let Ok(reply) = reply else {
-            return if may_again { Judged::Again(backoff) } else { Judged::Open };
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(_) if !may_again => return Judged::Open,
+            // The server may just have closed a connection that was idle: a new one, at once.
+            Err(CallError::Connection { .. }) if kept => return Judged::Again(Duration::ZERO),
+            Err(_) => return Judged::Again(backoff),
         };
         let not_now =
             reply.status == StatusCode::TOO_MANY_REQUESTS || reply.status.is_server_error();

@@ -142,8 +142,8 @@ impl OfKey {
         self.released |= delivery.kind == Kind::Release && entry.tries > 0;
         let outcome = match entry.answer {
             Answer::Acknowledged { outcome, .. } => outcome,
-            // Refused in the end, but an earlier try may have had its effect.
-            Answer::Refused { .. } if entry.tries <= 1 => return,
+            // A definite refusal; after trouble of the server's, or an earlier try, it may be there.
+            Answer::Refused { status } if status < 500 && entry.tries <= 1 => return,
             Answer::Refused { .. } | Answer::None => {
                 if entry.tries > 0 {
                     self.possible.push(delivery.total);

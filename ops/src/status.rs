@@ -17,10 +17,12 @@ pub struct DrainStatus {
     pub mode: &'static str,
     /// Orders a second; `None` without a governor.
     pub ceiling_per_s: Option<f64>,
-    /// Orders that may be sent at once after a pause.
-    pub burst: u64,
+    /// Orders above the ceiling that any span of time may see; `None` without a governor.
+    pub burst: Option<f64>,
+    /// Orders in one call at most.
+    pub batch: usize,
     /// Calls under way.
-    pub in_flight: u64,
+    pub in_flight: usize,
     /// What limits it now, one word.
     pub limiter: &'static str,
 }

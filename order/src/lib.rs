@@ -9,13 +9,18 @@
 //!
 //! Both go through the one file per channel format in [`format`](mod@format).
 
+mod exact;
 pub mod fingerprint;
 pub mod format;
+mod json;
 pub mod key;
+mod mask;
 pub mod money;
 pub mod read;
 pub mod readiness;
 pub mod summary;
+mod text;
+mod xml;
 
 pub use fingerprint::Fingerprint;
 pub use format::Format;

@@ -1,6 +1,7 @@
 //! What a configuration must satisfy before a port is opened, and what it promises in words.
 
 use forebay_order::Format;
+use forebay_processor::governor::CEILING_MAX;
 
 use super::{Config, OmsKind};
 
@@ -34,10 +35,13 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     );
     let drain = &config.drain;
     must(
-        drain.ceiling_per_s.is_finite() && drain.ceiling_per_s > 0.0,
-        "drain.ceiling_per_s: must be above 0; to stop the drain is not a rate",
+        drain.ceiling_per_s > 0.0 && drain.ceiling_per_s <= CEILING_MAX,
+        "drain.ceiling_per_s: must be above 0 and at most 1000000; to stop the drain is not a rate",
     );
-    must(drain.batch > 0 && drain.batch <= 1_000, "drain.batch: must be 1 to 1000");
+    must(
+        drain.batch.is_none_or(|batch| (1..=1_000).contains(&batch)),
+        "drain.batch: must be 1 to 1000; leave it out for the default",
+    );
     must(drain.in_flight > 0 && drain.in_flight <= 1_000, "drain.in_flight: must be 1 to 1000");
     must(drain.attempts_max > 0, "drain.attempts_max: must be at least 1");
     must(drain.burst != Some(0), "drain.burst: must be at least 1; leave it out for the default");

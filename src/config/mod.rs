@@ -15,7 +15,7 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use check::{Checked, check};
+pub(crate) use check::check;
 pub(crate) use units::{Size, Span};
 
 /// The whole configuration.
@@ -89,8 +89,9 @@ pub(crate) struct Drain {
     pub(crate) ceiling_per_s: f64,
     pub(crate) governor: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) burst: Option<u32>,
-    pub(crate) batch: usize,
+    pub(crate) burst: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<usize>,
     pub(crate) in_flight: usize,
     pub(crate) retry_base: Span,
     pub(crate) retry_max: Span,
@@ -227,7 +228,7 @@ impl Default for Drain {
             ceiling_per_s: 40.0,
             governor: true,
             burst: None,
-            batch: 50,
+            batch: None,
             in_flight: 2,
             retry_base: Span::millis(200),
             retry_max: Span::secs(60),

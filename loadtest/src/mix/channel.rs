@@ -65,9 +65,8 @@ impl Channel {
     pub(super) fn has(self, kind: Kind) -> bool {
         match kind {
             Kind::Plain | Kind::Resent | Kind::Conflicting | Kind::Poison | Kind::Malformed => true,
-            Kind::Cancel | Kind::Held => self != Self::Salesforce,
+            Kind::Cancel | Kind::Held | Kind::NotAnOrder => self != Self::Salesforce,
             Kind::Amended | Kind::Release => self.has_versions(),
-            Kind::NotAnOrder => !matches!(self, Self::Salesforce | Self::Forebay),
         }
     }
 

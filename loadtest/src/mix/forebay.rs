@@ -1,8 +1,10 @@
-//! Forebay's own canonical JSON: amounts as strings, an explicit version.
+//! Forebay's own canonical JSON: amounts as strings, an explicit version, discounts as positive amounts.
 
 use std::fmt::{self, Write};
 
-use super::cart::{Address, Cart};
+use rust_decimal::Decimal;
+
+use super::cart::{Address, Cart, CartLine};
 use super::content::{Content, Status};
 use super::text::{Json, Utc};
 
@@ -23,7 +25,7 @@ pub(super) fn write(out: &mut String, order: &Content<'_>) -> fmt::Result {
     let cart = order.cart;
     let status = match order.status {
         Status::Placed => "placed",
-        Status::Held => "unpaid",
+        Status::Held => "held",
         Status::Cancelled => "cancelled",
         Status::NotAnOrder => "draft",
     };
@@ -42,7 +44,7 @@ pub(super) fn write(out: &mut String, order: &Content<'_>) -> fmt::Result {
         cart.grand_total(),
         cart.tax(),
         cart.delivery,
-        -cart.discount(),
+        cart.discount(),
     )?;
     write!(
         out,
@@ -57,35 +59,38 @@ pub(super) fn write(out: &mut String, order: &Content<'_>) -> fmt::Result {
     write!(out, r#","shipments":[{{"id":"s1","method":"{}","address":"#, cart.delivery_name)?;
     address(out, cart, &cart.shipping)?;
     out.push_str(r#"}],"lines":["#);
-    lines(out, cart)?;
+    // Every other shop states the coupon once for the order, the others its share of each line.
+    let once = order.n % 2 == 0;
+    lines(out, cart, once)?;
     write!(
         out,
-        r#"],"charges":[{{"kind":"shipping","name":"{}","shipment":"s1","amount":"{}","tax":"{}"}}],"#,
+        r#"],"charges":[{{"kind":"delivery","name":"{}","shipment":"s1","amount":"{}","tax":"{}"}}],"#,
         cart.delivery_name, cart.delivery, cart.delivery_tax,
     )?;
-    match cart.coupon {
-        Some((code, _)) => {
-            let before: rust_decimal::Decimal =
-                cart.lines.iter().map(|line| cart.taxed(line.amount - line.own_discount)).sum();
-            write!(
-                out,
-                r#""discounts":[{{"name":"{code}","amount":"{}","tax":"{}"}}],"#,
-                -cart.coupon_discount(),
-                cart.line_tax() - before,
-            )?;
-        }
+    match cart.coupon.filter(|_| once) {
+        Some((code, _)) => write!(
+            out,
+            r#""discounts":[{{"name":"{code}","amount":"{}","tax":"{}"}}],"#,
+            cart.coupon_discount(),
+            cart.lines.iter().map(|line| coupon_tax(cart, line)).sum::<Decimal>(),
+        )?,
         None => out.push_str(r#""discounts":[],"#),
     }
     write!(
         out,
-        r#""payments":[{{"method":"card","amount":"{}","reference":"pay_{:08x}"}}],"note":{}}}"#,
+        r#""payments":[{{"method":"card","amount":"{}","state":"authorised","reference":"pay_{:08x}"}}],"note":{}}}"#,
         cart.grand_total(),
         order.n.wrapping_mul(2_654_435_761),
         Json(cart.note),
     )
 }
 
-fn lines(out: &mut String, cart: &Cart) -> fmt::Result {
+/// The tax that the line's share of the coupon takes off.
+fn coupon_tax(cart: &Cart, line: &CartLine) -> Decimal {
+    cart.taxed(line.amount - line.own_discount) - line.tax
+}
+
+fn lines(out: &mut String, cart: &Cart, coupon_once: bool) -> fmt::Result {
     for (at, line) in cart.lines.iter().enumerate() {
         if at > 0 {
             out.push(',');
@@ -93,19 +98,30 @@ fn lines(out: &mut String, cart: &Cart) -> fmt::Result {
         let before = cart.taxed(line.amount);
         write!(
             out,
-            r#"{{"sku":{},"name":{},"shipment":"s1","quantity":{},"unit_price":"{}","amount":"{}","tax":"{before}","discounts":["#,
+            r#"{{"sku":{},"name":{},"shipment":"s1","quantity":{},"unit_price":"{}","amount":"{}","taxes":[{{"name":{},"rate":"{}","amount":"{before}"}}],"discounts":["#,
             Json(line.sku),
             Json(line.name),
             line.quantity,
             line.unit,
             line.amount,
+            Json(cart.market.tax_name),
+            cart.rate(),
         )?;
         if !line.own_discount.is_zero() {
             write!(
                 out,
                 r#"{{"name":"Promotion","amount":"{}","tax":"{}"}}"#,
-                -line.own_discount,
-                cart.taxed(line.amount - line.own_discount) - before,
+                line.own_discount,
+                before - cart.taxed(line.amount - line.own_discount),
+            )?;
+        }
+        if let Some((code, _)) = cart.coupon.filter(|_| !coupon_once) {
+            let comma = if line.own_discount.is_zero() { "" } else { "," };
+            write!(
+                out,
+                r#"{comma}{{"name":"{code}","order_level":true,"amount":"{}","tax":"{}"}}"#,
+                line.coupon_share,
+                coupon_tax(cart, line),
             )?;
         }
         out.push_str("]}");

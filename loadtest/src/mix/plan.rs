@@ -35,14 +35,17 @@ pub(super) fn draw(sale: &Sale, rng: &mut Rng) -> Vec<Parcel> {
     let mut orders = 0;
     while orders < sale.orders {
         let batch = rng.f64() < start_of_batch;
-        let wanted = if batch { rng.usize(BATCH) } else { 1 };
+        let mut wanted = if batch { rng.usize(BATCH) } else { 1 };
         let first = draw_kind(rng);
         let channel = draw_channel(rng, first);
-        let form = match (batch, rng.bool()) {
+        let mut form = match (batch, rng.bool()) {
             (false, _) => Form::One,
             (true, false) => Form::Array,
             (true, true) => Form::Lines,
         };
+        if first == Kind::Malformed && !own_line(channel, form) {
+            (wanted, form) = (1, Form::One);
+        }
         let mut parcel = Parcel { channel, source: rng.usize(..2), form, items: Vec::new() };
         let mut kind = first;
         loop {

@@ -137,10 +137,15 @@ fn woocommerce(order: &Value) -> Order {
 }
 
 fn canonical(order: &Value) -> Order {
-    let off = |of: &Value| sum(&of["discounts"], |d| dec(&d["amount"]) + dec(&d["tax"]));
+    let off = |of: &Value| {
+        sum(&of["discounts"], |d| {
+            assert!(!dec(&d["amount"]).is_sign_negative() && !dec(&d["tax"]).is_sign_negative());
+            dec(&d["amount"]) + dec(&d["tax"])
+        })
+    };
     let lines = sum(&order["lines"], |l| {
         assert_eq!(dec(&l["unit_price"]) * dec(&l["quantity"]), dec(&l["amount"]));
-        dec(&l["amount"]) + dec(&l["tax"]) + off(l)
+        dec(&l["amount"]) + sum(&l["taxes"], |t| dec(&t["amount"])) - off(l)
     });
     let charges = sum(&order["charges"], |c| dec(&c["amount"]) + dec(&c["tax"]));
     Order {
@@ -148,12 +153,13 @@ fn canonical(order: &Value) -> Order {
         version: order["version"].as_u64(),
         status: match order["status"].as_str().unwrap() {
             "placed" => Status::Placed,
-            "unpaid" => Status::Held,
+            "held" => Status::Held,
             "cancelled" => Status::Cancelled,
+            "draft" => Status::NotAnOrder,
             other => panic!("{other}"),
         },
         total: dec(&order["totals"]["grand"]),
-        sum: lines + charges + off(order),
+        sum: lines + charges - off(order),
         poison: order["currency"] == "ZZZ",
     }
 }

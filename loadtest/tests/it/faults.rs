@@ -87,18 +87,16 @@ fn nobody_there_is_unknown() {
     assert!(books.balanced && !ledger.is_complete());
 }
 
-/// A closed loop would see one slow request; an open one sees everybody who had to wait.
+/// With four connections at most four of 1,500 requests are in flight during the stall: a closed loop would
+/// see those four. An open one sees everybody who had to wait, some 500.
 #[test]
 fn a_stall_of_a_second_shows_in_the_latency() {
-    let calm =
+    let sale =
         Sale { orders: 1_500, rate: 500.0, shape: Shape::Constant, batch_share: 0.0, ..small(7) };
-    let (_, books) = against(Faults::default(), &calm);
-    assert!(books.accept_p99_ms < 400.0, "{books}");
     let stall = Some((300, Duration::from_secs(1)));
-    // With four connections, at most four requests can be in flight during the stall.
-    let stalled = Sale { connections: 4, ..calm };
-    let (_, books) = against(Faults { stall, ..Faults::default() }, &stalled);
+    let (ledger, books) =
+        against(Faults { stall, ..Faults::default() }, &Sale { connections: 4, ..sale });
     assert!(books.kept(), "{books}");
     assert!(books.accept_p99_ms > 800.0, "p99 {} ms", books.accept_p99_ms);
-    assert!(books.accept_p50_ms < 200.0, "p50 {} ms", books.accept_p50_ms);
+    assert!(ledger.latency(0.85) > Duration::from_millis(300), "{:?}", ledger.latency(0.85));
 }

@@ -27,7 +27,7 @@ use crate::bodies::{self, Status};
 /// What the server does wrong, on purpose.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
-    /// Forgets this pending order after it said accepted.
+    /// Forgets the first order accepted from this sequence on.
     pub(crate) forget: Option<u64>,
     /// Makes the OMS create its n-th summary twice.
     pub(crate) double: Option<usize>,
@@ -55,6 +55,7 @@ pub(crate) struct Store {
     sequence: u64,
     requests: u64,
     stalled: bool,
+    forgot: bool,
 }
 
 type Key = (String, String, String);
@@ -315,7 +316,10 @@ impl Store {
             if state == "pending" {
                 self.pending.push_back(key.clone());
             }
-            if faults.forget != Some(sequence) {
+            let forget = faults.forget.is_some_and(|from| sequence >= from) && !self.forgot;
+            if forget && state == "pending" {
+                self.forgot = true;
+            } else {
                 self.orders.insert(key, order);
             }
             return said(first, outcome);

@@ -159,7 +159,7 @@ fn line_price(line: &Line) -> Decimal {
 
 /// Splits `amount` by `weights`, each share rounded to the currency's exponent (or the amount's own
 /// scale, if finer), the last taking what rounding left. Empty weights give no shares.
-fn shares(amount: Decimal, weights: &[Decimal], currency: Currency) -> Vec<Decimal> {
+pub(crate) fn shares(amount: Decimal, weights: &[Decimal], currency: Currency) -> Vec<Decimal> {
     let sum: Decimal = weights.iter().sum();
     if sum.is_zero() {
         return Vec::new();

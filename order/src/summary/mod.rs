@@ -27,8 +27,7 @@ mod draft;
 use rust_decimal::Decimal;
 use serde::Serialize;
 
-#[allow(unused_imports, reason = "the formats come next")]
-pub(crate) use draft::{Draft, HeaderAdjustment};
+pub(crate) use draft::{Draft, HeaderAdjustment, shares};
 
 use crate::{Currency, Fingerprint, Format, OrderKey};
 
@@ -288,6 +287,8 @@ pub enum Oddity {
     NoOrderedInstant,
     /// A header discount stated without shares was distributed by line price.
     DiscountDistributed,
+    /// Tax stated for the order alone was distributed by line price.
+    TaxDistributed,
     /// The readiness table could not place it.
     Unplaced,
     /// The body declares more lines than it holds.

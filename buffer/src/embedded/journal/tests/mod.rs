@@ -1,0 +1,4 @@
+//! What the journal promises, tested through its interface.
+
+mod basic;
+mod support;

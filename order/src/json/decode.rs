@@ -1,0 +1,68 @@
+//! The typed decoder over the quoted copy, and a second, slower one that explains a failure.
+
+use serde::Deserialize;
+use simd_json::Buffers;
+
+use super::fault::Fault;
+use super::path::push_token;
+use crate::UnreadableKind;
+
+/// Decodes the quoted copy of one item; `None` if its values are not of the types asked for.
+pub(super) fn typed<'q, T: Deserialize<'q>>(
+    quoted: &'q mut [u8],
+    buffers: &mut Buffers,
+) -> Option<T> {
+    simd_json::serde::from_slice_with_buffers(quoted, buffers).ok()
+}
+
+/// Why the typed decoder failed on the quoted copy, and where.
+pub(super) fn explain<'q, T: Deserialize<'q>>(quoted: &'q [u8]) -> Fault {
+    let mut deserializer = serde_json::Deserializer::from_slice(quoted);
+    let outcome: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let Err(error) = outcome else {
+        return Fault::of(UnreadableKind::Value, "", "the item cannot be decoded");
+    };
+    let mut pointer = pointer(error.path());
+    let text = error.inner().to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    if let Some(name) = duplicate(text) {
+        let named = pointer.rsplit('/').next().is_some_and(|last| last == name);
+        if !named {
+            pointer.push('/');
+            push_token(&mut pointer, name);
+        }
+        let message = "this member is there twice, and which one counts is uncertain; send it once";
+        return Fault::of(UnreadableKind::DuplicateMember, pointer, message);
+    }
+    Fault::of(UnreadableKind::Value, pointer, plain(text))
+}
+
+/// The name in serde's own words for a member given twice.
+fn duplicate(message: &str) -> Option<&str> {
+    message.strip_prefix("duplicate field `")?.strip_suffix('`')
+}
+
+/// The message without any value: of a type mismatch only what was expected.
+fn plain(message: &str) -> String {
+    if message.starts_with("invalid ") {
+        let wanted = message.rsplit_once(", expected ").map_or("another value", |(_, w)| w);
+        return format!("expected {wanted}");
+    }
+    message.to_owned()
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut out = String::new();
+    for segment in path {
+        let token = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.clone(),
+            Segment::Enum { variant } => variant.clone(),
+            Segment::Unknown => continue,
+        };
+        out.push('/');
+        push_token(&mut out, &token);
+    }
+    out
+}

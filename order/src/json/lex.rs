@@ -1,0 +1,497 @@
+//! One strict lexical pass (RFC 8259) over one JSON value, without recursion.
+//!
+//! On the way it makes what the rest needs, so that the bytes are walked once: the *quoted* copy
+//! (minified, every number a string, so that a typed decoder keeps every digit), the *minified* text
+//! without volatile members (what the fingerprint is taken of), and hints for masking.
+
+use std::borrow::Cow;
+
+use super::fault::Fault;
+use crate::UnreadableKind;
+use crate::mask;
+
+/// What the pass must know of the value it walks.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// Deepest nesting allowed, the value itself counting 1.
+    pub(super) depth: usize,
+    /// Names of top-level members that make the value a wrapper; none if it cannot be one.
+    pub(super) wrappers: &'static [&'static str],
+    /// The top-level member whose presence says that the value is no wrapper.
+    pub(super) id: &'static str,
+    /// Top-level members left out of the minified text.
+    pub(super) volatile: &'static [&'static str],
+    /// More of them, from the channel's configuration.
+    pub(super) ignored: &'a [String],
+}
+
+/// What the value turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Scan {
+    /// A whole value that ends before this offset.
+    Value(usize),
+    /// A wrapper: its member `name` has an object or array at `value`; the walk stopped there.
+    Wrapper { name: &'static str, value: usize },
+}
+
+/// The pass and the copies it made of the last value. Its memory is kept for the next one.
+#[derive(Default)]
+pub(super) struct Lexer {
+    /// Minified, every number quoted.
+    pub(super) quoted: Vec<u8>,
+    /// Minified, volatile top-level members left out.
+    pub(super) minified: Vec<u8>,
+    /// The first fault after which the walk could go on, since it leaves no doubt where values end.
+    pub(super) soft: Option<Fault>,
+    /// A string is a name of a card verification field, or may hold a card number.
+    pub(super) suspect: bool,
+    quoted_from: usize,
+    minified_from: usize,
+    /// Within a volatile member: nothing goes to the minified text.
+    muted: bool,
+    /// The member of [`Rules::id`] was met at the top.
+    pub(super) has_id: bool,
+    nesting: Nesting,
+}
+
+/// Open containers, one bit each (1 = object), so that a bomb of a million brackets costs 128 KiB.
+#[derive(Default)]
+struct Nesting {
+    depth: usize,
+    word: u64,
+    full: Vec<u64>,
+}
+
+impl Nesting {
+    fn push(&mut self, object: bool) {
+        if self.depth.is_multiple_of(64) {
+            self.full.push(self.word);
+            self.word = 0;
+        }
+        self.word = (self.word << 1) | u64::from(object);
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.word >>= 1;
+        if self.depth.is_multiple_of(64) {
+            self.word = self.full.pop().unwrap_or(0);
+        }
+    }
+
+    fn in_object(&self) -> bool {
+        self.word & 1 == 1
+    }
+}
+
+/// Where the minified text stood when a member's name began.
+#[derive(Clone, Copy)]
+struct Mark {
+    length: usize,
+    from: usize,
+    name: usize,
+}
+
+impl Rules<'_> {
+    fn is_volatile(&self, name: &[u8]) -> bool {
+        self.volatile.iter().any(|member| member.as_bytes() == name)
+            || self.ignored.iter().any(|member| member.as_bytes() == name)
+    }
+}
+
+/// What follows a value or an opening bracket.
+enum Next {
+    Value(usize),
+    End(usize),
+    Wrapper { name: &'static str, value: usize },
+}
+
+impl Lexer {
+    /// Walks the value at `start` of `body`.
+    ///
+    /// # Errors
+    /// A fault after which it is not certain where the value ends. Others are kept in
+    /// [`Lexer::soft`], the first one only.
+    pub(super) fn scan(
+        &mut self,
+        body: &[u8],
+        start: usize,
+        rules: &Rules<'_>,
+    ) -> Result<Scan, Fault> {
+        self.quoted.clear();
+        self.minified.clear();
+        self.soft = None;
+        self.suspect = false;
+        self.quoted_from = start;
+        self.minified_from = start;
+        self.muted = false;
+        self.has_id = false;
+        self.nesting =
+            Nesting { full: std::mem::take(&mut self.nesting.full), ..Nesting::default() };
+        self.nesting.full.clear();
+        let mut at = start;
+        loop {
+            match self.value(body, at, rules)? {
+                Next::Value(next) => at = next,
+                Next::End(end) => {
+                    self.flush(body, end);
+                    return Ok(Scan::Value(end));
+                }
+                Next::Wrapper { name, value } => return Ok(Scan::Wrapper { name, value }),
+            }
+        }
+    }
+
+    /// One value, and whatever closes after it, up to the start of the next value or the end of all.
+    fn value(&mut self, body: &[u8], at: usize, rules: &Rules<'_>) -> Result<Next, Fault> {
+        let end = match byte(body, at) {
+            b'{' => return self.open(body, at, true, rules),
+            b'[' => return self.open(body, at, false, rules),
+            b'"' => {
+                let (end, _) = self.string(body, at)?;
+                end
+            }
+            b'-' | b'0'..=b'9' => {
+                let end = number(body, at)?;
+                self.quote(body, at, end);
+                end
+            }
+            b't' => literal(body, at, b"true")?,
+            b'f' => literal(body, at, b"false")?,
+            b'n' => literal(body, at, b"null")?,
+            _ => return Err(unexpected(body, at, "a value")),
+        };
+        self.after(body, end, rules)
+    }
+
+    fn open(
+        &mut self,
+        body: &[u8],
+        at: usize,
+        object: bool,
+        rules: &Rules<'_>,
+    ) -> Result<Next, Fault> {
+        self.nesting.push(object);
+        if self.nesting.depth > rules.depth && self.soft.is_none() {
+            let message = "nested deeper than allowed; send a flatter document";
+            self.soft = Some(Fault::at(UnreadableKind::Depth, at, message));
+        }
+        let next = self.blank(body, at + 1);
+        match (object, byte(body, next)) {
+            (true, b'}') | (false, b']') => {
+                self.nesting.pop();
+                self.after(body, next + 1, rules)
+            }
+            (true, _) => self.member(body, next, rules),
+            (false, _) => Ok(Next::Value(next)),
+        }
+    }
+
+    /// What stands after a value: a comma and the next value, or closing brackets.
+    fn after(&mut self, body: &[u8], at: usize, rules: &Rules<'_>) -> Result<Next, Fault> {
+        let mut at = at;
+        while self.nesting.depth > 0 {
+            at = self.blank(body, at);
+            let object = self.nesting.in_object();
+            if self.muted && self.nesting.depth == 1 {
+                self.unmute(body, at);
+            }
+            match (object, byte(body, at)) {
+                (true, b',') => {
+                    let key = self.blank(body, at + 1);
+                    return self.member(body, key, rules);
+                }
+                (false, b',') => return Ok(Next::Value(self.blank(body, at + 1))),
+                (true, b'}') | (false, b']') => {
+                    self.nesting.pop();
+                    at += 1;
+                }
+                (true, _) => return Err(unexpected(body, at, "',' or '}' after a member")),
+                (false, _) => return Err(unexpected(body, at, "',' or ']' after an element")),
+            }
+        }
+        Ok(Next::End(at))
+    }
+
+    /// A member's name and colon, up to its value.
+    fn member(&mut self, body: &[u8], at: usize, rules: &Rules<'_>) -> Result<Next, Fault> {
+        if byte(body, at) != b'"' {
+            return Err(unexpected(body, at, "a member name in double quotes"));
+        }
+        let mark = Mark { length: self.minified.len(), from: self.minified_from, name: at };
+        let (end, escaped) = self.string(body, at)?;
+        let colon = self.blank(body, end);
+        if byte(body, colon) != b':' {
+            return Err(unexpected(body, colon, "':' after a member name"));
+        }
+        let value = self.blank(body, colon + 1);
+        if self.nesting.depth == 1 {
+            let raw = body.get(at + 1..end - 1).unwrap_or_default();
+            let name = if escaped { unescape(raw) } else { Cow::Borrowed(raw) };
+            if rules.is_volatile(&name) {
+                self.mute(body, mark);
+            }
+            self.has_id |= *name == *rules.id.as_bytes();
+            if !self.has_id
+                && matches!(byte(body, value), b'{' | b'[')
+                && let Some(name) = rules.wrappers.iter().find(|w| w.as_bytes() == &*name)
+            {
+                return Ok(Next::Wrapper { name, value });
+            }
+        }
+        Ok(Next::Value(value))
+    }
+}
+
+// === the copies ===
+
+impl Lexer {
+    /// Skips blanks at `at`; they stay out of the copies.
+    #[inline]
+    fn blank(&mut self, body: &[u8], at: usize) -> usize {
+        if !is_blank(byte(body, at)) {
+            return at;
+        }
+        let end = blanks(body, at);
+        self.flush(body, at);
+        self.quoted_from = end;
+        self.minified_from = end;
+        end
+    }
+
+    fn flush(&mut self, body: &[u8], to: usize) {
+        self.quoted.extend_from_slice(body.get(self.quoted_from..to).unwrap_or_default());
+        if !self.muted {
+            self.minified.extend_from_slice(body.get(self.minified_from..to).unwrap_or_default());
+        }
+        self.quoted_from = to;
+        self.minified_from = to;
+    }
+
+    fn quote(&mut self, body: &[u8], start: usize, end: usize) {
+        self.quoted.extend_from_slice(body.get(self.quoted_from..start).unwrap_or_default());
+        self.quoted.push(b'"');
+        self.quoted.extend_from_slice(body.get(start..end).unwrap_or_default());
+        self.quoted.push(b'"');
+        self.quoted_from = end;
+    }
+}
+
+impl Lexer {
+    /// Takes a member, from its name on, out of the minified text, and the comma before it.
+    fn mute(&mut self, body: &[u8], mark: Mark) {
+        self.minified.truncate(mark.length);
+        self.minified.extend_from_slice(body.get(mark.from..mark.name).unwrap_or_default());
+        if self.minified.last() == Some(&b',') {
+            self.minified.pop();
+        }
+        self.muted = true;
+    }
+
+    /// Goes on with the comma or bracket after a muted member; without the comma if nothing is before it.
+    fn unmute(&mut self, body: &[u8], at: usize) {
+        let first = self.minified.len() == 1 && byte(body, at) == b',';
+        self.minified_from = if first { at + 1 } else { at };
+        self.muted = false;
+    }
+}
+
+// === strings, numbers, literals ===
+
+impl Lexer {
+    /// The end of the string that opens at `at`, and whether it holds escapes.
+    fn string(&mut self, body: &[u8], at: usize) -> Result<(usize, bool), Fault> {
+        let mut escaped = false;
+        let mut here = at + 1;
+        loop {
+            here = plain(body, here);
+            match byte(body, here) {
+                b'"' => break,
+                b'\\' => {
+                    escaped = true;
+                    here = self.escape(body, here)?;
+                }
+                _ if here >= body.len() => {
+                    let message = "the document ends inside a string; was it cut off?";
+                    return Err(Fault::at(UnreadableKind::Syntax, body.len(), message));
+                }
+                _ => {
+                    let message = "a control character inside a string; escape it";
+                    return Err(Fault::at(UnreadableKind::Syntax, here, message));
+                }
+            }
+        }
+        if !self.suspect {
+            let text = body.get(at + 1..here).unwrap_or_default();
+            self.suspect = mask::is_verification_name(text)
+                || (text.len() >= mask::CARD_MIN && mask::may_hold_card(text));
+        }
+        Ok((here + 1, escaped))
+    }
+
+    /// The end of the escape at `at`; a surrogate pair counts as one.
+    fn escape(&mut self, body: &[u8], at: usize) -> Result<usize, Fault> {
+        match byte(body, at + 1) {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => return Ok(at + 2),
+            b'u' => {}
+            _ => {
+                let message = "an unknown escape in a string";
+                return Err(Fault::at(UnreadableKind::Syntax, at, message));
+            }
+        }
+        let unit = hex4(body, at + 2)?;
+        if !(0xd800..0xe000).contains(&unit) {
+            return Ok(at + 6);
+        }
+        let pair = unit < 0xdc00 && byte(body, at + 6) == b'\\' && byte(body, at + 7) == b'u';
+        if pair && (0xdc00..0xe000).contains(&hex4(body, at + 8)?) {
+            return Ok(at + 12);
+        }
+        if self.soft.is_none() {
+            let message = "half a surrogate pair; send the whole character";
+            self.soft = Some(Fault::at(UnreadableKind::Encoding, at, message));
+        }
+        Ok(at + 6)
+    }
+}
+
+/// The byte at `at`; 0, which is nowhere allowed, past the end.
+#[inline]
+pub(super) fn byte(body: &[u8], at: usize) -> u8 {
+    body.get(at).copied().unwrap_or(0)
+}
+
+#[inline]
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+}
+
+/// The first offset from `at` on that holds no blank.
+pub(super) fn blanks(body: &[u8], at: usize) -> usize {
+    let rest = body.get(at..).unwrap_or_default();
+    at + rest.iter().position(|&b| !is_blank(b)).unwrap_or(rest.len())
+}
+
+/// The first offset from `at` on that holds a quote, a backslash or a control character; eight bytes
+/// at a time.
+#[inline]
+fn plain(body: &[u8], at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let mut at = at;
+    while let Some(&chunk) = body.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(chunk);
+        // The lowest mark of each term is exact, and the first of the three is what is asked for.
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let stops = control | zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c));
+        if stops != 0 {
+            return at + (stops.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = body.get(at..).unwrap_or_default();
+    let stop = |b: &u8| *b < 0x20 || *b == b'"' || *b == b'\\';
+    at + rest.iter().position(stop).unwrap_or(rest.len())
+}
+
+fn hex4(body: &[u8], at: usize) -> Result<u32, Fault> {
+    (at..at + 4).try_fold(0, |unit, at| match char::from(byte(body, at)).to_digit(16) {
+        Some(digit) => Ok((unit << 4) | digit),
+        None => {
+            let message = "\\u needs four hexadecimal digits";
+            Err(Fault::at(UnreadableKind::Syntax, at.min(body.len()), message))
+        }
+    })
+}
+
+/// The end of the number at `at`.
+pub(super) fn number(body: &[u8], at: usize) -> Result<usize, Fault> {
+    let digits = |from: usize| {
+        let rest = body.get(from..).unwrap_or_default();
+        from + rest.iter().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len())
+    };
+    let some_digits = |from: usize| {
+        let end = digits(from);
+        if end == from { Err(unexpected(body, from, "a digit")) } else { Ok(end) }
+    };
+    let start = if byte(body, at) == b'-' { at + 1 } else { at };
+    let mut end = if byte(body, start) == b'0' { start + 1 } else { some_digits(start)? };
+    if byte(body, end) == b'.' {
+        end = some_digits(end + 1)?;
+    }
+    if matches!(byte(body, end), b'e' | b'E') {
+        let sign = matches!(byte(body, end + 1), b'+' | b'-');
+        end = some_digits(end + if sign { 2 } else { 1 })?;
+    }
+    if byte(body, end).is_ascii_digit() {
+        return Err(Fault::at(UnreadableKind::Syntax, end, "a number with a leading zero"));
+    }
+    Ok(end)
+}
+
+fn literal(body: &[u8], at: usize, word: &[u8]) -> Result<usize, Fault> {
+    let same = body.get(at..).is_some_and(|rest| rest.starts_with(word));
+    if same {
+        Ok(at + word.len())
+    } else {
+        Err(unexpected(body, at, "true, false, null or a value"))
+    }
+}
+
+/// The fault of something else standing where `wanted` must be.
+pub(super) fn unexpected(body: &[u8], at: usize, wanted: &'static str) -> Fault {
+    let at = at.min(body.len());
+    let message = match at == body.len() {
+        true => format!("the document ends where {wanted} is expected; was it cut off?"),
+        false => format!("expected {wanted}"),
+    };
+    Fault::at(UnreadableKind::Syntax, at, message)
+}
+
+/// A string's text without its escapes; the text was walked before, so that every escape is whole.
+pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\\', raw).is_none() {
+        return Cow::Borrowed(raw);
+    }
+    let mut out = Vec::with_capacity(raw.len());
+    let mut at = 0;
+    while at < raw.len() {
+        let (text, end) = match (byte(raw, at), byte(raw, at + 1)) {
+            (b'\\', b'u') => code_point(raw, at),
+            (b'\\', escape) => (char::from(plain_escape(escape)), at + 2),
+            (other, _) => {
+                out.push(other);
+                at += 1;
+                continue;
+            }
+        };
+        out.extend_from_slice(text.encode_utf8(&mut [0; 4]).as_bytes());
+        at = end;
+    }
+    Cow::Owned(out)
+}
+
+fn plain_escape(escape: u8) -> u8 {
+    match escape {
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        other => other,
+    }
+}
+
+/// The character of a `\u` escape or of a pair of them, and where it ends.
+fn code_point(raw: &[u8], at: usize) -> (char, usize) {
+    let unit = |at: usize| hex4(raw, at).unwrap_or(0xfffd);
+    let first = unit(at + 2);
+    if (0xd800..0xdc00).contains(&first) && byte(raw, at + 6) == b'\\' {
+        let low = unit(at + 8).wrapping_sub(0xdc00) & 0x3ff;
+        let code = 0x1_0000 + ((first - 0xd800) << 10) + low;
+        return (char::from_u32(code).unwrap_or('\u{fffd}'), at + 12);
+    }
+    (char::from_u32(first).unwrap_or('\u{fffd}'), at + 6)
+}

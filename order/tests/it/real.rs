@@ -1,0 +1,176 @@
+//! Real orders, written by others, kept beside the project and never in it: every file of a format
+//! against a table of what it means, which was written from the files and not from this code.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use forebay_order::{
+    Format, Item, OrderKey, OrderSummary, ReadOptions, Readiness, UnreadableKind, read, summarise,
+};
+use rust_decimal::Decimal;
+
+/// Where the real orders are; `None`, said aloud, where they are not.
+#[expect(clippy::print_stdout, reason = "a skipped test must say so")]
+pub(crate) fn orders() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/orders");
+    if root.join("EXPECTED.csv").is_file() {
+        return Some(root);
+    }
+    println!("skipped: no real orders");
+    None
+}
+
+/// One row of the table, by the names of its columns.
+pub(crate) type Row = BTreeMap<String, String>;
+
+/// The rows of one folder's files.
+pub(crate) fn rows(root: &Path, folder: &str) -> Vec<Row> {
+    let table = std::fs::read_to_string(root.join("EXPECTED.csv")).unwrap();
+    let mut records = csv(&table).into_iter();
+    let names = records.next().unwrap();
+    let row = |record: Vec<String>| names.iter().cloned().zip(record).collect::<Row>();
+    records.map(row).filter(|row| row["file"].starts_with(&format!("{folder}/"))).collect()
+}
+
+/// Comma-separated values with quoted fields, in which commas, quotes (doubled) and newlines may stand.
+fn csv(text: &str) -> Vec<Vec<String>> {
+    let mut records = vec![vec![String::new()]];
+    let mut quoted = false;
+    let mut chars = text.trim_end().chars().peekable();
+    while let Some(c) = chars.next() {
+        let record = records.last_mut().unwrap();
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                record.last_mut().unwrap().push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => record.push(String::new()),
+            '\n' if !quoted => records.push(vec![String::new()]),
+            '\r' if !quoted => {}
+            c => record.last_mut().unwrap().push(c),
+        }
+    }
+    records
+}
+
+pub(crate) fn decimal(text: &str) -> Option<Decimal> {
+    (!text.is_empty()).then(|| text.parse().unwrap())
+}
+
+fn readiness_word(readiness: Readiness) -> &'static str {
+    match readiness {
+        Readiness::FetchNeeded => "fetch",
+        other => other.word(),
+    }
+}
+
+/// Compares an item, and its summary where it is a sale, with its row.
+fn compare(format: Format, row: &Row, item: &Item) -> Option<OrderSummary> {
+    let at = format!("{} item {}", row["file"], row["item"]);
+    assert_eq!(item.id.as_deref().unwrap_or_default(), row["id"], "id of {at}");
+    assert_eq!(item.number, row["number"], "number of {at}");
+    let currency = item.currency.map(|c| c.to_string()).unwrap_or_default();
+    // A refund object states none of its own; the table took it from a payment inside.
+    if !row["lines"].is_empty() {
+        assert_eq!(currency, row["currency"], "currency of {at}");
+    }
+    assert_eq!(readiness_word(item.readiness), row["readiness"], "readiness of {at}");
+    assert!(!item.unplaced, "the table places {at}");
+    assert!(item.masked.is_empty(), "no byte of a real file is masked: {at}");
+    if !row["lines"].is_empty() {
+        assert_eq!(item.lines.to_string(), row["lines"], "lines of {at}");
+        assert_eq!(item.amount, decimal(&row["grand_total"]), "grand total of {at}");
+    }
+    if !matches!(item.readiness, Readiness::Pending | Readiness::Held(_) | Readiness::Cancelled) {
+        return None;
+    }
+    let key = OrderKey::new("test", row["file"].as_str(), item.id.clone().unwrap());
+    let summary = summarise(format, key, item.fingerprint, &item.bytes).unwrap();
+    let stated = &summary.stated;
+    assert_eq!(stated.grand_total, decimal(&row["grand_total"]), "stated total of {at}");
+    assert_eq!(stated.tax_total, decimal(&row["tax_total"]), "tax of {at}");
+    assert_eq!(stated.shipping_total, decimal(&row["shipping_total"]), "shipping of {at}");
+    assert_eq!(stated.discount_total, decimal(&row["discount_total"]), "discount of {at}");
+    assert_eq!(Some(summary.totals.grand_total), stated.grand_total, "derived total of {at}");
+    let sums = if summary.difference.is_zero() { "yes" } else { "no" };
+    assert_eq!(sums, row["lines_sum_matches"], "parts of {at}: {}", summary.difference);
+    Some(summary)
+}
+
+/// Reads every file of a folder whose rows speak of single items; returns the summaries by file.
+fn check_folder(format: Format, folder: &str, apart: &[&str]) -> Vec<(String, OrderSummary)> {
+    let Some(root) = orders() else { return Vec::new() };
+    let mut files: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for row in rows(&root, folder) {
+        files.entry(row["file"].clone()).or_default().push(row);
+    }
+    assert!(files.len() >= 14, "the table has the files of {folder}");
+    let mut summaries = Vec::new();
+    for (file, rows) in files.iter().filter(|(file, _)| !apart.contains(&file.as_str())) {
+        let body = Bytes::from(std::fs::read(root.join(file)).unwrap());
+        let items = read(format, &body, &ReadOptions::default()).unwrap();
+        assert_eq!(items.len(), rows.len(), "items of {file}");
+        for (row, item) in rows.iter().zip(items) {
+            let item = item.unwrap();
+            assert_eq!(item.bytes, body.slice(item.span.clone()), "bytes of {file}");
+            summaries.extend(compare(format, row, &item).map(|summary| (file.clone(), summary)));
+        }
+    }
+    summaries
+}
+
+/// A test case of another program, in which the order is a JSON text inside a string. Posted as it is,
+/// the file is an object without an id and without anything an order has, so no order at all; the table
+/// gives this as the other reading. Taking orders out of strings would be guessing.
+const ORDER_IN_A_STRING: &str = "shopify/rudder__track_call_order_partially_fulfilled_event_0.json";
+
+#[test]
+fn every_real_shopify_file_means_what_the_table_says() {
+    let summaries = check_folder(Format::Shopify, "shopify", &[ORDER_IN_A_STRING]);
+    let Some(root) = orders() else { return };
+    assert_eq!(summaries.len(), 5, "placed sales");
+    let body = Bytes::from(std::fs::read(root.join(ORDER_IN_A_STRING)).unwrap());
+    let items = read(Format::Shopify, &body, &ReadOptions::default()).unwrap();
+    let item = items[0].as_ref().unwrap();
+    assert_eq!((items.len(), item.readiness.word(), &item.id), (1, "recorded", &None));
+    // The text itself, posted, is the test notification that the table describes.
+    let whole: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let text = whole["input"]["request"]["body"].as_str().unwrap().to_owned();
+    let items = read(Format::Shopify, &Bytes::from(text), &ReadOptions::default()).unwrap();
+    let row = rows(&root, "shopify").into_iter().find(|r| r["file"] == ORDER_IN_A_STRING).unwrap();
+    compare(Format::Shopify, &row, items[0].as_ref().unwrap());
+}
+
+const REFUNDS: &str = "woocommerce/ios__order-560-all-refunds.json";
+const ONLY_IDS: &str = "woocommerce/fluxc__order-summaries-extended.json";
+const MALFORMED: &str = "woocommerce/ios__order-with-line-item-attributes.json";
+
+#[test]
+fn every_real_woocommerce_file_means_what_the_table_says() {
+    let apart = [REFUNDS, ONLY_IDS, MALFORMED];
+    let summaries = check_folder(Format::WooCommerce, "woocommerce", &apart);
+    let Some(root) = orders() else { return };
+    assert_eq!(summaries.len(), 13, "placed sales");
+    let items = |file: &str| {
+        let body = Bytes::from(std::fs::read(root.join(file)).unwrap());
+        read(Format::WooCommerce, &body, &ReadOptions::default())
+    };
+    let refunds = items(REFUNDS).unwrap();
+    let ids: Vec<_> = refunds.iter().map(|r| r.as_ref().unwrap().id.clone().unwrap()).collect();
+    assert_eq!(ids, ["1172", "1025", "590", "562"]);
+    assert!(refunds.iter().all(|r| r.as_ref().unwrap().readiness.word() == "recorded"));
+    let only_ids = items(ONLY_IDS).unwrap();
+    assert_eq!(only_ids.len(), 300);
+    assert_eq!(only_ids[0].as_ref().unwrap().id.as_deref(), Some("5160"));
+    assert!(only_ids.iter().all(|i| i.as_ref().unwrap().readiness == Readiness::FetchNeeded));
+    let fault = items(MALFORMED).unwrap_err();
+    assert_eq!((fault.kind, fault.line, fault.column), (UnreadableKind::Syntax, 148, 5));
+}
+
+#[test]
+fn a_quoted_field_keeps_its_commas() {
+    let records = csv("a,b\n\"x, \"\"y\"\"\",2\r\n,\n");
+    assert_eq!(records, [vec!["a", "b"], vec!["x, \"y\"", "2"], vec!["", ""]]);
+}
