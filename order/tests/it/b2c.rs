@@ -723,6 +723,18 @@ fn the_fingerprint_is_of_the_content_not_of_its_dress() {
 }
 
 #[test]
+fn an_item_stands_alone_though_its_prefix_was_bound_outside() {
+    let plain = "<order order-no='1'><currency>EUR</currency><product-lineitems><product-lineitem>\
+                 <net-price>2.50</net-price><product-id>A</product-id></product-lineitem></product-lineitems></order>";
+    let prefixed = plain.replace("</", "<#").replace('<', "<o:").replace("<o:#", "</o:");
+    let body = format!("<o:orders xmlns:o='urn:x'>{prefixed}</o:orders>");
+    let item = one(&body);
+    assert_eq!(item.fingerprint, one(plain).fingerprint);
+    assert_eq!(&*item.bytes, prefixed.as_bytes());
+    assert_eq!(shown(&summary(&item).unwrap()), ["Product A 2.50 [] []"]);
+}
+
+#[test]
 fn volatile_elements_do_not_count() {
     let with = |inside: &str| one(&order(inside)).fingerprint;
     let status =
