@@ -9,8 +9,11 @@ use bytes::Bytes;
 
 use crate::MaskedSpan;
 
-/// Fewest and most digits of a card number.
-const DIGITS: std::ops::RangeInclusive<usize> = 12..=19;
+/// Fewest digits of a card number.
+pub(crate) const CARD_MIN: usize = 12;
+
+/// Most digits of one.
+const CARD_MAX: usize = 19;
 
 /// Names of card verification fields, in small letters without `_`, `-` and blanks.
 const VERIFICATION_NAMES: &[&[u8]] = &[
@@ -136,7 +139,7 @@ fn next_run(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
         if byte.is_ascii_digit() || is_separator(byte) {
             let (start, end) = run_around(bytes, at, from);
             let digits = bytes.get(start..end)?.iter().filter(|b| b.is_ascii_digit()).count();
-            if digits >= *DIGITS.start() {
+            if digits >= CARD_MIN {
                 return Some((start, end));
             }
             at = at.max(end);
@@ -188,7 +191,7 @@ fn in_run(run: &[u8], offset: usize, spans: &mut Vec<MaskedSpan>) {
 
 /// How many of the first groups make a card number together; 0 if none do.
 fn longest_card(run: &[u8], groups: &[(usize, usize)]) -> usize {
-    let mut digits = [0u8; 19];
+    let mut digits = [0u8; CARD_MAX];
     let mut length = 0;
     let mut taken = 0;
     for (count, (start, end)) in (1..).zip(groups) {
@@ -206,7 +209,7 @@ fn longest_card(run: &[u8], groups: &[(usize, usize)]) -> usize {
 }
 
 fn is_card(digits: &[u8]) -> bool {
-    DIGITS.contains(&digits.len()) && is_issued(digits) && check_digit_holds(digits)
+    (CARD_MIN..=CARD_MAX).contains(&digits.len()) && is_issued(digits) && check_digit_holds(digits)
 }
 
 /// Whether an issuer gives out numbers of this length with this prefix.

@@ -43,8 +43,8 @@ pub(super) struct Lexer {
     pub(super) minified: Vec<u8>,
     /// The first fault after which the walk could go on, since it leaves no doubt where values end.
     pub(super) soft: Option<Fault>,
-    /// A string is a name of a card verification field.
-    pub(super) verification_name: bool,
+    /// A string is a name of a card verification field, or may hold a card number.
+    pub(super) suspect: bool,
     quoted_from: usize,
     minified_from: usize,
     /// Within a volatile member: nothing goes to the minified text.
@@ -122,7 +122,7 @@ impl Lexer {
         self.quoted.clear();
         self.minified.clear();
         self.soft = None;
-        self.verification_name = false;
+        self.suspect = false;
         self.quoted_from = start;
         self.minified_from = start;
         self.muted = false;
@@ -322,9 +322,10 @@ impl Lexer {
                 }
             }
         }
-        if !self.verification_name {
+        if !self.suspect {
             let text = body.get(at + 1..here).unwrap_or_default();
-            self.verification_name = mask::is_verification_name(text);
+            self.suspect = mask::is_verification_name(text)
+                || (text.len() >= mask::CARD_MIN && mask::may_hold_card(text));
         }
         Ok((here + 1, escaped))
     }

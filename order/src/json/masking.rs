@@ -9,6 +9,9 @@ use crate::mask;
 /// Pending values of one object; more than this many "value" members in one object are not expected.
 const PENDING_MAX: usize = 4;
 
+/// Longer texts are no verification value, blanks around it counted.
+const VALUE_MAX: usize = 16;
+
 /// The spans to mask in `item`: card numbers and verification values in the strings that `paths` name.
 ///
 /// A path is a JSON pointer in which `*` stands for one step and a last `**` for any number of steps,
@@ -62,17 +65,23 @@ fn text(
     {
         object.verification = true;
     }
-    if !paths.iter().any(|path| matches(item, steps, path)) {
-        return;
-    }
-    segments(text, start, spans);
     let own = match steps.last() {
         Some(Step::Name(from, to)) => item.get(*from..*to).unwrap_or_default(),
         _ => &[],
     };
+    // Rare finds first, since asking where a text stands costs more.
+    let before = spans.len();
+    segments(text, start, spans);
     if mask::is_verification_name(own) {
         mask::verification_value(text, start, spans);
-    } else if (named("value") || named("display_value"))
+    }
+    let labelled = text.len() <= VALUE_MAX && (named("value") || named("display_value"));
+    if spans.len() == before && !labelled {
+        return;
+    }
+    if !paths.iter().any(|path| matches(item, steps, path)) {
+        spans.truncate(before);
+    } else if labelled
         && let Some(object) = objects.last_mut()
         && object.values.len() < PENDING_MAX
     {

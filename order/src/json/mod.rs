@@ -280,7 +280,10 @@ impl<F: JsonFormat> Reader<'_, F> {
             let pointer = self.options.source_pointer.unwrap_or_default();
             return Err(Fault::of(UnreadableKind::Value, pointer, CONTROL));
         }
-        let masked = self.masked(raw, lexer);
+        let masked = match lexer.suspect {
+            true => masking::spans(raw, F::SHAPE.masked),
+            false => Vec::new(),
+        };
         Ok(Item {
             id: facts.id,
             number: facts.number,
@@ -297,14 +300,6 @@ impl<F: JsonFormat> Reader<'_, F> {
             masked,
             span,
         })
-    }
-
-    fn masked(&self, raw: &[u8], lexer: &Lexer) -> Vec<MaskedSpan> {
-        if lexer.verification_name || mask::may_hold_card(raw) {
-            masking::spans(raw, F::SHAPE.masked)
-        } else {
-            Vec::new()
-        }
     }
 
     fn finish(self) -> Result<Vec<ItemResult>, Unreadable> {
