@@ -255,6 +255,49 @@ fn delivery_charges_and_fees_by_hand() {
 }
 
 #[test]
+fn a_discount_on_a_delivery_charge_by_hand() {
+    let group = |reference: &str, city: &str| {
+        let fields =
+            format!(r#""DeliverToCity":"{city}","OrderDeliveryMethodId":"2Dm000000000001""#);
+        node(reference, "OrderDeliveryGroupSummary", &fields)
+    };
+    let to = |group: &str| format!(r#""OrderDeliveryGroupSummaryId":"@{{{group}.id}}""#);
+    let delivery = |reference: &str, amount: &str, group: &str| {
+        line(reference, amount, &to(group)).replace("Order Product", "Delivery Charge")
+    };
+    let summary = summarised(&[
+        order(r#""GrandTotalAmount":74.25"#),
+        group("g1", "Bonn"),
+        group("g2", "Trier"),
+        line("l1", "30.00", &to("g1")),
+        line("l2", "40.00", &to("g2")),
+        delivery("d1", "5.00", "g1"),
+        delivery("d2", "2.50", "g2"),
+        adjustment("a", "d1", "-5.00", ""),
+        adjustment_tax("d1", "a", "-0.50"),
+        tax("d1", "0.50"),
+        tax("d2", "0.25"),
+        tax("l1", "1.50"),
+    ]);
+    // 70 + 5 - 5 + 2.50 = 72.50; tax 1.50 + 0.50 - 0.50 + 0.25 = 1.75.
+    assert_eq!(
+        shown(&summary),
+        [
+            "Product  30.00 [1.50] []",
+            "Product  40.00 [] []",
+            "DeliveryCharge  5.00 [0.50] [L-5.00/-0.50]",
+            "DeliveryCharge  2.50 [0.25] []",
+        ]
+    );
+    let groups: Vec<_> = summary.lines.iter().map(|line| line.delivery_group).collect();
+    assert_eq!(groups, [Some(0), Some(1), Some(0), Some(1)]);
+    assert_eq!(summary.delivery_groups[1].method.as_deref(), Some("2Dm000000000001"));
+    assert_eq!(summary.totals.total_amount, dec("72.50"));
+    assert_eq!(summary.totals.total_tax_amount, dec("1.75"));
+    assert_eq!((summary.totals.grand_total, summary.difference), (dec("74.25"), dec("0")));
+}
+
+#[test]
 fn a_stated_total_with_a_cent_more_by_hand() {
     let summary = summarised(&[
         order(r#""GrandTotalAmount":92.01,"TotalTaxAmount":0"#),
