@@ -227,7 +227,7 @@ fn one_a_coupon_takes_its_share_of_price_and_tax() {
 }
 
 #[test]
-fn two_prices_with_tax_still_state_lines_without_and_rates_share_rounded_tax() {
+fn two_pitfall_28_prices_with_tax_still_state_lines_without_and_rates_share_rounded_tax() {
     // 17.65 + 0.35 tax; delivery 15.00 + 0.30: 32.65 + 0.65 = 33.30. The line's rates say 0.205882 and
     // 0.147059, together 0.352941; of 0.35 they take 0.20 and 0.15.
     let summary = summary(
@@ -242,7 +242,7 @@ fn two_prices_with_tax_still_state_lines_without_and_rates_share_rounded_tax() {
         lines(&summary),
         ["product 1 x 17.65 [] [City 0.20, US-2 0.15]", "delivery 1 x 15.00 [] [City 0.30]"]
     );
-    assert_eq!(summary.lines[0].unit_price, dec("17.647059"), "pitfall 28: long unit prices stay");
+    assert_eq!(summary.lines[0].unit_price, dec("17.647059"), "long unit prices stay");
     assert_eq!(totals(&summary), ["32.65", "0.65", "33.30"]);
     assert_eq!(summary.shopper.customer_id, None, "0 is a guest");
     assert!(summary.oddities.is_empty());
@@ -269,7 +269,7 @@ fn three_gift_cards_pay_and_the_total_stays_the_channels() {
 }
 
 #[test]
-fn four_fees_outside_the_total_are_a_recorded_difference() {
+fn four_pitfall_31_fees_outside_the_total_are_a_recorded_difference() {
     // 40.00 + fees 10.00 + 2.00 tax + delivery 4.00 = 56.00; the shop says 44.00: -12.00.
     let summary = summary(
         r#"{"id":4,"status":"processing","currency":"USD","total":"44.00","total_tax":"0.00","shipping_total":"4.00","billing":{"email":"a@b.c"},
