@@ -1,5 +1,4 @@
 //! The names of this crate's metrics, and the only place that records them.
-#![allow(dead_code, reason = "the journal's writer comes next")]
 
 use std::time::Duration;
 
