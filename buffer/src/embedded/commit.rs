@@ -4,6 +4,7 @@ use super::group::{Group, Then};
 use super::journal::{Placed, WriteError};
 use super::shared::{Call, Seen};
 use super::writer::{Fatal, Writer, answer};
+use crate::metrics;
 use crate::record::Record;
 use crate::state::Kept;
 use crate::{ActReceipt, AppendError, Durability};
@@ -97,6 +98,7 @@ impl Writer {
         self.state.apply(record, Kept { record: placed.sequence, location, bytes });
         match record {
             Record::Settle { entries } => {
+                metrics::summarised(entries.len() as u64);
                 self.shared.meter.add(self.shared.clock.elapsed(), entries.len() as u64);
             }
             Record::Ticket { order, .. } => {

@@ -50,7 +50,7 @@ pub struct EmbeddedConfig {
     pub slot_bytes: u64,
     /// Spare slots kept filled for a burst.
     pub burst_reserve: u32,
-    /// Bytes of disk the journal may take; at least four slots.
+    /// Bytes of disk the journal may take; at least five slots.
     pub disk_max: u64,
     /// How long the first answer of an order is remembered.
     pub dedup_horizon: Duration,

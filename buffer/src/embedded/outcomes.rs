@@ -115,6 +115,7 @@ impl Outcomes {
             Ok(bytes) => decode(&bytes?),
             Err(error) => {
                 // Losing the index changes no effect, so neither does one entry.
+                crate::metrics::outcomes_failed();
                 tracing::warn!(%error, "the outcome index cannot be read");
                 None
             }

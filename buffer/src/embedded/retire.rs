@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::journal::{Placed, ReadError, Segment, WriteError};
 use super::outcomes::Batch;
 use super::writer::{Fatal, Writer};
+use crate::metrics;
 use crate::record::{Delivery, Record};
 use crate::state::{Carry, Kept};
 
@@ -225,6 +226,7 @@ impl Writer {
             Err(_) => Err("its writer panicked".to_owned()),
         };
         if let Err(reason) = stored {
+            metrics::outcomes_failed();
             tracing::warn!(%reason, "outcomes cannot be stored; their segment stays");
             self.retire_after = self.shared.clock.elapsed() + RETRY_PAUSE;
             return Ok(true);
@@ -245,6 +247,7 @@ impl Writer {
         let retired = self.journal.retire(retired_below);
         retired.map_err(|error| self.shared.fail(error.to_string()))?;
         self.state.retired(epoch);
+        metrics::retired();
         Ok(true)
     }
 

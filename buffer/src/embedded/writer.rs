@@ -18,6 +18,7 @@ use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
 use super::shared::{Append, Call, Lent, Phase, Shared};
+use crate::metrics;
 use crate::record::Record;
 use crate::state::State;
 use crate::{AppendError, Receipt};
@@ -106,6 +107,7 @@ impl Writer {
         loop {
             let worked = self.turn(idle)?;
             self.shared.pending.store(self.state.pending(), Ordering::Relaxed);
+            metrics::orders(self.state.pending(), self.state.lent() as u64);
             self.shared.full.store(!self.journal.room_for_orders(), Ordering::Relaxed);
             match self.shared.phase() {
                 Phase::Abandoned if self.nothing_waits() => return Ok(Vec::new()),
@@ -202,6 +204,9 @@ pub(super) fn answer(
     reply: oneshot::Sender<Result<Receipt, AppendError>>,
     receipt: Option<Receipt>,
 ) {
+    if let Some(receipt) = &receipt {
+        metrics::answered(receipt.answer().word());
+    }
     let failed = || AppendError::Failed("the order it belongs to is not in memory".to_owned());
     reply.send(receipt.ok_or_else(failed)).ok();
 }
