@@ -7,6 +7,7 @@
 //! Callers hand in through bounded queues and wait on a one-shot; the writer makes groups. Bodies are
 //! read on the caller's side, never by the writer (carry-forward excepted).
 
+mod commit;
 mod filter;
 mod group;
 pub(crate) mod journal;
@@ -15,6 +16,7 @@ mod reads;
 mod recovery;
 mod retire;
 mod shared;
+mod take;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -48,7 +50,7 @@ pub struct EmbeddedConfig {
     pub slot_bytes: u64,
     /// Spare slots kept filled for a burst.
     pub burst_reserve: u32,
-    /// Bytes of disk the journal may take; at least four slots.
+    /// Bytes of disk the journal may take; at least five slots.
     pub disk_max: u64,
     /// How long the first answer of an order is remembered.
     pub dedup_horizon: Duration,

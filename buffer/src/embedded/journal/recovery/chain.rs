@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::super::codec::{self, Undecodable, kinds};
 use super::super::files::name;
-use super::super::group::{COPIES_END, COPY, GroupHeader, SEAL};
+use super::super::group::{COPIES_END, COPY, GroupHeader, MUST_KNOW, SEAL};
 use super::super::header::Store;
 use super::super::layout::{GROUPS_AT, group_max};
 use super::super::slots::Slot;
@@ -290,6 +290,10 @@ impl Chain {
         header: GroupHeader,
     ) -> Result<(), OpenError> {
         let slot = live.candidate.slot.number;
+        if header.flags & MUST_KNOW != 0 {
+            let what = format!("group flags {:#010x}", header.flags);
+            return Err(OpenError::Newer { path: name(slot), what });
+        }
         for described in walker.descriptors(offset, &header).unwrap_or_default() {
             let descriptor = described.descriptor;
             if descriptor.kind == kinds::SEAL {

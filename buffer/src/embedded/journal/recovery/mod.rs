@@ -29,22 +29,39 @@ use super::slots::{Census, NoSlot, Purpose, RESERVED, Slot, Slots};
 use super::types::{OpenError, Options, Segment};
 use super::writer::{Chain as GroupChain, OpenSegment, Writer};
 
+/// What the journal stands on; other than the machine's in tests.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) directory: Arc<dyn Directory>,
+    /// Random bytes, for a new store's identity and secret.
+    pub(super) random: fn() -> std::io::Result<[u8; 32]>,
+    /// Whether a thread makes and prepares spare slots.
+    pub(super) filler: bool,
+}
+
 /// Opens the journal in `dir`, making it if need be.
 pub(super) fn open(dir: &Path, options: &Options) -> Result<(Writer, Recovered), OpenError> {
     let locked = RealDirectory::lock(dir)
         .map_err(|source| io(&format!("opening {}", dir.display()), source))?;
     let directory = locked.ok_or_else(|| OpenError::Locked(dir.to_owned()))?;
-    open_in(Arc::new(directory), dir, options)
+    let ground = Ground { directory: Arc::new(directory), random, filler: true };
+    open_on(ground, dir, options)
 }
 
-/// Opens the journal behind `directory`; `dir` is for messages.
-pub(super) fn open_in(
-    directory: Arc<dyn Directory>,
+fn random() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens the journal on `ground`; `dir` is for messages.
+pub(super) fn open_on(
+    ground: Ground,
     dir: &Path,
     options: &Options,
 ) -> Result<(Writer, Recovered), OpenError> {
-    let mut survey = survey::survey(&*directory)?;
-    let store = survey.store.map_or_else(|| new_store(options), Ok)?;
+    let mut survey = survey::survey(&*ground.directory)?;
+    let store = survey.store.map_or_else(|| new_store(options, ground.random), Ok)?;
     let slots_max = options.disk_max / store.slot_bytes;
     if slots_max < u64::from(RESERVED) + 2 {
         return Err(OpenError::Options(format!(
@@ -59,7 +76,7 @@ pub(super) fn open_in(
     if survey.max_epoch >= u64::from(u32::MAX) {
         return Err(OpenError::Options("the store has used up its epochs".to_owned()));
     }
-    let start = Start { directory, dir, options, store };
+    let start = Start { ground, dir, options, store };
     start.begin(survey, chain, carry)
 }
 
@@ -67,17 +84,17 @@ fn io(what: &str, source: std::io::Error) -> OpenError {
     OpenError::Io { what: what.to_owned(), source }
 }
 
-fn new_store(options: &Options) -> Result<Store, OpenError> {
+fn new_store(
+    options: &Options,
+    random: fn() -> std::io::Result<[u8; 32]>,
+) -> Result<Store, OpenError> {
     if !valid_slot_bytes(options.slot_bytes) {
         return Err(OpenError::Options(format!(
             "slot_bytes of {} is no multiple of 4096 from 32 KiB to 1 GiB",
             options.slot_bytes
         )));
     }
-    let mut random = [0; 32];
-    let read = std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut random));
-    read.map_err(|source| io("reading random bytes for a new store", source))?;
+    let random = random().map_err(|source| io("reading random bytes for a new store", source))?;
     let (mut uuid, mut secret) = ([0; 16], [0; 16]);
     for (to, from) in uuid.iter_mut().chain(secret.iter_mut()).zip(random) {
         *to = from;
@@ -158,7 +175,7 @@ impl Carry {
 
 /// What it takes to begin writing.
 struct Start<'a> {
-    directory: Arc<dyn Directory>,
+    ground: Ground,
     dir: &'a Path,
     options: &'a Options,
     store: Store,
@@ -182,7 +199,7 @@ impl Start<'_> {
             spare,
         };
         let slots = Slots::new(
-            Arc::clone(&self.directory),
+            Arc::clone(&self.ground.directory),
             self.store,
             self.options.burst_reserve,
             self.options.disk_max,
@@ -204,10 +221,10 @@ impl Start<'_> {
             let synced = live.candidate.slot.file.sync();
             synced.map_err(|source| io("syncing a live slot", source))?;
         }
-        self.directory.sync().map_err(|source| io("syncing the directory", source))?;
+        self.ground.directory.sync().map_err(|source| io("syncing the directory", source))?;
         writer.slots.discard(misfits);
         writer.slots.give_back(carry.voided.map(|live| live.candidate.slot));
-        if !self.by_hand() {
+        if self.ground.filler {
             let started = writer.slots.start();
             started.map_err(|source| io("starting the thread for spare slots", source))?;
         }
@@ -216,16 +233,6 @@ impl Start<'_> {
         report.extend(chain.report);
         let recovered = Recovered::new(chain.segments, &writer.open, chain.damaged, report);
         Ok((writer, recovered))
-    }
-
-    #[cfg(test)]
-    fn by_hand(&self) -> bool {
-        self.options.by_hand
-    }
-
-    #[cfg(not(test))]
-    fn by_hand(&self) -> bool {
-        false
     }
 
     fn no_room(&self, no_slot: NoSlot) -> OpenError {

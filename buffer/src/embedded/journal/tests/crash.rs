@@ -4,11 +4,10 @@
 //! start; and whatever else is there must be exactly what was under way.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::super::{Journal, OpenError, Recovered, WriteError};
 use super::disk::Disk;
-use super::support::{accept, by_hand, found, open_disk, whole};
+use super::support::{accept, found, ground, open_disk, small, whole};
 use crate::record::Record;
 
 const SEEDS: u64 = 40;
@@ -126,7 +125,7 @@ fn start(disk: &Disk, random: &mut fastrand::Rng, survives: f64) -> (Journal, Re
         if random.bool() {
             disk.cut_after(random.u64(..12));
         }
-        match Journal::open_on(Arc::new(disk.clone()), &by_hand()) {
+        match Journal::open_on(ground(disk), &small()) {
             Ok(opened) => return opened,
             Err(OpenError::Io { .. } | OpenError::NoRoom { .. }) if disk.is_down() => {
                 disk.restart(random, survives);
@@ -193,7 +192,7 @@ fn power_that_goes_at_any_step_of_a_start_costs_nothing_and_no_slot() {
     for survives in [0.0, 0.5, 1.0] {
         for calls in 0..40 {
             disk.cut_after(calls);
-            drop(Journal::open_on(Arc::new(disk.clone()), &by_hand()));
+            drop(Journal::open_on(ground(&disk), &small()));
             disk.restart(&mut random, survives);
             let (journal, mut recovered) = open_disk(&disk);
             assert_eq!(recovered.report(), &[] as &[String]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
 
+use super::super::recovery::Ground;
 use super::super::{Journal, Options, Recovered, Restored};
 use super::disk::Disk;
 use crate::record::{Delivery, Record};
@@ -19,7 +20,6 @@ pub(super) fn options() -> Options {
         burst_reserve: 2,
         disk_max: 64 * SLOT,
         clock: Arc::new(SystemClock),
-        by_hand: false,
     }
 }
 
@@ -61,13 +61,19 @@ pub(super) fn open(dir: &Path) -> (Journal, Recovered) {
     Journal::open(dir, options()).unwrap()
 }
 
-/// Options for a disk in memory, the filler's work done when the test says so.
-pub(super) fn by_hand() -> Options {
-    Options { by_hand: true, disk_max: 12 * SLOT, ..options() }
+/// Options for a disk in memory.
+pub(super) fn small() -> Options {
+    Options { disk_max: 12 * SLOT, ..options() }
+}
+
+/// A disk to open on, the filler's work done by [`Journal::pump`] alone, every new store the same.
+pub(super) fn ground(disk: &Disk) -> Ground {
+    let directory = Arc::new(disk.clone());
+    Ground { directory, random: || Ok(*b"a store's uuid..a store's secret"), filler: false }
 }
 
 pub(super) fn open_disk(disk: &Disk) -> (Journal, Recovered) {
-    Journal::open_on(Arc::new(disk.clone()), &by_hand()).unwrap()
+    Journal::open_on(ground(disk), &small()).unwrap()
 }
 
 /// Every record found, its body read back.
