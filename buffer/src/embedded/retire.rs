@@ -194,7 +194,9 @@ impl Writer {
 
     fn store(&mut self, epoch: u64) -> Result<Storing, Fatal> {
         self.outcomes.expire(self.shared.clock.wall_ms());
-        let batch = self.outcomes.batch(&self.state.outcomes_of(epoch));
+        let mut outcomes = self.state.outcomes_of(epoch);
+        outcomes.extend(self.state.late_outcomes_of(epoch, |hash| self.outcomes.find(hash)));
+        let batch = self.outcomes.batch(&outcomes);
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
             .name("forebay-outcomes".to_owned())

@@ -4,7 +4,7 @@ use forebay_order::{Fingerprint, Readiness};
 
 use super::order::{Content, Ending, Kept, Order, Parked};
 use super::row::{Row, RowBody};
-use super::{Policy, State};
+use super::{EARLIER_MAX, Late, Policy, State};
 use crate::record::{Delivery, Record, RowSnapshot, Settled, Snapshot};
 use crate::{Act, ExceptionCategory, OrderState};
 
@@ -171,15 +171,25 @@ impl State {
             cancel: envelope.readiness == Readiness::Cancelled,
         };
         if category == ExceptionCategory::ChangeAfterSummary {
-            self.note_change(order, body.fingerprint, body.version);
+            if self.get(order).is_some() {
+                self.note_change(order, body.fingerprint, body.version);
+            } else {
+                self.note_late(order, self.hash_of(envelope), &body);
+            }
         }
         self.add_row(kept.record, row_with_body(order, category, body, delivery.accepted_at_ms));
     }
 
-    fn note_change(&mut self, order: u64, fingerprint: Fingerprint, version: Option<u64>) {
-        if self.get(order).is_none() {
-            return;
+    fn note_late(&mut self, order: u64, hash: u128, body: &RowBody) {
+        let anchor = body.kept.epoch();
+        let late = self.late.entry(order).or_insert(Late { hash, anchor, ..Late::default() });
+        if late.fingerprints.len() < EARLIER_MAX && !late.fingerprints.contains(&body.fingerprint) {
+            late.fingerprints.push(body.fingerprint);
         }
+        late.newest = late.newest.max(body.version);
+    }
+
+    fn note_change(&mut self, order: u64, fingerprint: Fingerprint, version: Option<u64>) {
         self.remember(order, fingerprint);
         if let Some(version) = version {
             let newest = self.newest.entry(order).or_default();

@@ -214,6 +214,23 @@ impl State {
         outcomes
     }
 
+    /// What changes in segments up to `epoch` add to outcomes the index has; `find` looks there.
+    pub(crate) fn late_outcomes_of(
+        &self,
+        epoch: u64,
+        find: impl Fn(u128) -> Option<Outcome>,
+    ) -> Vec<(u128, Outcome)> {
+        let late = self.late.iter().filter(|(_, late)| late.anchor <= epoch);
+        let merged = late.filter_map(|(order, late)| {
+            let mut outcome = find(late.hash).filter(|outcome| outcome.sequence == *order)?;
+            outcome.newest = outcome.newest.max(late.newest);
+            let new = late.fingerprints.iter().filter(|new| !outcome.earlier.contains(new));
+            outcome.earlier.extend(new.copied().collect::<Vec<_>>());
+            Some((late.hash, outcome))
+        });
+        merged.collect()
+    }
+
     /// Ended orders by state since the store was created, for the checkpoint.
     pub(crate) fn ended_codes(&self) -> Vec<(u8, u64)> {
         self.counts.ended_codes()
@@ -223,6 +240,7 @@ impl State {
     pub(crate) fn retired(&mut self, epoch: u64) {
         let younger = self.segments.by_epoch.split_off(&epoch.saturating_add(1));
         let retired = std::mem::replace(&mut self.segments.by_epoch, younger);
+        self.late.retain(|_, late| late.anchor > epoch);
         for sequence in retired.into_values().flat_map(|hanging| hanging.orders) {
             let gone =
                 self.get(sequence).is_some_and(|order| order.anchor <= epoch && order.indexable());
