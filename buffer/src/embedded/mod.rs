@@ -7,6 +7,7 @@
 //! Callers hand in through bounded queues and wait on a one-shot; the writer makes groups. Bodies are
 //! read on the caller's side, never by the writer (carry-forward excepted).
 
+mod commit;
 mod filter;
 mod group;
 pub(crate) mod journal;
@@ -15,6 +16,7 @@ mod reads;
 mod recovery;
 mod retire;
 mod shared;
+mod take;
 #[cfg(test)]
 mod tests;
 mod writer;

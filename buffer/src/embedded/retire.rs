@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::journal::{Placed, ReadError, WriteError};
+use super::journal::{Placed, ReadError, Segment, WriteError};
 use super::outcomes::Batch;
 use super::writer::{Fatal, Writer};
 use crate::record::{Delivery, Record};
@@ -71,14 +71,24 @@ impl Writer {
         let old = elapsed.saturating_sub(first_seen) >= OLD;
         let live = self.state.live_bytes(oldest.epoch);
         let share = live.saturating_mul(100) / oldest.bytes.max(1);
-        let disk = self.journal.disk_use();
-        let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
-        let crowded = used.saturating_mul(100) > disk.bytes_max.saturating_mul(DISK_PERCENT_MAX);
-        let gain = self.state.live_bytes_all().saturating_mul(4) < used.saturating_mul(3);
         let due = share < LIVE_PERCENT_MIN
             || (old && share < LIVE_PERCENT_OLD)
-            || (gain && (crowded || !self.journal.room_for_orders()));
+            || (self.crowded(&segments) && self.gain(&segments));
         due.then_some(oldest.epoch)
+    }
+
+    /// Whether the disk budget is nearly used up.
+    fn crowded(&self, segments: &[Segment]) -> bool {
+        let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let bytes_max = self.journal.disk_use().bytes_max;
+        used.saturating_mul(100) > bytes_max.saturating_mul(DISK_PERCENT_MAX)
+            || !self.journal.room_for_orders()
+    }
+
+    /// Whether at least a quarter of what all segments hold is not needed any more.
+    fn gain(&self, segments: &[Segment]) -> bool {
+        let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        self.state.live_bytes_all().saturating_mul(4) < used.saturating_mul(3)
     }
 
     fn retire_on(&mut self, mut retiring: Retiring) -> Result<bool, Fatal> {

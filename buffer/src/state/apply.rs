@@ -171,10 +171,10 @@ impl State {
             cancel: envelope.readiness == Readiness::Cancelled,
         };
         if category == ExceptionCategory::ChangeAfterSummary {
+            // Kept twice: the outcome may be on its way to the index already.
+            self.note_late(order, self.hash_of(envelope), &body);
             if self.get(order).is_some() {
                 self.note_change(order, body.fingerprint, body.version);
-            } else {
-                self.note_late(order, self.hash_of(envelope), &body);
             }
         }
         self.add_row(kept.record, row_with_body(order, category, body, delivery.accepted_at_ms));

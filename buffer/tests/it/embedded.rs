@@ -340,6 +340,53 @@ async fn a_lost_index_changes_no_effect() {
     assert_eq!(lend(&buffer).await.key.id, "flow-0-0");
 }
 
+/// Flips one bit of what the slots hold at `body`.
+fn flip(dir: &Path, body: &[u8]) {
+    for entry in std::fs::read_dir(dir.join("journal")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let found = bytes.windows(body.len()).position(|window| window == body);
+        if let Some(at) = found {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            return;
+        }
+    }
+    panic!("no slot holds that body");
+}
+
+#[tokio::test]
+async fn damaged_bytes_are_listed_and_the_same_order_repairs_them() {
+    for at_start in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock::default());
+        let mut buffer = embedded(dir.path(), 1 << 20, &clock);
+        post(&buffer, delivery("whole", 1, Some(1))).await;
+        post(&buffer, delivery("damaged", 1, Some(1))).await;
+        post(&buffer, with(UNPAID, delivery("after", 1, Some(1)))).await;
+        if at_start {
+            drop(buffer);
+            flip(dir.path(), b"body damaged 1");
+            buffer = embedded(dir.path(), 1 << 20, &clock);
+        } else {
+            flip(dir.path(), b"body damaged 1");
+        }
+        let whole = lend(&buffer).await;
+        assert_eq!(whole.key, key("whole"));
+        let rows = buffer.exceptions(0, 10).await.unwrap();
+        assert_eq!(rows.len(), 1, "at start: {at_start}");
+        assert_eq!(
+            (rows[0].category, rows[0].key.clone()),
+            (ExceptionCategory::Damaged, key("damaged"))
+        );
+        assert!(buffer.act(rows[0].id, Act::Retry).await.is_err());
+        assert_eq!(answer(&buffer, delivery("damaged", 1, Some(1))).await, Answer::Amended);
+        assert_eq!(answer(&buffer, delivery("damaged", 1, Some(1))).await, Answer::Duplicate);
+        assert_eq!(lend(&buffer).await.body, "body damaged 1");
+        assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+    }
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_orders_settles_what_it_has_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
