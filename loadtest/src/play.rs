@@ -166,7 +166,7 @@ impl Segment {
             let Some(request) = self.request(job.request) else { continue };
             lock(&self.book).sent(&self.mix, job.request, self.start.elapsed());
             job.tries = job.tries.saturating_add(1);
-            let reply = connection.call(&request, within).await;
+            let reply = connection.call(request, within).await;
             match self.judge(&job, reply, connection.was_kept()) {
                 Judged::Final(answers) => {
                     let latency = now().saturating_duration_since(job.intended);

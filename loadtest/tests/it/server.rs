@@ -248,7 +248,8 @@ impl Store {
         };
         let mut answers: Vec<(u16, Value)> = Vec::new();
         for (at, item) in (1..).zip(&items) {
-            let full = batch && faults.full_every.is_some_and(|n| (self.full + at).is_multiple_of(n));
+            let full =
+                batch && faults.full_every.is_some_and(|n| (self.full + at).is_multiple_of(n));
             answers.push(match full {
                 true => (503, json!({"problem": {"status": 503}})),
                 false => self.item(channel, source, item, webhook, faults),
