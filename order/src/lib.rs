@@ -2,7 +2,7 @@
 //!
 //! No I/O, no clock, no configuration file. Two doors into this crate:
 //!
-//! - [`read`] takes a request body as it came in and says, item by item, what the ingest door must
+//! - [`read()`] takes a request body as it came in and says, item by item, what the ingest door must
 //!   know: identity, readiness, version, fingerprint, and the item's bytes with card data masked.
 //! - [`summarise`] takes one item's kept bytes, later and in another process if need be, and makes
 //!   the [`OrderSummary`] the order management system (OMS) is asked to create.
