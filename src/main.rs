@@ -1,2 +1,22 @@
-//! The `forebay` binary.
-fn main() {}
+//! The `forebay` binary: a table of contents. Configuration before ports, a drain with a deadline at the end.
+
+mod cli;
+mod config;
+mod demo;
+mod serve;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().command {
+        cli::Command::Serve(args) => serve::run(&args),
+        cli::Command::Demo(args) => demo::run(&args),
+        cli::Command::Config(args) => cli::config::run(&args),
+        cli::Command::Status(args) => cli::status::run(&args),
+        cli::Command::Orders(args) => cli::orders::run(&args),
+        cli::Command::Exceptions(args) => cli::exceptions::run(&args),
+    }
+}

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey};
 
 use crate::ExceptionCategory;
+use crate::record::Delivery;
+use crate::state::Loan;
 
 /// One pending order on loan. Settle it with [`Lease::settle`]; dropped unsettled, the order comes back,
 /// as *sent before* if [`crate::Buffer::submitting`] was called for it.
@@ -82,6 +84,26 @@ pub enum Verdict {
 }
 
 impl Lease {
+    /// The lease of a loan, with the content lent.
+    pub(crate) fn new(loan: Loan, delivery: Delivery, home: Arc<dyn LeaseHome>) -> Self {
+        let envelope = delivery.envelope;
+        Self {
+            sequence: loan.sequence,
+            loan: loan.number,
+            key: envelope.key,
+            number: envelope.number,
+            format: envelope.format,
+            fingerprint: envelope.fingerprint,
+            accepted_at_ms: loan.accepted_at_ms,
+            attempts: loan.attempts,
+            sent_before: loan.sent_before,
+            ticket: loan.ticket,
+            synthetic: envelope.synthetic,
+            body: envelope.body,
+            home: Some(home),
+        }
+    }
+
     /// Ends the loan. Does not wait: the verdict becomes durable with a later group, and until then the
     /// order counts as lent. A `Summarised` that is lost costs one more look at the OMS, no second summary.
     pub fn settle(mut self, verdict: Verdict) {

@@ -3,7 +3,7 @@
 //! # What it promises
 //! - A [`Receipt`] exists only after what it speaks of is durable, where its [`Durability`] says.
 //! - One order per [`OrderKey`], for ever within the dedup horizon; what a second delivery under a
-//!   key means is decided by one table, [`rules`].
+//!   key means is decided by one table, in `rules`.
 //! - An order is lent to at most one worker at a time. A [`Lease`] is settled exactly once; a dropped
 //!   one comes back, as *sent before* if bytes may have left for the OMS.
 //! - Nothing here parses an order.
@@ -16,20 +16,27 @@
 
 pub mod admission;
 pub mod clock;
+pub mod embedded;
 pub mod envelope;
 pub mod exception;
 pub mod lease;
+pub mod memory;
+mod metrics;
 pub mod receipt;
 mod record;
+mod rules;
+mod state;
 pub mod view;
 
 use std::time::Duration;
 
 pub use admission::{Admission, Overloaded, Permit};
 pub use clock::{Clock, SystemClock};
+pub use embedded::{Embedded, EmbeddedConfig, OpenError};
 pub use envelope::Envelope;
 pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, Severity};
 pub use lease::{Lease, Verdict};
+pub use memory::Memory;
 pub use receipt::{Answer, Durability, Receipt};
 pub use view::{OrderState, OrderView, Pace, Status};
 

@@ -101,7 +101,6 @@ impl fmt::Display for Durability {
 
 impl Receipt {
     /// Only a backend may say that something is durable.
-    #[expect(dead_code, reason = "the backends come next")]
     pub(crate) fn new(answer: Answer, sequence: u64, first: First, durability: Durability) -> Self {
         Self { answer, sequence, first, durability }
     }

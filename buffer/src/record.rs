@@ -50,6 +50,48 @@ pub(crate) enum Record {
     Checkpoint { retired_below: u64, ended: Vec<(u8, u64)> },
 }
 
+impl Record {
+    /// The delivery it carries, if any.
+    pub(crate) fn delivery(&self) -> Option<&Delivery> {
+        match self {
+            Self::Accept(delivery)
+            | Self::Replace { delivery, .. }
+            | Self::Cancel { delivery, .. }
+            | Self::Conflict { delivery, .. }
+            | Self::Change { delivery, .. }
+            | Self::Recorded(delivery)
+            | Self::Stray(delivery)
+            | Self::Moved { delivery, .. } => Some(delivery),
+            Self::MovedRow { delivery, .. } => delivery.as_ref(),
+            Self::Leased { .. }
+            | Self::Submitting { .. }
+            | Self::Ticket { .. }
+            | Self::Settle { .. }
+            | Self::Retry { .. }
+            | Self::Failed { .. }
+            | Self::Act { .. }
+            | Self::Policy { .. }
+            | Self::Checkpoint { .. } => None,
+        }
+    }
+
+    /// The delivery it carries, to put its bytes back.
+    pub(crate) fn delivery_mut(&mut self) -> Option<&mut Delivery> {
+        match self {
+            Self::Accept(delivery)
+            | Self::Replace { delivery, .. }
+            | Self::Cancel { delivery, .. }
+            | Self::Conflict { delivery, .. }
+            | Self::Change { delivery, .. }
+            | Self::Recorded(delivery)
+            | Self::Stray(delivery)
+            | Self::Moved { delivery, .. } => Some(delivery),
+            Self::MovedRow { delivery, .. } => delivery.as_mut(),
+            _ => None,
+        }
+    }
+}
+
 /// A delivery and when it was accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Delivery {

@@ -1,1 +1,47 @@
-//! ops
+//! The operator's door: health, metrics, status, orders, process exceptions, and what the OMS has.
+//!
+//! Its own listener, loopback only until operators have credentials. It never touches a storefront's
+//! request, and a storefront's flood never starves it of its port.
+
+mod answer;
+mod exceptions;
+mod health;
+mod orders;
+mod serve;
+mod status;
+
+pub use serve::{Ops, OpsError};
+pub use status::{DoorStatus, DrainStatus};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::{Buffer, Clock};
+use forebay_processor::OrderManagement;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// What the operator's door looks at.
+pub struct View<B, O> {
+    /// The buffer.
+    pub buffer: B,
+    /// The OMS, for reconciliation.
+    pub oms: Arc<O>,
+    /// Its kind in the configuration's word.
+    pub oms_kind: &'static str,
+    /// How the drain stands.
+    pub drain: Box<dyn Fn() -> DrainStatus + Send + Sync>,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// [`Clock::elapsed`] when the service started.
+    pub started: Duration,
+    /// Version of the binary.
+    pub version: &'static str,
+}
+
+impl<B: Buffer, O: OrderManagement> std::fmt::Debug for View<B, O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("oms_kind", &self.oms_kind).finish_non_exhaustive()
+    }
+}

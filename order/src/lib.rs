@@ -20,6 +20,8 @@ pub mod read;
 pub mod readiness;
 pub mod summary;
 mod text;
+mod unread;
+mod xml;
 
 pub use fingerprint::Fingerprint;
 pub use format::Format;
@@ -30,3 +32,4 @@ pub use read::{
 };
 pub use readiness::{HoldReason, Readiness, RecordedAs};
 pub use summary::{OrderSummary, Unmappable, summarise};
+pub use unread::mask_unread;

@@ -1,6 +1,126 @@
 //! The governed drain: leases pending orders from the buffer and creates order summaries in the order
 //! management system (OMS), never faster than its ceiling.
+//!
+//! # What it promises
+//! - The OMS sees no more than the [`Governor`] grants.
+//! - One order, one summary: an outcome that is unknown is looked up, never blindly sent again.
+//! - A bad order stops nobody. It becomes a process exception; the OMS's own trouble never makes one.
+//!
+//! # The straight line
+//! ```text
+//! Buffer::lease -> summarise -> Governor::acquire -> (find, if sent before) -> Buffer::submitting
+//!               -> OrderManagement::submit -> Verdict -> Lease::settle
+//! ```
 
+mod caught;
+pub mod governor;
+mod metrics;
 pub mod oms;
+pub mod retry;
+mod worker;
 
-pub use oms::{CallFailure, Found, Guarantee, Identity, OrderManagement, Outcome, Scope};
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::{Buffer, Clock};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use governor::{CeilingError, Governor, Grant, Limiter, Limits};
+pub use oms::{
+    CallFailure, Found, Guarantee, Identity, Listed, Oms, OrderManagement, Outcome, Scope,
+};
+pub use retry::RetryPolicy;
+
+use worker::{Evidence, Shared, Summarise, Worker};
+
+/// How the drain works.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainConfig {
+    /// What may go to the OMS. One worker per call in flight.
+    pub limits: Limits,
+    /// Waits between attempts.
+    pub retry: RetryPolicy,
+    /// Attempts that count before an order becomes an exception. Default 5.
+    pub attempts_max: u8,
+    /// How long one look for pending orders waits. Default 1 s; a pending order ends it at once.
+    pub lease_wait: Duration,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            retry: RetryPolicy::default(),
+            attempts_max: 5,
+            lease_wait: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The drain at work. Dropping it cuts its calls off, whose orders then come back as *sent before*;
+/// [`Drain::stop`] lets them finish.
+pub struct Drain {
+    governor: Governor,
+    stop: watch::Sender<bool>,
+    workers: JoinSet<()>,
+}
+
+impl Drain {
+    /// Starts the workers on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`CeilingError`] for a ceiling that is none.
+    pub fn start<B: Buffer, O: OrderManagement>(
+        config: DrainConfig,
+        buffer: B,
+        oms: Arc<O>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CeilingError> {
+        Self::start_with(config, buffer, oms, clock, forebay_order::summarise)
+    }
+
+    fn start_with<B: Buffer, O: OrderManagement>(
+        config: DrainConfig,
+        buffer: B,
+        oms: Arc<O>,
+        clock: Arc<dyn Clock>,
+        summarise: Summarise,
+    ) -> Result<Self, CeilingError> {
+        metrics::describe();
+        let governor = Governor::new(config.limits, Arc::clone(&clock))?;
+        let shared = Arc::new(Shared {
+            buffer,
+            oms,
+            governor: governor.clone(),
+            clock,
+            retry: config.retry,
+            attempts_max: config.attempts_max.max(1),
+            lease_wait: config.lease_wait,
+            summarise,
+            evidence: Evidence::default(),
+        });
+        let stop = watch::Sender::new(false);
+        let mut workers = JoinSet::new();
+        for _ in 0..config.limits.in_flight.max(1) {
+            workers.spawn(Worker::new(Arc::clone(&shared), stop.subscribe()).run());
+        }
+        Ok(Self { governor, stop, workers })
+    }
+
+    /// The governor: ceiling, pause, resume, state.
+    pub fn governor(&self) -> &Governor {
+        &self.governor
+    }
+
+    /// Leases nothing more, lets calls under way finish for at most `grace`, gives every other lease back,
+    /// and returns. A call cut off at the end of the grace time comes back as *sent before*.
+    pub async fn stop(mut self, grace: Duration) {
+        self.stop.send_replace(true);
+        let all = async { while self.workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            tracing::warn!("calls to the OMS are cut off at the end of the grace time");
+            self.workers.shutdown().await;
+        }
+    }
+}

@@ -1,2 +1,103 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands; `cargo xtask help` lists them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use xtask::cargo::Workspace;
+use xtask::failure::Result;
+use xtask::say::complain;
+use xtask::torture::{Fault, Oms, Plan};
+use xtask::{ci, tidy, torture, volatile_disk};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every check of the project; continuous integration runs exactly this.
+    Ci,
+    /// Check the project's rules that no linter knows.
+    Tidy,
+    /// Strike the real server under load and account for every order. Exit 0 met, 1 missed, 77 skipped.
+    Torture {
+        /// What happens to the server.
+        #[arg(value_enum)]
+        fault: FaultName,
+        /// How often, shared out among the OMSs.
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+        /// Take the promise away; then orders must be lost, or the runs prove nothing.
+        #[arg(long)]
+        control: bool,
+        /// The order management system to drain into.
+        #[arg(long, value_enum, default_value_t = OmsName::Both)]
+        oms: OmsName,
+        /// Deliveries a second.
+        #[arg(long, default_value_t = 2000.0)]
+        rate: f64,
+        /// What everything random follows from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Print nothing on stdout but the report, one JSON object, which is the last line anyway.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve the volatile disk (a process of the power cuts; commands on stdin).
+    #[command(hide = true)]
+    VolatileDisk { directory: PathBuf, size: u64, seed: u64 },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FaultName {
+    /// kill -9.
+    Kill,
+    /// A disk whose unsynced writes vanish (root, Linux).
+    PowerCut,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OmsName {
+    /// The embedded default.
+    Sqlite,
+    /// Append-only; doubles show there.
+    Ledger,
+    /// One store for each.
+    Both,
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<()> {
+    match command {
+        Command::Ci => ci::run(),
+        Command::Tidy => tidy::check(&Workspace::find()?.root),
+        Command::Torture { fault, runs, control, oms, rate, seed, json: _ } => {
+            let fault = match fault {
+                FaultName::Kill => Fault::Kill,
+                FaultName::PowerCut => Fault::PowerCut,
+            };
+            let oms = match oms {
+                OmsName::Sqlite => vec![Oms::Sqlite],
+                OmsName::Ledger => vec![Oms::Ledger],
+                OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
+            };
+            torture::run(&Plan { fault, runs, control, oms, rate, seed })
+        }
+        Command::VolatileDisk { directory, size, seed } => {
+            volatile_disk::run(&directory, size, seed)
+        }
+    }
+}

@@ -1,4 +1,12 @@
-//! Integration tests of the order domain.
+//! Integration tests of the order domain: bodies in, items and summaries out.
 
 #[cfg(test)]
+mod b2c;
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod forebay;
+#[cfg(test)]
 mod real;
+#[cfg(test)]
+mod salesforce;

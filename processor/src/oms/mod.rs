@@ -1,5 +1,9 @@
 //! The seam to the order management system (OMS), complete from the start, and the OMSs behind it.
 
+pub mod ledger;
+pub mod sqlite;
+mod thread;
+
 use std::time::Duration;
 
 use forebay_order::{Fingerprint, OrderSummary};
@@ -21,6 +25,12 @@ pub trait OrderManagement: Send + Sync + 'static {
 
     /// How many orders one call may carry at most.
     fn batch_max(&self) -> usize;
+
+    /// How long after a call's end its effect may still be missing from [`OrderManagement::find`]: before
+    /// that, absent says nothing. Zero where a find sees everything committed.
+    fn visible_after(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Creates summaries in one call. On `Ok` the outcomes stand in the order of the batch, one each.
     ///
@@ -179,4 +189,66 @@ pub struct Listed {
     pub currency: String,
     /// How many times the OMS was made to create it: over 1 is a double.
     pub creates: u64,
+}
+
+/// The OMSs of this crate; the binary picks one.
+pub enum Oms {
+    /// The embedded one.
+    Sqlite(sqlite::Sqlite),
+    /// The ledger, for tests only.
+    Ledger(ledger::Ledger),
+}
+
+impl Oms {
+    /// Its kind, as the configuration names it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Ledger(_) => "ledger",
+        }
+    }
+}
+
+/// One call of whichever OMS it is.
+macro_rules! of {
+    ($oms:ident, $one:ident => $call:expr) => {
+        match $oms {
+            Oms::Sqlite($one) => $call,
+            Oms::Ledger($one) => $call,
+        }
+    };
+}
+
+impl OrderManagement for Oms {
+    fn guarantee(&self) -> Guarantee {
+        of!(self, oms => oms.guarantee())
+    }
+
+    fn is_test(&self) -> bool {
+        of!(self, oms => oms.is_test())
+    }
+
+    fn identity_max(&self) -> usize {
+        of!(self, oms => oms.identity_max())
+    }
+
+    fn batch_max(&self) -> usize {
+        of!(self, oms => oms.batch_max())
+    }
+
+    fn visible_after(&self) -> Duration {
+        of!(self, oms => oms.visible_after())
+    }
+
+    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+        of!(self, oms => oms.submit(batch).await)
+    }
+
+    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
+        of!(self, oms => oms.find(identities).await)
+    }
+
+    async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
+        of!(self, oms => oms.list(after, limit).await)
+    }
 }

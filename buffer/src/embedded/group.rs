@@ -1,0 +1,83 @@
+//! The open group: records to be made durable together, and whom to answer then.
+
+use tokio::sync::oneshot;
+
+use super::shared::Lent;
+use crate::record::Record;
+use crate::state::{Acting, Judged, Outcome};
+use crate::{Act, ActError, ActReceipt, AppendError, BufferError, Permit, Receipt};
+
+/// What is to be done once a record is durable and applied.
+pub(super) enum Then {
+    Nothing,
+    Accepted {
+        judged: Judged,
+        outcome: Option<Outcome>,
+        permit: Permit,
+        reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    },
+    Acted {
+        exception: u64,
+        act: Act,
+        acting: Acting,
+        reply: oneshot::Sender<Result<ActReceipt, ActError>>,
+    },
+    Lent(oneshot::Sender<Vec<Lent>>, Vec<Lent>),
+    Sent(oneshot::Sender<()>),
+}
+
+impl Then {
+    /// Whether it is a delivery, which the disk budget may refuse.
+    pub(super) fn is_order(&self) -> bool {
+        matches!(self, Self::Accepted { .. })
+    }
+
+    /// Nothing was written. Deliveries and acts hear so; the others hear a hang-up.
+    pub(super) fn refuse(self) {
+        match self {
+            Self::Accepted { reply, .. } => {
+                reply.send(Err(AppendError::Full)).ok();
+            }
+            Self::Acted { reply, .. } => {
+                let full = BufferError::Failed(AppendError::Full.to_string());
+                reply.send(Err(ActError::Buffer(full))).ok();
+            }
+            Self::Nothing | Self::Lent(..) | Self::Sent(_) => {}
+        }
+    }
+}
+
+/// Records in the order in which they will be applied.
+#[derive(Default)]
+pub(super) struct Group {
+    first: Vec<(Record, Then)>,
+    orders: Vec<(Record, Then)>,
+}
+
+impl Group {
+    /// Adds a record somebody waits for.
+    pub(super) fn push(&mut self, record: Record, then: Then) {
+        self.first.push((record, then));
+    }
+
+    /// Adds a delivery's record.
+    pub(super) fn push_order(&mut self, record: Record, then: Then) {
+        self.orders.push((record, then));
+    }
+
+    /// Records in it.
+    pub(super) fn len(&self) -> usize {
+        self.first.len() + self.orders.len()
+    }
+
+    /// Whether somebody waits for it.
+    pub(super) fn urgent(&self) -> bool {
+        self.len() > 0
+    }
+
+    /// All records, those nobody waits for first, for they are older.
+    pub(super) fn into_records(self, lazy: Vec<Record>) -> (Vec<Record>, Vec<Then>) {
+        let lazy = lazy.into_iter().map(|record| (record, Then::Nothing));
+        lazy.chain(self.first).chain(self.orders).unzip()
+    }
+}

@@ -1,0 +1,459 @@
+//! The pool of spare slots, and the thread that keeps it filled.
+//!
+//! The filler makes slots (zero-filled, synced, the directory too) up to the burst reserve, prepares the header of
+//! the next segment ahead of time, and removes what a burst left over. Taking a slot never waits for zeros to be
+//! written: with the pool empty a slot of reserved, unwritten space is made on the spot.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::files::{Aligned, Directory, SlotFile};
+use super::header::{Header, Parsed, Store};
+use super::layout::{BLOCK, size};
+use super::types::Failed;
+use crate::metrics;
+
+/// Spare slots that orders leave alone: two for settles and carry-forward, so that retirement works with the
+/// disk full, and one to open the store with.
+pub(super) const RESERVED: u32 = 3;
+const CHUNK: u64 = 1 << 20;
+
+/// What a slot is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Orders.
+    Growth,
+    /// Settles, carry-forward, and what else makes room in the end.
+    Upkeep,
+    /// The fresh segment every start begins with; may go over the budget if the disk has room.
+    Opening,
+}
+
+impl Purpose {
+    /// How many spare slots it must leave.
+    fn leaves(self) -> u32 {
+        match self {
+            Self::Growth => RESERVED,
+            Self::Upkeep => 1,
+            Self::Opening => 0,
+        }
+    }
+}
+
+/// A slot file by its number.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) number: u32,
+    pub(super) file: Arc<dyn SlotFile>,
+}
+
+/// What is in use when the pool is made.
+#[derive(Debug)]
+pub(super) struct Census {
+    /// Slot files there are, of every kind.
+    pub(super) total: u32,
+    /// Of these, slots set aside as unreadable or another store's.
+    pub(super) quarantined: u32,
+    /// The lowest number no slot has had.
+    pub(super) next_number: u32,
+    pub(super) spare: Vec<Slot>,
+}
+
+/// Why there is no slot.
+#[derive(Debug)]
+pub(super) enum NoSlot {
+    Full(String),
+    Failed(Failed),
+}
+
+/// The pool. Dropping it stops the filler.
+#[derive(Debug)]
+pub(super) struct Slots {
+    shared: Arc<Shared>,
+    filler: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: Arc<dyn Directory>,
+    store: Store,
+    burst_reserve: u32,
+    max: u32,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    ready: VecDeque<Slot>,
+    total: u32,
+    quarantined: u32,
+    next_number: u32,
+    /// The header to prepare the next slot with.
+    want: Option<Header>,
+    preparing: bool,
+    prepared: Option<(Header, Slot)>,
+    /// Making a slot failed (no space, say): not tried again until something changes.
+    stalled: bool,
+    fault: Option<Failed>,
+    stopped: bool,
+}
+
+impl Slots {
+    pub(super) fn new(
+        directory: Arc<dyn Directory>,
+        store: Store,
+        burst_reserve: u32,
+        disk_max: u64,
+        census: Census,
+    ) -> Self {
+        let max = u32::try_from(disk_max / store.slot_bytes).unwrap_or(u32::MAX);
+        let state = State {
+            ready: census.spare.into(),
+            total: census.total,
+            quarantined: census.quarantined,
+            next_number: census.next_number,
+            want: None,
+            preparing: false,
+            prepared: None,
+            stalled: false,
+            fault: None,
+            stopped: false,
+        };
+        let shared = Shared {
+            directory,
+            store,
+            burst_reserve,
+            max,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
+        Self { shared: Arc::new(shared), filler: None }
+    }
+
+    /// Starts the filler.
+    pub(super) fn start(&mut self) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("forebay-slots".to_owned());
+        self.filler = Some(thread.spawn(move || shared.fill())?);
+        Ok(())
+    }
+
+    /// A slot whose header is durable.
+    pub(super) fn take(&self, header: Header, purpose: Purpose) -> Result<Slot, NoSlot> {
+        let mut state = self.shared.lock();
+        state.want = None;
+        while state.preparing {
+            state = self.shared.wait(state);
+        }
+        if let Some(fault) = state.fault.clone() {
+            return Err(NoSlot::Failed(fault));
+        }
+        let prepared = state.prepared.take();
+        if let Some((made, slot)) = prepared {
+            let reserve_stays = state.spare() >= purpose.leaves();
+            if (made.epoch, made.prev_epoch) == (header.epoch, header.prev_epoch) && reserve_stays {
+                self.shared.changed.notify_all();
+                return Ok(slot);
+            }
+            state.ready.push_back(slot);
+        }
+        let ready = if state.spare() > purpose.leaves() { state.ready.pop_front() } else { None };
+        drop(state);
+        let slot = match ready {
+            Some(slot) => slot,
+            None => self.shared.create(purpose == Purpose::Opening)?,
+        };
+        self.shared.changed.notify_all();
+        let header = Header { slot: slot.number, ..header };
+        let written = put_header(&slot, &header);
+        written.map_err(|error| NoSlot::Failed(failed("segment header", &error)))?;
+        Ok(slot)
+    }
+
+    /// Has the next segment's header made ahead of time.
+    pub(super) fn prepare(&self, header: Header) {
+        self.shared.lock().want = Some(header);
+        self.shared.changed.notify_all();
+    }
+
+    /// Takes retired slots back, and unused ones.
+    pub(super) fn give_back(&self, slots: impl IntoIterator<Item = Slot>) {
+        let mut state = self.shared.lock();
+        state.ready.extend(slots);
+        state.stalled = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Removes spare slots of the wrong size.
+    pub(super) fn discard(&self, misfits: Vec<Slot>) {
+        for slot in misfits {
+            match self.shared.directory.remove(slot.number) {
+                Ok(()) => self.shared.lock().total -= 1,
+                Err(error) => {
+                    tracing::warn!(slot = slot.number, %error, "a spare slot of the wrong size stays");
+                }
+            }
+        }
+    }
+
+    /// Whether one more slot could be taken for growth, going by the budget.
+    pub(super) fn room_for_growth(&self) -> bool {
+        let state = self.shared.lock();
+        state.spare() > RESERVED || (state.total < self.shared.max && !state.stalled)
+    }
+
+    /// Slot files there are, spare ones among them, ones set aside.
+    pub(super) fn counts(&self) -> (u32, u32, u32) {
+        let state = self.shared.lock();
+        (state.total, state.spare(), state.quarantined)
+    }
+
+    /// A failed write or sync of the filler, after which the journal must not go on.
+    pub(super) fn fault(&self) -> Option<Failed> {
+        self.shared.lock().fault.clone()
+    }
+
+    /// Does the filler's work on this thread, so that a test decides when.
+    #[cfg(test)]
+    pub(super) fn pump(&self) {
+        let mut state = self.shared.lock();
+        loop {
+            let (after, worked) = self.shared.step(state);
+            state = after;
+            if !worked || state.fault.is_some() {
+                return;
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn wait_until_full(&self) {
+        let mut state = self.shared.lock();
+        while !state.stalled
+            && !state.stopped
+            && (state.preparing
+                || state.want.is_some()
+                || self.shared.lacking(&state)
+                || self.shared.abounding(&state))
+        {
+            state = self.shared.wait(state);
+        }
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_all();
+        if let Some(filler) = self.filler.take()
+            && filler.join().is_err()
+        {
+            tracing::error!("the thread that fills spare slots had panicked");
+        }
+    }
+}
+
+impl State {
+    fn spare(&self) -> u32 {
+        u32::try_from(self.ready.len()).unwrap_or(u32::MAX) + u32::from(self.prepared.is_some())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lacking(&self, state: &State) -> bool {
+        let target = self.burst_reserve.max(RESERVED);
+        state.spare() < target && state.total < self.max
+    }
+
+    /// More spare slots than are worth keeping.
+    fn abounding(&self, state: &State) -> bool {
+        state.spare() > self.burst_reserve.max(RESERVED) + 2
+    }
+
+    /// The filler's loop.
+    fn fill(&self) {
+        let mut state = self.lock();
+        while !state.stopped && state.fault.is_none() {
+            self.report(&state);
+            let (after, worked) = self.step(state);
+            state = after;
+            if worked {
+                self.changed.notify_all();
+            } else {
+                state = self.wait(state);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// One thing that needs doing, the most urgent first; false if there is none.
+    fn step<'a>(&'a self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
+        if state.want.is_some() && state.prepared.is_none() && !state.ready.is_empty() {
+            state = self.prepare(state);
+        } else if self.abounding(&state) {
+            state = self.remove_one(state);
+        } else if !state.stalled && self.lacking(&state) {
+            drop(state);
+            let made = self.create_filled();
+            state = self.lock();
+            match made {
+                Ok(slot) => state.ready.push_back(slot),
+                Err(NoSlot::Full(reason)) => {
+                    if !state.stopped {
+                        tracing::warn!(reason, "no further spare slot can be made");
+                    }
+                    state.stalled = true;
+                }
+                Err(NoSlot::Failed(fault)) => state.fault = Some(fault),
+            }
+        } else {
+            return (state, false);
+        }
+        (state, true)
+    }
+
+    fn prepare<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let (Some(header), Some(slot)) = (state.want.take(), state.ready.pop_front()) else {
+            return state;
+        };
+        state.preparing = true;
+        drop(state);
+        let header = Header { slot: slot.number, ..header };
+        let written = put_header(&slot, &header);
+        state = self.lock();
+        state.preparing = false;
+        match written {
+            Ok(()) => state.prepared = Some((header, slot)),
+            Err(error) => state.fault = Some(failed("next segment's header", &error)),
+        }
+        state
+    }
+
+    fn remove_one<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(slot) = state.ready.pop_back() else { return state };
+        drop(state);
+        let removed = self.directory.remove(slot.number).and_then(|()| self.directory.sync());
+        state = self.lock();
+        state.total -= 1;
+        if let Err(error) = removed {
+            tracing::warn!(slot = slot.number, %error, "a spare slot cannot be removed");
+        }
+        state
+    }
+
+    /// A new slot of reserved, unwritten space, its place in the directory durable.
+    fn create(&self, over_budget: bool) -> Result<Slot, NoSlot> {
+        let mut state = self.lock();
+        if state.total >= self.max && !over_budget {
+            let reason = format!("all {} slots of the disk budget are in use", self.max);
+            return Err(NoSlot::Full(reason));
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        state.total += 1;
+        drop(state);
+        match self.directory.create(number, self.store.slot_bytes) {
+            Ok(file) => match self.directory.sync() {
+                Ok(()) => Ok(Slot { number, file }),
+                Err(error) => Err(NoSlot::Failed(failed("directory sync", &error))),
+            },
+            Err(error) => {
+                self.lock().total -= 1;
+                Err(sort_out("making a slot", &error))
+            }
+        }
+    }
+
+    /// A new slot, every block written and durable, with a header that says it is spare.
+    fn create_filled(&self) -> Result<Slot, NoSlot> {
+        let slot = self.create(false)?;
+        let spare = Header {
+            store: self.store,
+            flags: 0,
+            epoch: 0,
+            slot: slot.number,
+            prev_epoch: 0,
+            retired_below: 0,
+            wall_ms: 0,
+        };
+        match self.write_zeros(&slot).and_then(|()| put_header(&slot, &spare)) {
+            Ok(()) => Ok(slot),
+            Err(error) => {
+                if let Err(error) = self.directory.remove(slot.number) {
+                    tracing::warn!(slot = slot.number, %error, "a half-filled slot stays");
+                } else {
+                    self.lock().total -= 1;
+                }
+                Err(sort_out("filling a slot", &error))
+            }
+        }
+    }
+
+    fn write_zeros(&self, slot: &Slot) -> io::Result<()> {
+        let zeros = vec![0; usize::try_from(CHUNK.min(self.store.slot_bytes)).unwrap_or_default()];
+        let mut at = 2 * BLOCK;
+        while at < self.store.slot_bytes {
+            if self.lock().stopped {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "the journal is closing"));
+            }
+            let left = usize::try_from(self.store.slot_bytes - at).unwrap_or(usize::MAX);
+            let chunk = zeros.get(..left.min(zeros.len())).unwrap_or_default();
+            slot.file.write_at(at, chunk)?;
+            at += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn report(&self, state: &State) {
+        let live = state.total.saturating_sub(state.spare()).saturating_sub(state.quarantined);
+        metrics::disk(
+            u64::from(state.total) * self.store.slot_bytes,
+            u64::from(live),
+            u64::from(state.spare()),
+            u64::from(state.quarantined),
+        );
+    }
+}
+
+/// Writes both copies of a header and makes them durable, one after the other, a copy that is no good
+/// first: at no moment are both torn.
+fn put_header(slot: &Slot, header: &Header) -> io::Result<()> {
+    let mut memory = Aligned::default();
+    let mut sound = |at| {
+        let into = memory.bytes_mut(size(BLOCK));
+        let read = slot.file.read_device_at(at, into);
+        read.is_ok() && matches!(Header::parse(into), Parsed::Valid(_))
+    };
+    let order = if sound(0) && !sound(BLOCK) { [BLOCK, 0] } else { [0, BLOCK] };
+    let block = header.encode();
+    for at in order {
+        slot.file.write_at(at, &block)?;
+        slot.file.sync()?;
+    }
+    Ok(())
+}
+
+/// No space is a refusal; anything else is a disk that cannot be trusted.
+fn sort_out(what: &'static str, error: &io::Error) -> NoSlot {
+    use io::ErrorKind::{Interrupted, QuotaExceeded, StorageFull};
+    if matches!(error.kind(), Interrupted | QuotaExceeded | StorageFull) {
+        NoSlot::Full(format!("{what}: {error}"))
+    } else {
+        NoSlot::Failed(failed(what, error))
+    }
+}
+
+pub(super) fn failed(what: &'static str, error: &io::Error) -> Failed {
+    Failed { what, reason: error.to_string() }
+}

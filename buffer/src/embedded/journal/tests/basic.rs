@@ -1,0 +1,196 @@
+//! Append, read, reopen.
+
+use super::super::{Journal, OpenError, ReadError, WriteError};
+use super::disk::Disk;
+use super::support::{SLOT, accept, found, open, open_disk, options, whole};
+use crate::record::Record;
+
+#[test]
+fn what_was_appended_is_there_after_reopening_in_order_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, mut recovered) = open(dir.path());
+    assert!(found(&mut recovered).is_empty());
+    assert_eq!(journal.next_sequence(), 1);
+    let mut written = Vec::new();
+    for round in 0..100 {
+        let records = [accept(round * 2, 700), accept(round * 2 + 1, 0)];
+        let placed = journal.append(&records).unwrap();
+        for (placed, record) in placed.into_iter().zip(records) {
+            assert_eq!(
+                journal.reader().read(placed.location),
+                Ok((placed.sequence, record.clone()))
+            );
+            written.push((placed.sequence, record));
+        }
+    }
+    assert_eq!(written.last().unwrap().0, 200);
+    assert_eq!(journal.durable_sequence(), 200);
+    assert!(journal.segments().len() > 5, "several segments were filled");
+    drop(journal);
+    for _ in 0..3 {
+        let (journal, mut recovered) = open(dir.path());
+        assert_eq!(recovered.report(), &[] as &[String]);
+        assert_eq!(whole(&journal, &mut recovered), written);
+        assert_eq!(journal.next_sequence(), 201);
+    }
+}
+
+#[test]
+fn an_order_of_three_mebibytes_fits_and_a_larger_record_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wide = options();
+    (wide.slot_bytes, wide.disk_max) = (8 << 20, 64 << 20);
+    let (mut journal, _) = Journal::open(dir.path(), wide.clone()).unwrap();
+    let refused = journal.append(&[accept(1, 10), accept(2, 4 << 20)]).unwrap_err();
+    assert!(matches!(refused, WriteError::TooLarge { index: 1, max: 4_194_304, .. }), "{refused}");
+    let large = [accept(1, 3 << 20), accept(2, 3 << 20), accept(3, 100)];
+    assert_eq!(journal.append(&large).unwrap().len(), 3, "two groups");
+    drop(journal);
+    let (journal, mut recovered) = Journal::open(dir.path(), wide).unwrap();
+    let records: Vec<_> = whole(&journal, &mut recovered).into_iter().map(|(_, r)| r).collect();
+    assert_eq!(records, large);
+}
+
+#[test]
+fn a_second_process_is_kept_out_and_an_unknown_format_is_refused_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    assert!(matches!(Journal::open(dir.path(), options()), Err(OpenError::Locked(_))));
+    drop(journal);
+    let slot = dir.path().join("00000.seg");
+    let mut bytes = std::fs::read(&slot).unwrap();
+    for block in [0, 4096] {
+        bytes[block + 6] = b'2';
+    }
+    std::fs::write(&slot, &bytes).unwrap();
+    let before = snapshot(dir.path());
+    let refused = Journal::open(dir.path(), options()).unwrap_err();
+    assert!(matches!(refused, OpenError::UnknownFormat { .. }), "{refused}");
+    assert_eq!(snapshot(dir.path()), before);
+}
+
+fn snapshot(dir: &std::path::Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let mut all: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_clone_of_a_directory_opens_as_the_same_store() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut journal, _) = open(dir.path());
+    for id in 0..40 {
+        journal.append(&[accept(id, 3_000)]).unwrap();
+    }
+    let id = journal.store_id();
+    drop(journal);
+    for (name, bytes) in snapshot(dir.path()) {
+        std::fs::write(copy.path().join(name), bytes).unwrap();
+    }
+    let (cloned, mut recovered) = open(copy.path());
+    assert_eq!(cloned.store_id(), id);
+    assert_eq!(whole(&cloned, &mut recovered).len(), 40);
+}
+
+#[test]
+fn a_thousand_restarts_that_accept_nothing_take_no_slot() {
+    let disk = Disk::default();
+    let (mut journal, _) = open_disk(&disk);
+    journal.append(&[accept(1, 100), accept(2, 100)]).unwrap();
+    drop(journal);
+    let (journal, _) = open_disk(&disk);
+    journal.pump();
+    let slots = disk.numbers().len();
+    drop(journal);
+    for _ in 0..1_000 {
+        let (journal, mut recovered) = open_disk(&disk);
+        assert_eq!(found(&mut recovered).len(), 2);
+        assert_eq!(journal.segments().len(), 2);
+        drop(journal);
+        assert!(disk.numbers().len() <= slots + 1, "{:?}", disk.numbers());
+    }
+}
+
+#[test]
+fn the_filler_keeps_its_reserve_and_gives_a_bursts_slots_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(dir.path());
+    journal.wait_until_idle();
+    assert_eq!(journal.disk_use().spare, 3, "the reserve, at least three");
+    let mut id = 0;
+    while journal.segments().len() < 20 {
+        journal.append(&[accept(id, 9_000)]).unwrap();
+        id += 1;
+    }
+    let below = journal.epoch();
+    journal.append(&[Record::Checkpoint { retired_below: below, ended: Vec::new() }]).unwrap();
+    journal.retire(below).unwrap();
+    journal.wait_until_idle();
+    assert!(journal.disk_use().bytes <= 8 * SLOT, "{:?}", journal.disk_use());
+    drop(journal);
+    let (_, mut recovered) = open(dir.path());
+    assert!(found(&mut recovered).len() < 8);
+}
+
+#[test]
+fn segments_retire_oldest_first_and_only_below_a_durable_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(dir.path());
+    let mut placed = Vec::new();
+    while journal.segments().len() < 6 {
+        placed.extend(journal.append(&[accept(placed.len() as u64, 5_000)]).unwrap());
+    }
+    let epochs: Vec<_> = journal.segments().iter().map(|segment| segment.epoch).collect();
+    let below = epochs[3];
+    assert_eq!(journal.retire(below), Err(WriteError::NotRetirable(below)));
+    let beyond = Record::Checkpoint { retired_below: journal.epoch() + 1, ended: Vec::new() };
+    assert!(matches!(journal.append(&[beyond]), Err(WriteError::NotRetirable(_))));
+    journal.append(&[Record::Checkpoint { retired_below: below, ended: vec![(5, 7)] }]).unwrap();
+    journal.retire(below).unwrap();
+    assert_eq!(journal.segments()[0].epoch, below);
+    let old = placed[0].location;
+    assert_eq!(journal.reader().read(old), Err(ReadError::Recycled(old.epoch())));
+    // The slots begin new lives; what they held must not come back, now or after a restart.
+    while journal.segments().len() < 6 {
+        placed.extend(journal.append(&[accept(placed.len() as u64, 5_000)]).unwrap());
+    }
+    assert_eq!(journal.reader().read(old), Err(ReadError::Recycled(old.epoch())));
+    drop(journal);
+    let (journal, mut recovered) = open(dir.path());
+    assert_eq!(recovered.report(), &[] as &[String]);
+    let epochs: Vec<_> = found(&mut recovered).iter().map(|r| r.location.epoch()).collect();
+    assert!(epochs.iter().all(|epoch| *epoch >= below), "{epochs:?}");
+    assert_eq!(whole(&journal, &mut recovered).len(), epochs.len());
+    assert_eq!(journal.segments()[0].epoch, below);
+}
+
+#[test]
+fn a_full_disk_refuses_orders_and_still_takes_settles_until_a_retirement_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options();
+    small.disk_max = 8 * SLOT;
+    let (mut journal, _) = Journal::open(dir.path(), small).unwrap();
+    let mut kept = 0;
+    let full = loop {
+        match journal.append(&[accept(kept, 10_000)]) {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full, WriteError::Full);
+    assert!(!journal.room_for_orders());
+    let settles = Record::Submitting { orders: (0..1_000).collect() };
+    for _ in 0..8 {
+        journal.append(std::slice::from_ref(&settles)).unwrap();
+    }
+    let below = journal.epoch();
+    journal.append(&[Record::Checkpoint { retired_below: below, ended: Vec::new() }]).unwrap();
+    journal.retire(below).unwrap();
+    assert!(journal.room_for_orders());
+    journal.append(&[accept(kept, 10_000), accept(kept + 1, 10_000)]).unwrap();
+    assert!(journal.disk_use().bytes <= 8 * SLOT);
+}

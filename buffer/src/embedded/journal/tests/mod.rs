@@ -1,0 +1,7 @@
+//! What the journal promises, tested through its interface.
+
+mod basic;
+mod crash;
+mod damage;
+mod disk;
+mod support;

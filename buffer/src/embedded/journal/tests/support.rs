@@ -1,0 +1,90 @@
+//! Orders, journals and directories for the tests.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_order::{Fingerprint, OrderKey, Readiness};
+
+use super::super::{Journal, Options, Recovered, Restored};
+use super::disk::Disk;
+use crate::record::{Delivery, Record};
+use crate::{Envelope, SystemClock};
+
+pub(super) const SLOT: u64 = 64 << 10;
+
+pub(super) fn options() -> Options {
+    Options {
+        slot_bytes: SLOT,
+        burst_reserve: 2,
+        disk_max: 64 * SLOT,
+        clock: Arc::new(SystemClock),
+        by_hand: false,
+    }
+}
+
+/// An accepted order of that id, with a body made from it.
+pub(super) fn accept(id: u64, body_bytes: usize) -> Record {
+    Record::Accept(Delivery { envelope: envelope(id, body_bytes), accepted_at_ms: 1_000 })
+}
+
+pub(super) fn envelope(id: u64, body_bytes: usize) -> Envelope {
+    Envelope {
+        key: OrderKey::new("shopify", "demo", id.to_string()),
+        number: format!("#{id}"),
+        readiness: Readiness::Pending,
+        amend: true,
+        version: Some(id),
+        fingerprint: Fingerprint([u8::try_from(id % 251).unwrap(); 16]),
+        fingerprint_version: 1,
+        not_before_ms: None,
+        format: 3,
+        lane: 0,
+        total: None,
+        lookup: None,
+        traceparent: None,
+        synthetic: false,
+        unplaced: false,
+        masked: Vec::new(),
+        reason: String::new(),
+        body: body(id, body_bytes),
+    }
+}
+
+pub(super) fn body(id: u64, bytes: usize) -> Bytes {
+    let mut body = vec![0; bytes];
+    fastrand::Rng::with_seed(id).fill(&mut body);
+    Bytes::from(body)
+}
+
+pub(super) fn open(dir: &Path) -> (Journal, Recovered) {
+    Journal::open(dir, options()).unwrap()
+}
+
+/// Options for a disk in memory, the filler's work done when the test says so.
+pub(super) fn by_hand() -> Options {
+    Options { by_hand: true, disk_max: 12 * SLOT, ..options() }
+}
+
+pub(super) fn open_disk(disk: &Disk) -> (Journal, Recovered) {
+    Journal::open_on(Arc::new(disk.clone()), &by_hand()).unwrap()
+}
+
+/// Every record found, its body read back.
+pub(super) fn whole(journal: &Journal, recovered: &mut Recovered) -> Vec<(u64, Record)> {
+    let reader = journal.reader();
+    found(recovered)
+        .into_iter()
+        .map(|restored| {
+            let (sequence, record) = reader.read(restored.location).unwrap();
+            assert_eq!(sequence, restored.sequence);
+            (sequence, record)
+        })
+        .collect()
+}
+
+pub(super) fn found(recovered: &mut Recovered) -> Vec<Restored> {
+    let mut all = Vec::new();
+    recovered.replay(|restored| all.push(restored)).unwrap();
+    all
+}

@@ -1,0 +1,294 @@
+//! The embedded backend: one machine, one data directory, one writer thread.
+//!
+//! ```text
+//! DIR/journal/    the truth: every record, in slot files (docs/format-1.md)
+//! DIR/outcomes/   the outcome index; may be lost without changing any effect
+//! ```
+//! Callers hand in through bounded queues and wait on a one-shot; the writer makes groups. Bodies are
+//! read on the caller's side, never by the writer (carry-forward excepted).
+
+mod filter;
+mod group;
+pub(crate) mod journal;
+mod outcomes;
+mod reads;
+mod recovery;
+mod retire;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_order::OrderKey;
+use tokio::sync::oneshot;
+
+use crate::{
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Envelope,
+    ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
+};
+use shared::{Append, Call, Phase, Shared};
+use writer::{Fatal, Writer};
+
+/// How an embedded buffer is kept.
+#[derive(Clone, Debug)]
+pub struct EmbeddedConfig {
+    /// Its directory; made if it is missing.
+    pub dir: PathBuf,
+    /// Bytes of one journal slot of a new store: a multiple of 4 KiB, from 32 KiB to 1 GiB. An order larger than a slot is
+    /// refused as [`AppendError::Full`].
+    pub slot_bytes: u64,
+    /// Spare slots kept filled for a burst.
+    pub burst_reserve: u32,
+    /// Bytes of disk the journal may take; at least four slots.
+    pub disk_max: u64,
+    /// How long the first answer of an order is remembered.
+    pub dedup_horizon: Duration,
+    /// Deliveries in flight at most.
+    pub in_flight_orders: usize,
+    /// Bytes in flight at most.
+    pub in_flight_bytes: usize,
+}
+
+impl EmbeddedConfig {
+    /// 64 MiB slots, 16 of them in reserve, 16 GiB of disk, 30 days, 8,192 deliveries and 256 MiB in flight.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            slot_bytes: 64 << 20,
+            burst_reserve: 16,
+            disk_max: 16 << 30,
+            dedup_horizon: Duration::from_secs(30 * 86_400),
+            in_flight_orders: 8_192,
+            in_flight_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Why an embedded buffer was not opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the buffer in {} cannot be opened: {reason}", .dir.display())]
+pub struct OpenError {
+    dir: PathBuf,
+    reason: String,
+}
+
+/// A buffer on this machine's disk. Its receipts say `fsync(this disk)`: the disk's own death loses what is
+/// pending on it.
+///
+/// After a failed write or sync nothing is taken any more: everybody who waits gets
+/// [`AppendError::Failed`], [`Buffer::health`] says why, and the hook given to [`Embedded::open`] is called once; the process
+/// should end, for only a new one may look at the disk again. When the last handle is dropped without
+/// [`Buffer::close`], what was handed in is finished, and the next start treats it like a crash.
+#[derive(Clone)]
+pub struct Embedded {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Embedded {
+    /// Opens the buffer in a directory, or makes one, and recovers what it holds. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`] in words: the directory is in use, of a later format, or cannot be read or written.
+    pub fn open(
+        config: EmbeddedConfig,
+        clock: Arc<dyn Clock>,
+        on_failure: Box<dyn FnOnce(String) + Send>,
+    ) -> Result<Self, OpenError> {
+        let started = Self::start(&config, clock, on_failure, |_| {});
+        started.map_err(|reason| OpenError { dir: config.dir, reason })
+    }
+
+    /// Recovers and starts the writer; `before` may look at it first.
+    fn start(
+        config: &EmbeddedConfig,
+        clock: Arc<dyn Clock>,
+        on_failure: Box<dyn FnOnce(String) + Send>,
+        before: impl FnOnce(&mut Writer),
+    ) -> Result<Self, String> {
+        let recovered = recovery::recover(config, &clock)?;
+        let admission = Admission::new(config.in_flight_orders, config.in_flight_bytes);
+        let reader = recovered.journal.reader();
+        let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader));
+        shared.pending.store(recovered.state.pending(), Ordering::Relaxed);
+        let mut writer = Writer::new(Arc::clone(&shared), recovered, config.dedup_horizon);
+        before(&mut writer);
+        let thread = thread::Builder::new()
+            .name("forebay-writer".to_owned())
+            .spawn(move || write(writer, on_failure))
+            .map_err(|error| format!("no thread for the writer: {error}"))?;
+        // Set once, here.
+        shared.writer.set(thread.thread().clone()).ok();
+        let handle = Handle { shared, thread: Mutex::new(Some(thread)) };
+        Ok(Self { handle: Arc::new(handle) })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    async fn ask<T>(
+        &self,
+        call: impl FnOnce(oneshot::Sender<T>) -> Call,
+    ) -> Result<T, BufferError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared().call(call(reply)).await?;
+        answer.await.map_err(|_| self.shared().gone())
+    }
+}
+
+/// The writer's thread, from the first turn to the last.
+fn write(mut writer: Writer, on_failure: Box<dyn FnOnce(String) + Send>) {
+    let shared = Arc::clone(&writer.shared);
+    let ended = catch_unwind(AssertUnwindSafe(|| writer.run()))
+        .unwrap_or_else(|_| Err(shared.fail("the writer panicked".to_owned())));
+    writer.settle_retiring();
+    // The files are let go before anybody hears that it is over.
+    drop(writer);
+    match ended {
+        Ok(closers) => {
+            shared.enter(Phase::Closed);
+            shared.empty();
+            for closer in closers {
+                closer.send(()).ok();
+            }
+        }
+        Err(Fatal(reason)) => {
+            shared.empty();
+            tracing::error!(%reason, "the buffer failed");
+            on_failure(reason);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.enter(Phase::Abandoned);
+        self.shared.wake();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The thread catches its own panics, so there is nothing to hear.
+            thread.join().ok();
+        }
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared().fmt(f)
+    }
+}
+
+impl Buffer for Embedded {
+    fn admission(&self) -> &Admission {
+        &self.shared().admission
+    }
+
+    /// Hands the delivery in at once, not at the first poll.
+    fn append(
+        &self,
+        envelope: Envelope,
+        permit: Permit,
+    ) -> impl Future<Output = Result<Receipt, AppendError>> {
+        let (reply, answer) = oneshot::channel();
+        let open = self.shared().check();
+        if open.is_ok() {
+            self.shared().append(Append { envelope, permit, reply });
+        }
+        async move {
+            open.map_err(append_error)?;
+            answer.await.unwrap_or_else(|_| Err(append_error(self.shared().gone())))
+        }
+    }
+
+    async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
+        let (reply, mut answer) = oneshot::channel();
+        let now = wait.is_zero();
+        self.shared().call(Call::Lease { limit, now, reply }).await?;
+        let lent = if now {
+            answer.await.map_err(|_| self.shared().gone())?
+        } else {
+            match tokio::time::timeout(wait, &mut answer).await {
+                Ok(lent) => lent.map_err(|_| self.shared().gone())?,
+                Err(_) => {
+                    answer.close();
+                    // What came at the last moment is still taken.
+                    answer.try_recv().unwrap_or_default()
+                }
+            }
+        };
+        self.leases(lent).await
+    }
+
+    async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<(), BufferError> {
+        let loans = leases.iter().map(|lease| (lease.sequence, lease.loan)).collect();
+        self.ask(|reply| Call::Sending { loans, synced, reply }).await
+    }
+
+    async fn order(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
+        self.view(key).await
+    }
+
+    async fn body(&self, sequence: u64) -> Result<Option<Bytes>, BufferError> {
+        self.read_body(sequence).await
+    }
+
+    async fn exceptions(&self, after: u64, limit: usize) -> Result<Vec<ExceptionRow>, BufferError> {
+        self.rows(after, limit).await
+    }
+
+    async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
+        self.ask(|reply| Call::Act { exception, act, reply }).await?
+    }
+
+    async fn status(&self) -> Result<Status, BufferError> {
+        self.ask(|reply| Call::Status { reply }).await
+    }
+
+    fn health(&self) -> Result<(), String> {
+        self.shared().check().map_err(|error| error.to_string())?;
+        if self.shared().full.load(Ordering::Relaxed) {
+            return Err(AppendError::Full.to_string());
+        }
+        Ok(())
+    }
+
+    fn pace(&self) -> Pace {
+        let shared = self.shared();
+        Pace {
+            pending: shared.pending.load(Ordering::Relaxed),
+            drained_per_s: shared.meter.per_second(shared.clock.elapsed()),
+        }
+    }
+
+    async fn close(&self) {
+        let shared = self.shared();
+        shared.enter(Phase::Closing);
+        while shared.phase() == Phase::Closing {
+            let (reply, closed) = oneshot::channel();
+            shared.hand_in(Call::Close { reply }).await;
+            // A hang-up means it was closed already, or failed.
+            closed.await.ok();
+        }
+    }
+}
+
+fn append_error(error: BufferError) -> AppendError {
+    match error {
+        BufferError::Failed(reason) => AppendError::Failed(reason),
+        BufferError::Closing => AppendError::Closing,
+    }
+}

@@ -1,0 +1,371 @@
+//! The outcome index: answers duplicates of orders whose journal segment is gone. The only file that names sled.
+//!
+//! Losing it changes no effect: a late duplicate then drains again, and the OMS's identity and fingerprint
+//! decide. So a damaged index is set aside as `outcomes.bad-<n>`, and an empty one takes its place.
+//!
+//! One sled tree per stretch of time, dropped whole when it is past the horizon; its filter goes with it. sled's own
+//! flush does not survive a power cut on Linux (it never calls fsync), hence the `sync_data` on its file here.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_order::Fingerprint;
+
+use super::filter::Filter;
+use crate::OrderState;
+use crate::state::Outcome;
+
+/// Trees the horizon is cut into.
+const STRETCHES: i64 = 8;
+const CACHE_BYTES: u64 = 32 << 20;
+const TREE_PREFIX: &str = "outcomes-1-";
+/// First byte of an entry.
+const ENTRY_FORMAT: u8 = 1;
+
+/// The index, and its filters in memory.
+pub(super) struct Outcomes {
+    db: sled::Db,
+    file: Arc<File>,
+    stretch_ms: i64,
+    horizon_ms: i64,
+    stretches: BTreeMap<i64, Stretch>,
+}
+
+struct Stretch {
+    tree: sled::Tree,
+    filter: Filter,
+}
+
+/// Outcomes on their way into the index. It can be stored on any thread; nothing sees them there before
+/// [`Outcomes::stored`].
+pub(super) struct Batch {
+    db: sled::Db,
+    file: Arc<File>,
+    entries: Vec<(i64, u128, Vec<u8>)>,
+}
+
+impl Outcomes {
+    /// Opens or creates the index in `dir`; what went wrong with an older one is told in words.
+    ///
+    /// # Errors
+    /// In words: no index can be made there at all.
+    pub(super) fn open(dir: &Path, horizon: Duration) -> Result<(Self, Vec<String>), String> {
+        let horizon_ms = i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2);
+        match Self::try_open(dir, horizon_ms) {
+            Ok(outcomes) => Ok((outcomes, Vec::new())),
+            Err(reason) => {
+                let aside = set_aside(dir).map_err(|error| {
+                    format!("the outcome index cannot be opened ({reason}) or set aside: {error}")
+                })?;
+                let outcomes = Self::try_open(dir, horizon_ms)?;
+                let note = format!(
+                    "the outcome index was damaged ({reason}) and is set aside as {}; repeats of orders summarised long ago are drained again, and the OMS tells that it has them",
+                    aside.display()
+                );
+                Ok((outcomes, vec![note]))
+            }
+        }
+    }
+
+    fn try_open(dir: &Path, horizon_ms: i64) -> Result<Self, String> {
+        // sled may panic on a file it cannot make sense of.
+        catch_unwind(AssertUnwindSafe(|| Self::open_or_create(dir, horizon_ms)))
+            .unwrap_or_else(|_| Err("its file makes no sense".to_owned()))
+    }
+
+    fn open_or_create(dir: &Path, horizon_ms: i64) -> Result<Self, String> {
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::HighThroughput);
+        let db = config.open().map_err(words)?;
+        let file = File::open(dir.join("db")).map_err(words)?;
+        let mut outcomes = Self {
+            db,
+            file: Arc::new(file),
+            stretch_ms: (horizon_ms / STRETCHES).max(60_000),
+            horizon_ms,
+            stretches: BTreeMap::new(),
+        };
+        for name in outcomes.db.tree_names() {
+            let number = std::str::from_utf8(&name).ok().and_then(|n| n.strip_prefix(TREE_PREFIX));
+            let Some(number) = number.and_then(|number| number.parse().ok()) else { continue };
+            let tree = outcomes.db.open_tree(&name).map_err(words)?;
+            let mut filter = Filter::default();
+            for entry in &tree {
+                let (key, _) = entry.map_err(words)?;
+                filter.insert(u128::from_be_bytes(key.as_ref().try_into().map_err(words)?));
+            }
+            outcomes.stretches.insert(number, Stretch { tree, filter });
+        }
+        sync_creation(dir).map_err(words)?;
+        Ok(outcomes)
+    }
+
+    /// The outcome of that hash. A key never seen costs no disk read (one in a hundred excepted).
+    pub(super) fn find(&self, hash: u128) -> Option<Outcome> {
+        let stretches = self.stretches.values().rev();
+        let mut hits = stretches.filter(|stretch| stretch.filter.may_hold(hash));
+        hits.find_map(|stretch| match stretch.tree.get(hash.to_be_bytes()) {
+            Ok(bytes) => decode(&bytes?),
+            Err(error) => {
+                // Losing the index changes no effect, so neither does one entry.
+                tracing::warn!(%error, "the outcome index cannot be read");
+                None
+            }
+        })
+    }
+
+    /// Prepares outcomes for [`Batch::store`].
+    pub(super) fn batch(&self, outcomes: &[(u128, Outcome)]) -> Batch {
+        let entry = |(hash, outcome): &(u128, Outcome)| {
+            (outcome.settled_at_ms.div_euclid(self.stretch_ms), *hash, encode(outcome))
+        };
+        Batch {
+            db: self.db.clone(),
+            file: Arc::clone(&self.file),
+            entries: outcomes.iter().map(entry).collect(),
+        }
+    }
+
+    /// Lets a stored batch be found from now on.
+    ///
+    /// # Errors
+    /// In words; then the outcomes are not in the index.
+    pub(super) fn stored(&mut self, batch: &Batch) -> Result<(), String> {
+        for (number, hash, _) in &batch.entries {
+            if !self.stretches.contains_key(number) {
+                let tree = self.db.open_tree(tree_name(*number)).map_err(words)?;
+                self.stretches.insert(*number, Stretch { tree, filter: Filter::default() });
+            }
+            if let Some(stretch) = self.stretches.get_mut(number) {
+                stretch.filter.insert(*hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what settled longer than the horizon ago.
+    pub(super) fn expire(&mut self, now_ms: i64) {
+        let horizon = now_ms.saturating_sub(self.horizon_ms);
+        while let Some(entry) = self.stretches.first_entry() {
+            let end_ms = entry.key().saturating_add(1).saturating_mul(self.stretch_ms);
+            if end_ms > horizon {
+                break;
+            }
+            let (number, stretch) = entry.remove_entry();
+            drop(stretch);
+            if let Err(error) = self.db.drop_tree(tree_name(number)) {
+                tracing::warn!(%error, "an old part of the outcome index cannot be dropped");
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// Writes the outcomes and syncs them.
+    ///
+    /// # Errors
+    /// In words; then nothing may be taken as stored.
+    pub(super) fn store(&self) -> Result<(), String> {
+        let mut by_tree: BTreeMap<i64, sled::Batch> = BTreeMap::new();
+        for (number, hash, bytes) in &self.entries {
+            let batch = by_tree.entry(*number).or_default();
+            batch.insert(&hash.to_be_bytes(), bytes.as_slice());
+        }
+        for (number, batch) in by_tree {
+            let tree = self.db.open_tree(tree_name(number)).map_err(words)?;
+            tree.apply_batch(batch).map_err(words)?;
+        }
+        self.db.flush().map_err(words)?;
+        self.file.sync_data().map_err(words)
+    }
+}
+
+fn tree_name(number: i64) -> String {
+    format!("{TREE_PREFIX}{number}")
+}
+
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Syncs what sled made and never syncs itself: its settings file and the directories.
+fn sync_creation(dir: &Path) -> std::io::Result<()> {
+    File::open(dir.join("db"))?.sync_all()?;
+    let conf = dir.join("conf");
+    if conf.exists() {
+        File::open(conf)?.sync_all()?;
+    }
+    File::open(dir)?.sync_all()?;
+    match dir.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn set_aside(dir: &Path) -> std::io::Result<PathBuf> {
+    let free = |n: &u32| !bad_name(dir, *n).exists();
+    let aside = bad_name(dir, (1..10_000).find(free).unwrap_or(10_000));
+    fs::rename(dir, &aside)?;
+    Ok(aside)
+}
+
+fn bad_name(dir: &Path, n: u32) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".bad-{n}"));
+    dir.with_file_name(name)
+}
+
+/// Format byte, state, rule of the fingerprint, attempts, flags; then 8 bytes each of sequence, version, newest version,
+/// accepted-at, settled-at; the fingerprint; a count and the earlier ones; the rest is the summary's id.
+fn encode(outcome: &Outcome) -> Vec<u8> {
+    let flags = u8::from(outcome.version.is_some())
+        | u8::from(outcome.synthetic) << 1
+        | u8::from(outcome.newest.is_some()) << 2;
+    let earlier = outcome.earlier.get(..outcome.earlier.len().min(255)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(64 + 16 * earlier.len() + outcome.summary_id.len());
+    bytes.push(ENTRY_FORMAT);
+    bytes.push(outcome.state as u8);
+    bytes.push(outcome.fingerprint_version);
+    bytes.push(outcome.attempts);
+    bytes.push(flags);
+    bytes.extend(outcome.sequence.to_le_bytes());
+    bytes.extend(outcome.version.unwrap_or_default().to_le_bytes());
+    bytes.extend(outcome.newest.unwrap_or_default().to_le_bytes());
+    bytes.extend(outcome.accepted_at_ms.to_le_bytes());
+    bytes.extend(outcome.settled_at_ms.to_le_bytes());
+    bytes.extend(outcome.fingerprint.0);
+    bytes.push(u8::try_from(earlier.len()).unwrap_or(u8::MAX));
+    earlier.iter().for_each(|fingerprint| bytes.extend(fingerprint.0));
+    bytes.extend(outcome.summary_id.as_bytes());
+    bytes
+}
+
+/// Reads what [`encode`] wrote; `None` for anything else.
+fn decode(bytes: &[u8]) -> Option<Outcome> {
+    let mut rest = bytes;
+    let [format, state, fingerprint_version, attempts, flags] = take(&mut rest)?;
+    if format != ENTRY_FORMAT {
+        return None;
+    }
+    let state = match state {
+        code if code == OrderState::Summarised as u8 => OrderState::Summarised,
+        code if code == OrderState::Recorded as u8 => OrderState::Recorded,
+        _ => return None,
+    };
+    let sequence = u64::from_le_bytes(take(&mut rest)?);
+    let version = u64::from_le_bytes(take(&mut rest)?);
+    let newest = u64::from_le_bytes(take(&mut rest)?);
+    let accepted_at_ms = i64::from_le_bytes(take(&mut rest)?);
+    let settled_at_ms = i64::from_le_bytes(take(&mut rest)?);
+    let fingerprint = Fingerprint(take(&mut rest)?);
+    let [count] = take(&mut rest)?;
+    let mut earlier = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        earlier.push(Fingerprint(take(&mut rest)?));
+    }
+    Some(Outcome {
+        sequence,
+        state,
+        version: (flags & 1 != 0).then_some(version),
+        newest: (flags & 4 != 0).then_some(newest),
+        fingerprint,
+        fingerprint_version,
+        earlier,
+        accepted_at_ms,
+        settled_at_ms,
+        attempts,
+        synthetic: flags & 2 != 0,
+        summary_id: String::from_utf8(rest.to_vec()).ok()?,
+    })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn outcome(sequence: u64, settled_at_ms: i64) -> Outcome {
+        Outcome {
+            sequence,
+            state: OrderState::Summarised,
+            version: Some(7),
+            newest: None,
+            fingerprint: Fingerprint([3; 16]),
+            fingerprint_version: 1,
+            earlier: vec![Fingerprint([4; 16]), Fingerprint([5; 16])],
+            accepted_at_ms: settled_at_ms - 5,
+            settled_at_ms,
+            attempts: 2,
+            synthetic: true,
+            summary_id: "1Os-7".to_owned(),
+        }
+    }
+
+    fn put(outcomes: &mut Outcomes, hash: u128, outcome: Outcome) {
+        let batch = outcomes.batch(&[(hash, outcome)]);
+        batch.store().unwrap();
+        outcomes.stored(&batch).unwrap();
+    }
+
+    #[test]
+    fn entries_read_back_and_anything_else_is_refused() {
+        let outcome = outcome(9, 1_000);
+        let bytes = encode(&outcome);
+        assert_eq!(decode(&bytes), Some(outcome));
+        for len in 0..62 {
+            assert_eq!(decode(&bytes[..len]), None);
+        }
+        assert_eq!(decode(&[9; 80]), None);
+    }
+
+    #[test]
+    fn outcomes_survive_a_reopen_and_end_with_the_horizon() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outcomes");
+        let day_ms = 86_400_000;
+        {
+            let (mut outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
+            assert_eq!(notes, Vec::<String>::new());
+            put(&mut outcomes, 1, outcome(1, 0));
+            put(&mut outcomes, 2, outcome(2, day_ms));
+            assert_eq!(outcomes.find(1), Some(outcome(1, 0)));
+            assert_eq!(outcomes.find(3), None);
+        }
+        let (mut outcomes, _) = Outcomes::open(&path, DAY).unwrap();
+        assert_eq!(outcomes.find(1), Some(outcome(1, 0)));
+        outcomes.expire(day_ms + day_ms / 2);
+        assert_eq!(outcomes.find(1), None);
+        assert_eq!(outcomes.find(2), Some(outcome(2, day_ms)));
+    }
+
+    #[test]
+    fn a_damaged_index_is_set_aside_and_an_empty_one_takes_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outcomes");
+        for n in 1..3 {
+            let (mut outcomes, _) = Outcomes::open(&path, DAY).unwrap();
+            put(&mut outcomes, 1, outcome(1, 0));
+            drop(outcomes);
+            fs::write(path.join("conf"), b"no settings").unwrap();
+            fs::write(path.join("db"), vec![0xa5; 4096]).unwrap();
+            let (outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
+            assert_eq!(notes.len(), 1, "{notes:?}");
+            assert_eq!(outcomes.find(1), None);
+            assert!(dir.path().join(format!("outcomes.bad-{n}")).exists());
+        }
+    }
+}

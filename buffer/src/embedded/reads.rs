@@ -1,0 +1,174 @@
+//! Reads on the caller's side: the writer says where, this reads it, off the async threads. If the record
+//! moved meanwhile, the writer is asked again.
+
+use bytes::Bytes;
+use forebay_order::OrderKey;
+
+use super::Embedded;
+use super::journal::{Location, ReadError};
+use super::shared::{Call, Lent, Seen};
+use super::writer::Writer;
+use crate::lease::LeaseHome;
+use crate::record::Record;
+use crate::state::Kept;
+use crate::{BufferError, ExceptionRow, Lease, OrderView};
+
+/// A record moves at most once while its segment is the oldest; more often, and something is wrong.
+const TRIES: usize = 8;
+
+type Read = Result<Record, ReadError>;
+
+impl Embedded {
+    /// Makes leases of loans. An order whose bytes are damaged becomes an exception here.
+    pub(super) async fn leases(&self, lent: Vec<Lent>) -> Result<Vec<Lease>, BufferError> {
+        let mut leases = Vec::with_capacity(lent.len());
+        let mut trouble = None;
+        let mut waiting = lent;
+        for _ in 0..TRIES {
+            if waiting.is_empty() {
+                break;
+            }
+            let mut moved = Vec::new();
+            for (lent, read) in self.read_lent(waiting).await? {
+                match read {
+                    Err(ReadError::Recycled(_)) => moved.push(lent),
+                    Err(ReadError::Damaged { .. }) => {
+                        if let Some((loan, home)) = lent.take() {
+                            let verdict = Writer::damaged_verdict();
+                            home.settle(loan.sequence, loan.number, Some(verdict));
+                        }
+                    }
+                    Err(error @ ReadError::Io(_)) => trouble = Some(failed(&error)),
+                    Ok(mut record) => {
+                        if let Some(delivery) = record.delivery_mut()
+                            && let Some((loan, home)) = lent.take()
+                        {
+                            leases.push(Lease::new(loan, delivery.clone(), home));
+                        }
+                    }
+                }
+            }
+            waiting = Vec::with_capacity(moved.len());
+            for mut lent in moved {
+                let Some((sequence, loan)) = lent.name() else { continue };
+                let kept = self.ask(|reply| Call::Where { sequence, loan, reply }).await?;
+                if let Some(kept) = kept {
+                    lent.moved_to(kept);
+                    waiting.push(lent);
+                }
+            }
+        }
+        leases.sort_unstable_by_key(|lease| lease.sequence);
+        match trouble {
+            Some(trouble) if leases.is_empty() => Err(trouble),
+            _ => Ok(leases),
+        }
+    }
+
+    async fn read_lent(&self, lent: Vec<Lent>) -> Result<Vec<(Lent, Read)>, BufferError> {
+        let reader = self.shared().reader.clone();
+        blocking(move || {
+            let read = |lent: Lent| {
+                let location = lent.location().ok_or(ReadError::Recycled(0));
+                let read = location.and_then(|location| reader.read(location));
+                (lent, read.map(|(_, record)| record))
+            };
+            lent.into_iter().map(read).collect()
+        })
+        .await
+    }
+
+    async fn read(&self, location: Location, with_body: bool) -> Result<Read, BufferError> {
+        let reader = self.shared().reader.clone();
+        blocking(move || {
+            let read = if with_body { reader.read(location) } else { reader.head(location) };
+            read.map(|(_, record)| record)
+        })
+        .await
+    }
+
+    pub(super) async fn view(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
+        for _ in 0..TRIES {
+            let key = key.clone();
+            let (mut view, kept) = match self.ask(|reply| Call::Order { key, reply }).await? {
+                None => return Ok(None),
+                Some(Seen::Ended(view)) => return Ok(Some(view)),
+                Some(Seen::Live(view, kept)) => (view, kept),
+            };
+            let Some(location) = kept.location else { return Ok(Some(view)) };
+            match self.read(location, false).await? {
+                Err(ReadError::Recycled(_)) => {}
+                // The number is a label; an order is shown without it rather than not at all.
+                Err(_) => return Ok(Some(view)),
+                Ok(record) => {
+                    let number = record.delivery().map(|d| d.envelope.number.clone());
+                    view.number = number.unwrap_or_default();
+                    return Ok(Some(view));
+                }
+            }
+        }
+        Err(moving())
+    }
+
+    pub(super) async fn read_body(&self, sequence: u64) -> Result<Option<Bytes>, BufferError> {
+        for _ in 0..TRIES {
+            let kept: Option<Kept> = self.ask(|reply| Call::BodyAt { sequence, reply }).await?;
+            let Some(location) = kept.and_then(|kept| kept.location) else { return Ok(None) };
+            match self.read(location, true).await? {
+                Err(ReadError::Recycled(_)) => {}
+                Err(error) => return Err(failed(&error)),
+                Ok(record) => return Ok(record.delivery().map(|d| d.envelope.body.clone())),
+            }
+        }
+        Err(moving())
+    }
+
+    pub(super) async fn rows(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<ExceptionRow>, BufferError> {
+        for _ in 0..TRIES {
+            let heads = self.ask(|reply| Call::Rows { after, limit, reply }).await?;
+            let reader = self.shared().reader.clone();
+            let rows = blocking(move || {
+                let mut rows = Vec::with_capacity(heads.len());
+                for mut head in heads {
+                    let location = head.named_in.and_then(|kept| kept.location);
+                    match location.map(|location| reader.head(location)) {
+                        Some(Err(ReadError::Recycled(_))) => return None,
+                        Some(Ok((_, record))) => {
+                            if let Some(delivery) = record.delivery() {
+                                head.row.key = delivery.envelope.key.clone();
+                                head.row.number = delivery.envelope.number.clone();
+                            }
+                        }
+                        // Shown without its name rather than not at all.
+                        Some(Err(_)) | None => {}
+                    }
+                    rows.push(head.row);
+                }
+                Some(rows)
+            });
+            if let Some(rows) = rows.await? {
+                return Ok(rows);
+            }
+        }
+        Err(moving())
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BufferError> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| BufferError::Failed(format!("a read did not end: {error}")))
+}
+
+fn failed(error: &ReadError) -> BufferError {
+    BufferError::Failed(error.to_string())
+}
+
+fn moving() -> BufferError {
+    BufferError::Failed("the record moves faster than it can be read; try again".to_owned())
+}

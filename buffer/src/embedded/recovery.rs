@@ -1,0 +1,105 @@
+//! From the data directory to a state that is ready to serve.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::EmbeddedConfig;
+use super::journal::{DamagedRecord, Journal, Options, Restored, WriteError};
+use super::outcomes::Outcomes;
+use crate::Clock;
+use crate::record::Record;
+use crate::state::{Kept, State};
+
+/// Everything the writer starts with.
+pub(super) struct Recovered {
+    pub(super) journal: Journal,
+    pub(super) state: State,
+    pub(super) outcomes: Outcomes,
+    /// What was not as it should be, for people.
+    pub(super) report: Vec<String>,
+}
+
+/// Opens everything and applies every record.
+///
+/// # Errors
+/// In words.
+pub(super) fn recover(
+    config: &EmbeddedConfig,
+    clock: &Arc<dyn Clock>,
+) -> Result<Recovered, String> {
+    make_dir(&config.dir)
+        .map_err(|error| format!("the directory cannot be made or synced: {error}"))?;
+    let options = Options {
+        slot_bytes: config.slot_bytes,
+        burst_reserve: config.burst_reserve,
+        disk_max: config.disk_max,
+        clock: Arc::clone(clock),
+    };
+    let opened = Journal::open(&config.dir.join("journal"), options);
+    let (mut journal, mut recovered) = opened.map_err(|error| error.to_string())?;
+    let mut state = State::new(&journal.store_secret());
+    let mut report = recovered.report().to_vec();
+
+    // A record whose bytes are damaged still says what happened; only at the very end, where it may never have
+    // been acknowledged, it counts for nothing.
+    let mut damaged: Vec<DamagedRecord> = recovered.damaged().to_vec();
+    damaged.retain(|record| record.proven);
+    damaged.sort_unstable_by_key(|record| record.sequence);
+    let mut next_damaged = damaged.iter().peekable();
+    let replayed = recovered.replay(|restored: Restored| {
+        while let Some(damaged) = next_damaged.next_if(|d| d.sequence < restored.sequence) {
+            state.apply(&damaged.record, kept_damaged(damaged));
+        }
+        let kept = Kept {
+            record: restored.sequence,
+            location: Some(restored.location),
+            bytes: restored.body_bytes,
+        };
+        state.apply(&restored.record, kept);
+    });
+    replayed.map_err(|error| error.to_string())?;
+    next_damaged.for_each(|damaged| state.apply(&damaged.record, kept_damaged(damaged)));
+
+    let now_ms = clock.wall_ms();
+    let mut records = state.replayed(now_ms);
+    records.extend(damaged.iter().filter_map(|d| state.damaged(&d.record, d.sequence, now_ms)));
+    append(&mut journal, &mut state, &records)?;
+
+    let horizon = config.dedup_horizon;
+    let (outcomes, notes) = Outcomes::open(&config.dir.join("outcomes"), horizon)?;
+    report.extend(notes);
+    Ok(Recovered { journal, state, outcomes, report })
+}
+
+/// Makes what recovery found durable. Without room for it, the next start finds the same again.
+fn append(journal: &mut Journal, state: &mut State, records: &[Record]) -> Result<(), String> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    match journal.append(records) {
+        Ok(placed) => {
+            for (placed, record) in placed.into_iter().zip(records) {
+                let location = Some(placed.location);
+                state.apply(record, Kept { record: placed.sequence, location, bytes: 0 });
+            }
+            Ok(())
+        }
+        Err(WriteError::Full) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn kept_damaged(damaged: &DamagedRecord) -> Kept {
+    Kept { record: damaged.sequence, location: Some(damaged.location), bytes: 0 }
+}
+
+/// Makes the directory, and makes its name durable.
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(dir.join("journal"))?;
+    File::open(dir)?.sync_all()?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}

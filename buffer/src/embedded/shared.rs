@@ -1,0 +1,307 @@
+//! What the callers and the one writer share: bounded queues, and the state of the writer's life.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+
+use crossbeam_queue::ArrayQueue;
+use forebay_order::OrderKey;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::journal::{Location, Reader};
+use super::writer::Fatal;
+use crate::lease::LeaseHome;
+use crate::state::{Kept, Loan, Meter, RowHead};
+use crate::{
+    Act, ActError, ActReceipt, Admission, AppendError, BufferError, Clock, Envelope, OrderView,
+    Permit, Receipt, Status, Verdict,
+};
+
+/// Most orders lent out at once. Each has its place in the settle queue, so that a verdict always has room.
+pub(super) const LOANS_MAX: usize = 16_384;
+
+/// Calls other than appends and verdicts that may wait for the writer; more wait outside.
+const CALLS_MAX: usize = 1_024;
+
+/// One delivery on its way to the writer.
+pub(super) struct Append {
+    pub(super) envelope: Envelope,
+    pub(super) permit: Permit,
+    pub(super) reply: oneshot::Sender<Result<Receipt, AppendError>>,
+}
+
+/// The end of one loan.
+pub(super) struct Settlement {
+    pub(super) sequence: u64,
+    pub(super) loan: u64,
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// Everything else that is asked of the writer.
+pub(super) enum Call {
+    /// Orders for a worker; `now`: whatever there is, even nothing.
+    Lease {
+        limit: usize,
+        now: bool,
+        reply: oneshot::Sender<Vec<Lent>>,
+    },
+    /// Where the content of a loan is now.
+    Where {
+        sequence: u64,
+        loan: u64,
+        reply: oneshot::Sender<Option<Kept>>,
+    },
+    /// Loans whose bytes may leave for the OMS.
+    Sending {
+        loans: Vec<(u64, u64)>,
+        synced: bool,
+        reply: oneshot::Sender<()>,
+    },
+    Order {
+        key: OrderKey,
+        reply: oneshot::Sender<Option<Seen>>,
+    },
+    BodyAt {
+        sequence: u64,
+        reply: oneshot::Sender<Option<Kept>>,
+    },
+    Rows {
+        after: u64,
+        limit: usize,
+        reply: oneshot::Sender<Vec<RowHead>>,
+    },
+    Act {
+        exception: u64,
+        act: Act,
+        reply: oneshot::Sender<Result<ActReceipt, ActError>>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What the writer knows of an order.
+pub(super) enum Seen {
+    /// Its number stands in the record beside.
+    Live(OrderView, Kept),
+    /// Only the outcome is left.
+    Ended(OrderView),
+}
+
+/// A loan on its way to the worker. Dropped before it became a lease, the order comes back.
+pub(super) struct Lent {
+    loan: Option<Loan>,
+    home: Arc<Shared>,
+}
+
+impl Lent {
+    pub(super) fn new(loan: Loan, home: Arc<Shared>) -> Self {
+        Self { loan: Some(loan), home }
+    }
+
+    /// The order, and the number of the loan.
+    pub(super) fn name(&self) -> Option<(u64, u64)> {
+        self.loan.as_ref().map(|loan| (loan.sequence, loan.number))
+    }
+
+    /// Where its content is.
+    pub(super) fn location(&self) -> Option<Location> {
+        self.loan.as_ref().and_then(|loan| loan.kept.location)
+    }
+
+    /// Its content was carried forward.
+    pub(super) fn moved_to(&mut self, kept: Kept) {
+        if let Some(loan) = &mut self.loan {
+            loan.kept = kept;
+        }
+    }
+
+    /// The loan, and who takes it back from now on.
+    pub(super) fn take(mut self) -> Option<(Loan, Arc<Shared>)> {
+        Some((self.loan.take()?, Arc::clone(&self.home)))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(loan) = self.loan.take() {
+            self.home.settle(loan.sequence, loan.number, None);
+        }
+    }
+}
+
+/// Where the writer is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    Open = 0,
+    /// Takes nothing new, finishes what was handed in.
+    Closing = 1,
+    Closed = 2,
+    Failed = 3,
+    /// Every handle is gone; nobody waits for anything.
+    Abandoned = 4,
+}
+
+/// Shared by all handles, leases and the writer.
+pub(super) struct Shared {
+    pub(super) admission: Admission,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) reader: Reader,
+    pub(super) meter: Meter,
+    pub(super) pending: AtomicU64,
+    pub(super) intake: ArrayQueue<Append>,
+    pub(super) settlements: ArrayQueue<Settlement>,
+    pub(super) calls: ArrayQueue<Call>,
+    pub(super) call_room: Semaphore,
+    pub(super) failure: OnceLock<String>,
+    pub(super) writer: OnceLock<Thread>,
+    /// The journal has no room for orders now.
+    pub(super) full: std::sync::atomic::AtomicBool,
+    phase: AtomicU8,
+}
+
+impl Shared {
+    pub(super) fn new(
+        admission: Admission,
+        orders_max: usize,
+        clock: Arc<dyn Clock>,
+        reader: Reader,
+    ) -> Self {
+        Self {
+            admission,
+            clock,
+            reader,
+            meter: Meter::default(),
+            pending: AtomicU64::new(0),
+            intake: ArrayQueue::new(orders_max.max(1)),
+            settlements: ArrayQueue::new(LOANS_MAX),
+            calls: ArrayQueue::new(CALLS_MAX),
+            call_room: Semaphore::new(CALLS_MAX),
+            failure: OnceLock::new(),
+            writer: OnceLock::new(),
+            full: std::sync::atomic::AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Open as u8),
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Open,
+            1 => Phase::Closing,
+            2 => Phase::Closed,
+            3 => Phase::Failed,
+            _ => Phase::Abandoned,
+        }
+    }
+
+    /// Goes on in life; never back, and failed stays failed.
+    pub(super) fn enter(&self, phase: Phase) {
+        let later =
+            |now: u8| (now < phase as u8 && now != Phase::Failed as u8).then_some(phase as u8);
+        // An error means it is there already or beyond.
+        self.phase.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later).ok();
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+
+    /// Hands a delivery in. The receiver hears nothing but a hang-up if the writer is gone.
+    pub(super) fn append(&self, append: Append) {
+        // The queue has a place for every permit there is.
+        if let Err(append) = self.intake.push(append) {
+            append.reply.send(Err(AppendError::Full)).ok();
+        }
+        self.after_push();
+    }
+
+    /// Hands a call in to an open buffer, waiting for a place.
+    ///
+    /// # Errors
+    /// As [`Shared::check`].
+    pub(super) async fn call(&self, call: Call) -> Result<(), BufferError> {
+        self.check()?;
+        self.hand_in(call).await;
+        Ok(())
+    }
+
+    /// Hands a call in whatever the phase; nobody answers it once the writer is gone.
+    pub(super) async fn hand_in(&self, call: Call) {
+        let Ok(place) = self.call_room.acquire().await else { return };
+        if self.calls.push(call).is_ok() {
+            // The writer gives the place back when it has taken the call out.
+            place.forget();
+        }
+        self.after_push();
+    }
+
+    /// Says once and for all why nothing is taken any more, before anybody can notice it otherwise.
+    pub(super) fn fail(&self, reason: String) -> Fatal {
+        // The first reason stands.
+        self.failure.set(reason.clone()).ok();
+        self.enter(Phase::Failed);
+        Fatal(reason)
+    }
+
+    fn after_push(&self) {
+        match self.phase() {
+            Phase::Open | Phase::Closing => self.wake(),
+            Phase::Closed | Phase::Failed | Phase::Abandoned => self.empty(),
+        }
+    }
+
+    /// Drops what nobody will take any more; its senders hear a hang-up.
+    pub(super) fn empty(&self) {
+        while self.intake.pop().is_some() {}
+        while self.calls.pop().is_some() {
+            self.call_room.add_permits(1);
+        }
+        while self.settlements.pop().is_some() {}
+    }
+
+    /// Whether the buffer takes anything at all.
+    ///
+    /// # Errors
+    /// [`BufferError`] if it failed or is closing.
+    pub(super) fn check(&self) -> Result<(), BufferError> {
+        match self.phase() {
+            Phase::Open => Ok(()),
+            _ => Err(self.gone()),
+        }
+    }
+
+    /// Why the writer did not answer.
+    pub(super) fn gone(&self) -> BufferError {
+        match (self.failure.get(), self.phase()) {
+            (Some(reason), _) => BufferError::Failed(reason.clone()),
+            (None, Phase::Closing | Phase::Closed) => BufferError::Closing,
+            (None, _) => BufferError::Failed("the writer ended before it answered".to_owned()),
+        }
+    }
+}
+
+impl LeaseHome for Shared {
+    fn settle(&self, sequence: u64, loan: u64, verdict: Option<Verdict>) {
+        // There is room: no more than LOANS_MAX loans are out, and each is settled once. Without room the order
+        // would stay lent until the next start, never lost.
+        if self.settlements.push(Settlement { sequence, loan, verdict }).is_err() {
+            tracing::error!(sequence, "no room for a verdict");
+        }
+        if matches!(self.phase(), Phase::Open | Phase::Closing) {
+            self.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}

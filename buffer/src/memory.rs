@@ -1,0 +1,247 @@
+//! The model backend: the same state, the same answers, nothing on disk. For tests only: its receipts say so.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_order::OrderKey;
+use hashbrown::HashMap;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::lease::LeaseHome;
+use crate::record::{Delivery, Record};
+use crate::state::{Kept, Meter, State};
+use crate::{
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
+    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, Verdict,
+};
+
+/// A buffer in memory. It forgets nothing and keeps nothing: every delivery stays until the process ends.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    admission: Admission,
+    clock: Arc<dyn Clock>,
+    model: Mutex<Model>,
+    meter: Meter,
+    changed: Notify,
+}
+
+struct Model {
+    state: State,
+    deliveries: HashMap<u64, Delivery>,
+    sequence: u64,
+    closed: bool,
+}
+
+impl Memory {
+    /// An empty buffer with room for so many orders and bytes in flight.
+    pub fn new(in_flight_orders: usize, in_flight_bytes: usize, clock: Arc<dyn Clock>) -> Self {
+        let mut state = State::new(&fastrand::u128(..).to_le_bytes());
+        state.replayed(clock.wall_ms());
+        let model = Model { state, deliveries: HashMap::new(), sequence: 0, closed: false };
+        let shared = Shared {
+            admission: Admission::new(in_flight_orders, in_flight_bytes),
+            clock,
+            model: Mutex::new(model),
+            meter: Meter::default(),
+            changed: Notify::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, Model>, BufferError> {
+        let model = self.shared.lock();
+        if model.closed { Err(BufferError::Closing) } else { Ok(model) }
+    }
+
+    fn append_now(&self, envelope: Envelope) -> Result<Receipt, AppendError> {
+        let mut model = self.open().map_err(|_| AppendError::Closing)?;
+        let body = envelope.body.clone();
+        let same = |kept: Kept| {
+            model.deliveries.get(&kept.record).is_some_and(|kept| kept.envelope.body == body)
+        };
+        let hash = model.state.hash_of(&envelope);
+        let judged = model.state.judge(hash, &envelope, None, same);
+        let accepted_at_ms = model.state.accepted_at(self.shared.clock.wall_ms());
+        let record = judged.into_record(envelope, accepted_at_ms);
+        let written = record.map(|record| model.write(record));
+        let receipt = model.state.receipt(&judged, written, None, Durability::Memory);
+        drop(model);
+        self.shared.changed.notify_waiters();
+        receipt.ok_or_else(|| AppendError::Failed("the order is not in memory".to_owned()))
+    }
+
+    fn lend(&self, limit: usize) -> Result<Vec<Lease>, BufferError> {
+        let mut model = self.open()?;
+        let loans = model.state.lend(limit, self.shared.clock.wall_ms());
+        let home: Arc<dyn LeaseHome> = Arc::clone(&self.shared) as _;
+        let lease = |loan: crate::state::Loan| {
+            let delivery = model.deliveries.get(&loan.kept.record)?.clone();
+            Some(Lease::new(loan, delivery, Arc::clone(&home)))
+        };
+        Ok(loans.into_iter().filter_map(lease).collect())
+    }
+
+    fn act_now(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
+        let mut model = self.open()?;
+        let acting = model.state.check_act(exception, act)?;
+        let at_ms = self.shared.clock.wall_ms();
+        model.write(Record::Act { exception, act, at_ms });
+        let state = model.state.state_after(acting);
+        drop(model);
+        self.shared.changed.notify_waiters();
+        Ok(ActReceipt { id: exception, act, state })
+    }
+}
+
+impl Model {
+    fn write(&mut self, record: Record) -> u64 {
+        self.sequence += 1;
+        let bytes = record.delivery().map_or(0, |delivery| delivery.envelope.body.len());
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.state.apply(&record, Kept { record: self.sequence, location: None, bytes });
+        if let Some(delivery) = record.delivery() {
+            self.deliveries.insert(self.sequence, delivery.clone());
+        }
+        self.sequence
+    }
+}
+
+impl Shared {
+    /// A panic while the lock was held left one command half done, in a test; the next may still look.
+    fn lock(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LeaseHome for Shared {
+    fn settle(&self, sequence: u64, loan: u64, verdict: Option<Verdict>) {
+        let mut model = self.lock();
+        let now_ms = self.clock.wall_ms();
+        let Some(record) = model.state.verdict(sequence, loan, verdict, now_ms) else { return };
+        if let Record::Settle { entries } = &record {
+            self.meter.add(self.clock.elapsed(), entries.len() as u64);
+        }
+        let ticket = matches!(record, Record::Ticket { .. });
+        model.write(record);
+        if ticket {
+            model.state.pause_ticket(sequence, now_ms);
+        }
+        drop(model);
+        self.changed.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+impl Buffer for Memory {
+    fn admission(&self) -> &Admission {
+        &self.shared.admission
+    }
+
+    async fn append(&self, envelope: Envelope, permit: Permit) -> Result<Receipt, AppendError> {
+        let receipt = self.append_now(envelope);
+        drop(permit);
+        receipt
+    }
+
+    async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let changed = self.shared.changed.notified();
+            let leases = self.lend(limit)?;
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if !leases.is_empty() || left.is_zero() {
+                return Ok(leases);
+            }
+            // Delayed orders come due without any change; look again when the next one does.
+            let due = self.shared.lock().state.next_due_ms();
+            let due = due.map(|due| due.saturating_sub(self.shared.clock.wall_ms()).max(1));
+            let due = due.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+            let pause = due.map_or(left, |due| due.min(left));
+            drop(timeout(pause, changed).await);
+        }
+    }
+
+    async fn submitting(&self, leases: &[Lease], _synced: bool) -> Result<(), BufferError> {
+        let mut model = self.open()?;
+        let sent = |lease: &&Lease| model.state.sending(lease.sequence, lease.loan);
+        let orders = leases.iter().filter(sent).map(|lease| lease.sequence).collect();
+        model.write(Record::Submitting { orders });
+        Ok(())
+    }
+
+    async fn order(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
+        let model = self.open()?;
+        Ok(model.state.view(key).map(|(mut view, kept)| {
+            let delivery = model.deliveries.get(&kept.record);
+            view.number = delivery.map(|d| d.envelope.number.clone()).unwrap_or_default();
+            view
+        }))
+    }
+
+    async fn body(&self, sequence: u64) -> Result<Option<Bytes>, BufferError> {
+        let model = self.open()?;
+        let kept = model.state.body_at(sequence);
+        let delivery = kept.and_then(|kept| model.deliveries.get(&kept.record));
+        Ok(delivery.map(|delivery| delivery.envelope.body.clone()))
+    }
+
+    async fn exceptions(&self, after: u64, limit: usize) -> Result<Vec<ExceptionRow>, BufferError> {
+        let model = self.open()?;
+        let named = |mut head: crate::state::RowHead| {
+            if let Some(delivery) =
+                head.named_in.and_then(|kept| model.deliveries.get(&kept.record))
+            {
+                head.row.key = delivery.envelope.key.clone();
+                head.row.number = delivery.envelope.number.clone();
+            }
+            head.row
+        };
+        Ok(model.state.row_heads(after, limit).into_iter().map(named).collect())
+    }
+
+    async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
+        self.act_now(exception, act)
+    }
+
+    async fn status(&self) -> Result<Status, BufferError> {
+        let model = self.open()?;
+        let mut status = model.state.status(self.shared.clock.wall_ms());
+        status.durable_sequence = model.sequence;
+        status.durability = Durability::Memory.to_string();
+        Ok(status)
+    }
+
+    fn health(&self) -> Result<(), String> {
+        self.open().map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            pending: self.shared.lock().state.pending(),
+            drained_per_s: self.shared.meter.per_second(self.shared.clock.elapsed()),
+        }
+    }
+
+    async fn close(&self) {
+        let mut model = self.shared.lock();
+        let now_ms = self.shared.clock.wall_ms();
+        for record in model.state.end_loans(now_ms) {
+            model.write(record);
+        }
+        model.closed = true;
+        drop(model);
+        self.shared.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,421 @@
+//! The fold: one record after another.
+
+use forebay_order::{Fingerprint, Readiness};
+
+use super::order::{Content, Ending, Kept, Order, Parked};
+use super::row::{Row, RowBody};
+use super::{EARLIER_MAX, Late, Policy, State};
+use crate::record::{Delivery, Record, RowSnapshot, Settled, Snapshot};
+use crate::{Act, ExceptionCategory, OrderState};
+
+impl State {
+    /// Takes one durable record in. `kept` says where it is; records of unknown orders have no effect, for
+    /// what they belong to is either retired, or carried forward by a record that comes later.
+    pub(crate) fn apply(&mut self, record: &Record, kept: Kept) {
+        if let Some(delivery) = record.delivery() {
+            self.last_accepted_ms = self.last_accepted_ms.max(delivery.accepted_at_ms);
+        }
+        match record {
+            Record::Accept(delivery) | Record::Recorded(delivery) => self.accept(delivery, kept),
+            Record::Stray(delivery) => self.stray(delivery, kept),
+            Record::Replace { order, parked: false, delivery } => {
+                self.replace(*order, Content::of(delivery, kept));
+            }
+            Record::Cancel { order, parked: false, delivery } => {
+                self.cancel(*order, Content::of(delivery, kept), delivery.accepted_at_ms);
+            }
+            Record::Replace { order, parked: true, delivery } => {
+                self.park(*order, false, delivery, kept);
+            }
+            Record::Cancel { order, parked: true, delivery } => {
+                self.park(*order, true, delivery, kept);
+            }
+            Record::Conflict { order, delivery } => {
+                self.attach(*order, ExceptionCategory::Conflict, delivery, kept);
+            }
+            Record::Change { order, delivery } => {
+                self.attach(*order, ExceptionCategory::ChangeAfterSummary, delivery, kept);
+            }
+            Record::Leased { orders } => self.leased(orders),
+            Record::Submitting { orders } => self.submitting(orders),
+            Record::Ticket { order, ticket } => self.ticket(*order, ticket),
+            Record::Settle { entries } => entries.iter().for_each(|entry| self.settled(entry)),
+            Record::Retry { order, not_before_ms, attempts, sent, .. } => {
+                self.returned(*order, *not_before_ms, *attempts, *sent);
+            }
+            Record::Failed { order, at_ms, attempts, category, reason } => {
+                let row = Row {
+                    order: *order,
+                    category: *category,
+                    reason: reason.clone(),
+                    raised_at_ms: *at_ms,
+                    attempts: *attempts,
+                    body: None,
+                    anchor: kept.epoch(),
+                    derived: false,
+                };
+                self.failed(kept.record, row);
+            }
+            Record::Act { exception, act, at_ms } => self.acted(*exception, *act, *at_ms),
+            Record::Moved { order, snapshot, delivery } => {
+                self.moved(*order, snapshot, delivery, kept);
+            }
+            Record::MovedRow { exception, row, delivery } => {
+                self.moved_row(*exception, row, delivery.as_ref(), kept);
+            }
+            Record::Policy { name, value, at_ms } => {
+                let policy = Policy { value: value.clone(), at_ms: *at_ms, anchor: kept.epoch() };
+                self.policies.insert(name.clone(), policy);
+            }
+            Record::Checkpoint { ended, .. } => self.counts.set_ended(ended),
+        }
+    }
+
+    fn accept(&mut self, delivery: &Delivery, kept: Kept) {
+        let hash = self.hash_of(&delivery.envelope);
+        let order = Order::new(hash, Content::of(delivery, kept), delivery.accepted_at_ms);
+        if order.ended() {
+            self.end(kept.record, delivery.accepted_at_ms, String::new());
+        }
+        self.insert(kept.record, order);
+    }
+
+    fn stray(&mut self, delivery: &Delivery, kept: Kept) {
+        self.accept(delivery, kept);
+        let category = match delivery.envelope.readiness {
+            Readiness::FetchNeeded => ExceptionCategory::FetchNeeded,
+            _ => ExceptionCategory::Unreadable,
+        };
+        let row = Row {
+            order: kept.record,
+            category,
+            reason: delivery.envelope.reason.clone(),
+            raised_at_ms: delivery.accepted_at_ms,
+            attempts: 0,
+            body: None,
+            anchor: kept.epoch(),
+            derived: false,
+        };
+        self.add_row(kept.record, row);
+    }
+
+    fn replace(&mut self, order: u64, content: Content) {
+        self.close_own_rows(order);
+        let Some(old) = self.get(order).map(|order| order.content.fingerprint) else { return };
+        self.renew_fingerprint(order, old, content.fingerprint);
+        self.endings.remove(&order);
+        self.change(order, |order| {
+            order.attempts = 0;
+            order.deaths = 0;
+            order.take(content);
+        });
+    }
+
+    fn cancel(&mut self, order: u64, content: Content, at_ms: i64) {
+        if self.get(order).is_some() {
+            self.replace(order, content);
+            self.end(order, at_ms, String::new());
+        }
+    }
+
+    fn park(&mut self, order: u64, cancel: bool, delivery: &Delivery, kept: Kept) {
+        let Some(current) = self.get(order).map(|order| order.content.fingerprint) else { return };
+        let content = Content::of(delivery, kept);
+        let parked = Parked { content, cancel, at_ms: delivery.accepted_at_ms };
+        if let Some(old) = self.parked.insert(order, parked) {
+            self.segments.remove_bytes(old.content.kept.epoch(), u64::from(old.content.kept.bytes));
+            self.renew_fingerprint(order, old.content.fingerprint, content.fingerprint);
+        }
+        self.segments.add_bytes(kept.epoch(), u64::from(kept.bytes));
+        self.remember(order, current);
+        self.forget_earlier(order, content.fingerprint);
+    }
+
+    fn unpark(&mut self, order: u64) -> Option<Parked> {
+        let parked = self.parked.remove(&order)?;
+        let kept = parked.content.kept;
+        self.segments.remove_bytes(kept.epoch(), u64::from(kept.bytes));
+        Some(parked)
+    }
+
+    /// Lets what waited for the loan's end take effect.
+    pub(super) fn take_parked(&mut self, order: u64) {
+        match self.unpark(order) {
+            Some(parked) if parked.cancel => self.cancel(order, parked.content, parked.at_ms),
+            Some(parked) => self.replace(order, parked.content),
+            None => {}
+        }
+    }
+
+    /// What waited came too late: it becomes an exception row, under the sequence of its own record.
+    fn parked_too_late(&mut self, order: u64) {
+        let Some(Parked { content, cancel, at_ms }) = self.unpark(order) else { return };
+        self.note_change(order, content.fingerprint, content.version);
+        let body = RowBody {
+            kept: content.kept,
+            fingerprint: content.fingerprint,
+            version: content.version,
+            cancel,
+        };
+        let mut row = row_with_body(order, ExceptionCategory::ChangeAfterSummary, body, at_ms);
+        row.derived = true;
+        self.add_row(content.kept.record, row);
+    }
+
+    fn attach(&mut self, order: u64, category: ExceptionCategory, delivery: &Delivery, kept: Kept) {
+        let envelope = &delivery.envelope;
+        let body = RowBody {
+            kept,
+            fingerprint: envelope.fingerprint,
+            version: envelope.version,
+            cancel: envelope.readiness == Readiness::Cancelled,
+        };
+        if category == ExceptionCategory::ChangeAfterSummary {
+            if self.get(order).is_some() {
+                self.note_change(order, body.fingerprint, body.version);
+            } else {
+                self.note_late(order, self.hash_of(envelope), &body);
+            }
+        }
+        self.add_row(kept.record, row_with_body(order, category, body, delivery.accepted_at_ms));
+    }
+
+    fn note_late(&mut self, order: u64, hash: u128, body: &RowBody) {
+        let anchor = body.kept.epoch();
+        let late = self.late.entry(order).or_insert(Late { hash, anchor, ..Late::default() });
+        if late.fingerprints.len() < EARLIER_MAX && !late.fingerprints.contains(&body.fingerprint) {
+            late.fingerprints.push(body.fingerprint);
+        }
+        late.newest = late.newest.max(body.version);
+    }
+
+    fn note_change(&mut self, order: u64, fingerprint: Fingerprint, version: Option<u64>) {
+        self.remember(order, fingerprint);
+        if let Some(version) = version {
+            let newest = self.newest.entry(order).or_default();
+            *newest = version.max(*newest);
+        }
+    }
+
+    fn leased(&mut self, orders: &[(u64, u8)]) {
+        if !self.replaying {
+            return;
+        }
+        for (sequence, deaths) in orders {
+            self.change(*sequence, |order| {
+                if order.on_loan {
+                    // Lent again with no end of the loan before: the process had died in between.
+                    order.deaths = *deaths;
+                    order.sent_before = true;
+                    order.state = OrderState::Submitted;
+                } else if order.waits() {
+                    order.on_loan = true;
+                    order.deaths = *deaths;
+                    if order.state == OrderState::Pending {
+                        order.state = OrderState::Leased;
+                    }
+                }
+            });
+        }
+    }
+
+    fn submitting(&mut self, orders: &[u64]) {
+        if !self.replaying {
+            return;
+        }
+        for sequence in orders {
+            self.change(*sequence, |order| {
+                if order.on_loan {
+                    order.sent_before = true;
+                    order.state = OrderState::Submitted;
+                }
+            });
+        }
+    }
+
+    fn ticket(&mut self, order: u64, ticket: &str) {
+        if self.get(order).is_none() {
+            return;
+        }
+        self.tickets.insert(order, ticket.to_owned());
+        self.change(order, |order| {
+            order.on_loan = false;
+            order.deaths = 0;
+            order.sent_before = true;
+            order.state = OrderState::Submitted;
+        });
+    }
+
+    fn settled(&mut self, entry: &Settled) {
+        self.close_own_rows(entry.order);
+        let known = self.get(entry.order);
+        if known.is_none_or(|order| order.state == OrderState::Summarised) {
+            return;
+        }
+        self.change(entry.order, |order| {
+            order.on_loan = false;
+            order.deaths = 0;
+            order.attempts = entry.attempts;
+            order.not_before_ms = None;
+            order.hold = None;
+            order.state = OrderState::Summarised;
+        });
+        self.end(entry.order, entry.at_ms, entry.summary_id.clone());
+        self.tickets.remove(&entry.order);
+        self.parked_too_late(entry.order);
+    }
+
+    fn returned(&mut self, order: u64, not_before_ms: i64, attempts: u8, sent: bool) {
+        self.change(order, |order| {
+            order.on_loan = false;
+            order.deaths = 0;
+            order.attempts = attempts;
+            order.sent_before = sent;
+            order.not_before_ms = (not_before_ms > 0).then_some(not_before_ms);
+            order.state = order.waiting_state();
+        });
+        if !sent {
+            self.take_parked(order);
+        }
+    }
+
+    fn failed(&mut self, id: u64, row: Row) {
+        let (order, attempts) = (row.order, row.attempts);
+        if self.get(order).is_none() {
+            return;
+        }
+        let never_there =
+            matches!(row.category, ExceptionCategory::Unmappable | ExceptionCategory::Rejected);
+        self.close_own_rows(order);
+        self.add_row(id, row);
+        let mut sent = false;
+        self.change(order, |order| {
+            order.on_loan = false;
+            order.deaths = 0;
+            order.attempts = attempts;
+            order.not_before_ms = None;
+            order.sent_before &= !never_there;
+            order.state = OrderState::Exception;
+            sent = order.sent_before;
+        });
+        if !sent {
+            self.take_parked(order);
+        }
+    }
+
+    fn acted(&mut self, exception: u64, act: Act, at_ms: i64) {
+        let Some(row) = self.close_row(exception) else { return };
+        if !row.is_own() {
+            return;
+        }
+        let order = row.order;
+        match act {
+            Act::Retry => self.change(order, |order| {
+                order.attempts = 0;
+                order.not_before_ms = None;
+                order.state = order.waiting_state();
+            }),
+            Act::Discard if row.category == ExceptionCategory::FetchNeeded => {
+                self.change(order, |order| order.state = OrderState::Discarded);
+                self.forget(order);
+            }
+            Act::Discard => {
+                if let Some(parked) = self.unpark(order) {
+                    self.remember(order, parked.content.fingerprint);
+                }
+                self.change(order, |order| order.state = OrderState::Discarded);
+                self.end(order, at_ms, String::new());
+            }
+        }
+    }
+
+    fn moved(&mut self, order: u64, snapshot: &Snapshot, delivery: &Delivery, kept: Kept) {
+        if self.get(order).is_none() {
+            self.rebuild(order, snapshot, delivery, kept);
+            return;
+        }
+        self.change(order, |order| {
+            order.content.kept = kept;
+            order.anchor = kept.epoch();
+        });
+        self.segments.list_order(kept.epoch(), order);
+    }
+
+    fn rebuild(&mut self, sequence: u64, snapshot: &Snapshot, delivery: &Delivery, kept: Kept) {
+        let hash = self.hash_of(&delivery.envelope);
+        let content = Content::of(delivery, kept);
+        let mut order = Order::new(hash, content, snapshot.first_accepted_at_ms);
+        order.attempts = snapshot.attempts;
+        order.sent_before = snapshot.sent_before;
+        order.not_before_ms = snapshot.not_before_ms;
+        // A loan is over with the process that gave it; one under way is noted anew after the move.
+        order.state = match snapshot.state {
+            OrderState::Leased | OrderState::Submitted => order.waiting_state(),
+            state => state,
+        };
+        if order.ended() {
+            self.end(sequence, delivery.accepted_at_ms, String::new());
+        }
+        if let Some(ticket) = &snapshot.ticket {
+            self.tickets.insert(sequence, ticket.clone());
+        }
+        if !snapshot.earlier.is_empty() {
+            let earlier = snapshot.earlier.iter().copied().map(Fingerprint).collect();
+            self.earlier.insert(sequence, earlier);
+        }
+        self.insert(sequence, order);
+    }
+
+    fn moved_row(&mut self, id: u64, row: &RowSnapshot, delivery: Option<&Delivery>, kept: Kept) {
+        let body = delivery.map(|delivery| RowBody {
+            kept,
+            fingerprint: delivery.envelope.fingerprint,
+            version: delivery.envelope.version,
+            cancel: delivery.envelope.readiness == Readiness::Cancelled,
+        });
+        let row = Row {
+            order: row.order.unwrap_or(id),
+            category: row.category,
+            reason: row.reason.clone(),
+            raised_at_ms: row.raised_at_ms,
+            attempts: row.attempts,
+            body,
+            anchor: kept.epoch(),
+            derived: false,
+        };
+        self.add_row(id, row);
+    }
+
+    fn end(&mut self, order: u64, at_ms: i64, summary_id: String) {
+        self.endings.insert(order, Ending { at_ms, summary_id });
+    }
+
+    fn renew_fingerprint(&mut self, order: u64, old: Fingerprint, new: Fingerprint) {
+        self.remember(order, old);
+        self.forget_earlier(order, new);
+    }
+}
+
+fn row_with_body(order: u64, category: ExceptionCategory, body: RowBody, at_ms: i64) -> Row {
+    let reason = match (category, body.cancel) {
+        (ExceptionCategory::Conflict, _) => {
+            "another content came under this key, and nothing says which is newer; compare the two and correct the order at the source"
+        }
+        (_, true) => {
+            "the sender called the order off after its summary was created; cancel it in the order management system"
+        }
+        (_, false) => {
+            "a newer version came after the summary was created; change the order in the order management system"
+        }
+    };
+    Row {
+        order,
+        category,
+        reason: reason.to_owned(),
+        raised_at_ms: at_ms,
+        attempts: 0,
+        body: Some(body),
+        anchor: body.kept.epoch(),
+        derived: false,
+    }
+}

@@ -1,0 +1,145 @@
+//! Counts and money, kept up with every change.
+
+use std::collections::BTreeMap;
+
+use forebay_order::{Currency, Money};
+use rust_decimal::Decimal;
+
+use super::order::Order;
+use crate::OrderState;
+
+const STATES: [OrderState; 9] = [
+    OrderState::Held,
+    OrderState::Pending,
+    OrderState::Leased,
+    OrderState::Submitted,
+    OrderState::Summarised,
+    OrderState::Exception,
+    OrderState::Cancelled,
+    OrderState::Discarded,
+    OrderState::Recorded,
+];
+
+/// Money sums are exact to this many decimals; ISO 4217 has at most four.
+const SUM_SCALE: u32 = 4;
+
+/// Orders per state, and money that waits.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    states: BTreeMap<u8, u64>,
+    money: BTreeMap<Currency, i128>,
+}
+
+impl Counts {
+    pub(super) fn enter(&mut self, order: &Order) {
+        *self.states.entry(order.state as u8).or_default() += 1;
+        self.add_money(order, 1);
+    }
+
+    pub(super) fn leave(&mut self, order: &Order) {
+        let count = self.states.entry(order.state as u8).or_default();
+        *count = count.saturating_sub(1);
+        self.add_money(order, -1);
+    }
+
+    pub(super) fn of(&self, state: OrderState) -> u64 {
+        self.states.get(&(state as u8)).copied().unwrap_or_default()
+    }
+
+    /// Live orders by state.
+    pub(super) fn live(&self) -> BTreeMap<&'static str, u64> {
+        self.words(|state| !is_end(state))
+    }
+
+    /// Ended orders by state, since the store was created.
+    pub(super) fn ended(&self) -> BTreeMap<&'static str, u64> {
+        self.words(is_end)
+    }
+
+    /// Ended orders by state, for the checkpoint.
+    pub(super) fn ended_codes(&self) -> Vec<(u8, u64)> {
+        let ends = STATES.into_iter().filter(|state| is_end(*state));
+        ends.map(|state| (state as u8, self.of(state))).collect()
+    }
+
+    /// What a checkpoint said; counts the orders whose records are retired.
+    pub(super) fn set_ended(&mut self, codes: &[(u8, u64)]) {
+        for (code, count) in codes {
+            if STATES.iter().any(|state| is_end(*state) && *state as u8 == *code) {
+                self.states.insert(*code, *count);
+            }
+        }
+    }
+
+    /// Money that waits, as decimal text by currency.
+    pub(super) fn money(&self) -> BTreeMap<String, String> {
+        let waiting = self.money.iter().filter(|(_, sum)| **sum != 0);
+        waiting.map(|(currency, sum)| (currency.to_string(), text(*sum, *currency))).collect()
+    }
+
+    fn words(&self, wanted: impl Fn(OrderState) -> bool) -> BTreeMap<&'static str, u64> {
+        let states = STATES.into_iter().filter(|state| wanted(*state));
+        states.map(|state| (state.word(), self.of(state))).collect()
+    }
+
+    fn add_money(&mut self, order: &Order, sign: i128) {
+        let waits = matches!(
+            order.state,
+            OrderState::Held | OrderState::Pending | OrderState::Leased | OrderState::Submitted
+        );
+        if let (true, Some(money)) = (waits, order.content.money) {
+            let sum = self.money.entry(money.currency).or_default();
+            *sum = sum.saturating_add(sign.saturating_mul(units(money)));
+        }
+    }
+}
+
+fn is_end(state: OrderState) -> bool {
+    matches!(
+        state,
+        OrderState::Summarised
+            | OrderState::Cancelled
+            | OrderState::Discarded
+            | OrderState::Recorded
+    )
+}
+
+/// The amount in ten-thousandths; what is finer is rounded away, the same each time.
+fn units(money: Money) -> i128 {
+    let rounded = money.amount.round_dp(SUM_SCALE);
+    let factor = 10_i128.pow(SUM_SCALE.saturating_sub(rounded.scale()));
+    rounded.mantissa().saturating_mul(factor)
+}
+
+/// A sum as decimal text, with the currency's decimals at least.
+fn text(sum: i128, currency: Currency) -> String {
+    match Decimal::try_from_i128_with_scale(sum, SUM_SCALE) {
+        Ok(sum) => {
+            let mut sum = sum.normalize();
+            if sum.scale() < currency.exponent() {
+                sum.rescale(currency.exponent());
+            }
+            sum.to_string()
+        }
+        Err(_) => format!("{}", sum / 10_i128.pow(SUM_SCALE)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_order::money::parse_amount;
+
+    use super::*;
+
+    #[test]
+    fn sums_keep_the_currency_decimals() {
+        let eur: Currency = "EUR".parse().unwrap();
+        let jpy: Currency = "JPY".parse().unwrap();
+        let money = |text, currency| Money { amount: parse_amount(text).unwrap(), currency };
+        let sum = units(money("19.9", eur)) + units(money("0.10", eur));
+        assert_eq!(text(sum, eur), "20.00");
+        assert_eq!(text(units(money("1500", jpy)), jpy), "1500");
+        assert_eq!(text(units(money("1e2", eur)), eur), "100.00");
+        assert_eq!(text(i128::MAX, eur).len(), 35, "far beyond a decimal, still a number");
+    }
+}

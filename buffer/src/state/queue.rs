@@ -1,0 +1,107 @@
+//! Orders that wait for a loan, in their order of service.
+
+use std::collections::BTreeSet;
+
+use super::order::Order;
+
+/// Oldest eligible first. An order that was lent out when the process died waits apart, so that it comes alone.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    ready: BTreeSet<u64>,
+    /// By time, then age.
+    delayed: BTreeSet<(i64, u64)>,
+    /// The delayed ones by age, for the age of the oldest.
+    delayed_by_age: BTreeSet<u64>,
+    /// By deaths, then age: the likely innocent first.
+    suspects: BTreeSet<(u8, u64)>,
+}
+
+impl Queue {
+    /// Takes an order in, if it waits at all.
+    pub(super) fn enter(&mut self, sequence: u64, order: &Order) {
+        if !order.waits() {
+            return;
+        }
+        match (order.deaths, order.not_before_ms) {
+            (0, None) => {
+                self.ready.insert(sequence);
+            }
+            (0, Some(time)) => {
+                self.delayed.insert((time, sequence));
+                self.delayed_by_age.insert(sequence);
+            }
+            (deaths, _) => {
+                self.suspects.insert((deaths, sequence));
+            }
+        }
+    }
+
+    /// Undoes [`Queue::enter`]; `order` is as it was then.
+    pub(super) fn leave(&mut self, sequence: u64, order: &Order) {
+        if !order.waits() {
+            return;
+        }
+        match (order.deaths, order.not_before_ms) {
+            (0, None) => {
+                self.ready.remove(&sequence);
+            }
+            (0, Some(time)) => {
+                self.delayed.remove(&(time, sequence));
+                self.delayed_by_age.remove(&sequence);
+            }
+            (deaths, _) => {
+                self.suspects.remove(&(deaths, sequence));
+            }
+        }
+    }
+
+    /// A delayed order whose time has come.
+    pub(super) fn due(&self, now_ms: i64) -> Option<u64> {
+        self.delayed.first().filter(|(time, _)| *time <= now_ms).map(|(_, sequence)| *sequence)
+    }
+
+    /// When the next delayed order's time comes.
+    pub(super) fn next_due_ms(&self) -> Option<i64> {
+        self.delayed.first().map(|(time, _)| *time)
+    }
+
+    /// The suspect to try next.
+    pub(super) fn suspect(&self) -> Option<u64> {
+        self.suspects.first().map(|(_, sequence)| *sequence)
+    }
+
+    /// The oldest ready ones.
+    pub(super) fn ready(&self) -> impl Iterator<Item = u64> {
+        self.ready.iter().copied()
+    }
+
+    pub(super) fn delayed(&self) -> impl Iterator<Item = u64> {
+        self.delayed.iter().map(|(_, sequence)| *sequence)
+    }
+
+    /// How many are delayed.
+    pub(super) fn delayed_len(&self) -> u64 {
+        self.delayed.len() as u64
+    }
+
+    /// The oldest of all that wait.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let suspect = self.suspects.iter().map(|(_, sequence)| sequence).min();
+        [self.ready.first(), self.delayed_by_age.first(), suspect]
+            .into_iter()
+            .flatten()
+            .min()
+            .copied()
+    }
+
+    /// About how many ready orders come before this one, by where it stands between the oldest and the youngest.
+    pub(super) fn position(&self, sequence: u64) -> Option<u64> {
+        let (first, last) = (*self.ready.first()?, *self.ready.last()?);
+        if !self.ready.contains(&sequence) {
+            return None;
+        }
+        let (before, span) = (u128::from(sequence - first), u128::from((last - first).max(1)));
+        let others = self.ready.len().saturating_sub(1) as u128;
+        u64::try_from(before * others / span).ok()
+    }
+}

@@ -1,0 +1,8 @@
+//! The buffer from outside: one suite on every backend, a model with random reopens, and what only the
+//! embedded backend must stand.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod conformance;
+mod embedded;
+mod model;
+mod support;

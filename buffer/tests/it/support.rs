@@ -1,0 +1,108 @@
+//! A clock that tests move, deliveries, and backends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use forebay_buffer::{
+    Answer, Buffer, Clock, Embedded, EmbeddedConfig, Envelope, Lease, Memory, Receipt,
+};
+use forebay_order::{Fingerprint, HoldReason, OrderKey, Readiness};
+
+pub(crate) const START_MS: i64 = 1_790_000_000_000;
+/// Long enough for any wait that must end with something.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const NOW: Duration = Duration::ZERO;
+pub(crate) const UNPAID: Readiness = Readiness::Held(HoldReason::Unpaid);
+
+/// A clock that stands still until it is moved.
+#[derive(Debug, Default)]
+pub(crate) struct HandClock(AtomicI64);
+
+impl HandClock {
+    pub(crate) fn advance(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for HandClock {
+    fn wall_ms(&self) -> i64 {
+        START_MS + self.0.load(Ordering::SeqCst)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.load(Ordering::SeqCst)).unwrap())
+    }
+}
+
+/// A pending delivery of order `id`; its content is `content`, its version `version`.
+pub(crate) fn delivery(id: &str, content: u8, version: Option<u64>) -> Envelope {
+    Envelope {
+        key: OrderKey::new("shopify", "demo", id),
+        number: format!("#{id}"),
+        readiness: Readiness::Pending,
+        amend: true,
+        version,
+        fingerprint: Fingerprint([content; 16]),
+        fingerprint_version: Fingerprint::VERSION,
+        not_before_ms: None,
+        format: 2,
+        lane: 0,
+        total: None,
+        lookup: None,
+        traceparent: None,
+        synthetic: false,
+        unplaced: false,
+        masked: Vec::new(),
+        reason: String::new(),
+        body: format!("body {id} {content}").into_bytes().into(),
+    }
+}
+
+pub(crate) fn with(readiness: Readiness, envelope: Envelope) -> Envelope {
+    Envelope { readiness, ..envelope }
+}
+
+pub(crate) async fn post<B: Buffer>(buffer: &B, envelope: Envelope) -> Receipt {
+    let permit = buffer.admission().admit(envelope.body.len()).unwrap();
+    buffer.append(envelope, permit).await.unwrap()
+}
+
+pub(crate) async fn answer<B: Buffer>(buffer: &B, envelope: Envelope) -> Answer {
+    post(buffer, envelope).await.answer()
+}
+
+/// The one order that can be lent now.
+pub(crate) async fn lend<B: Buffer>(buffer: &B) -> Lease {
+    let mut leases = buffer.lease(10, SOON).await.unwrap();
+    assert_eq!(leases.len(), 1, "{leases:?}");
+    leases.remove(0)
+}
+
+pub(crate) async fn none_to_lend<B: Buffer>(buffer: &B) {
+    let leases = buffer.lease(10, NOW).await.unwrap();
+    assert!(leases.is_empty(), "{leases:?}");
+}
+
+pub(crate) fn memory(clock: &Arc<HandClock>) -> Memory {
+    Memory::new(1_000, 64 << 20, Arc::clone(clock) as Arc<dyn Clock>)
+}
+
+/// Small slots, so that retirement comes soon.
+pub(crate) fn config(dir: &Path, slot_bytes: u64) -> EmbeddedConfig {
+    EmbeddedConfig {
+        slot_bytes,
+        burst_reserve: 2,
+        disk_max: 256 * slot_bytes,
+        in_flight_orders: 1_000,
+        in_flight_bytes: 64 << 20,
+        ..EmbeddedConfig::new(dir)
+    }
+}
+
+pub(crate) fn embedded(dir: &Path, slot_bytes: u64, clock: &Arc<HandClock>) -> Embedded {
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    let on_failure = Box::new(|reason| panic!("the buffer failed: {reason}"));
+    Embedded::open(config(dir, slot_bytes), clock, on_failure).unwrap()
+}

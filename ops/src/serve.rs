@@ -1,0 +1,117 @@
+//! The listener: own accept loop, since axum's has no header timeout.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use forebay_buffer::Buffer;
+use forebay_processor::OrderManagement;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::{View, answer, exceptions, health, orders, status};
+
+/// Operators and their tools, at once.
+const CONNECTIONS_MAX: usize = 256;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the operator's door cannot open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpsError {
+    /// Operators have no credentials yet.
+    #[error("operators have no credentials yet, so {0} is refused; listen on 127.0.0.1 or [::1]")]
+    NotLoopback(SocketAddr),
+    /// The address cannot be had.
+    #[error("cannot listen on {0} for operators: {1}")]
+    Bind(SocketAddr, std::io::Error),
+}
+
+/// The operator's door, open.
+#[derive(Debug)]
+pub struct Ops {
+    listener: TcpListener,
+    router: Router,
+}
+
+impl Ops {
+    /// Opens the port.
+    ///
+    /// # Errors
+    /// [`OpsError`] when the address is not loopback or cannot be had.
+    pub async fn bind<B: Buffer, O: OrderManagement>(
+        listen: SocketAddr,
+        view: View<B, O>,
+    ) -> Result<Self, OpsError> {
+        if !listen.ip().is_loopback() {
+            return Err(OpsError::NotLoopback(listen));
+        }
+        let listener = TcpListener::bind(listen).await.map_err(|e| OpsError::Bind(listen, e))?;
+        Ok(Self { listener, router: router(Arc::new(view)) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` turns true (or its sender is gone).
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            let stream = tokio::select! {
+                accepted = self.listener.accept() => accepted.map(|(stream, _)| stream),
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            match stream {
+                Ok(stream) => {
+                    let router = self.router.clone();
+                    tokio::spawn(async move {
+                        connection(stream, router).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the operator's door could not accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an operator's connection ended early");
+    }
+}
+
+fn router<B: Buffer, O: OrderManagement>(view: Arc<View<B, O>>) -> Router {
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz::<B, O>))
+        .route("/metrics", get(health::metrics::<B, O>))
+        .route("/v1/status", get(status::get::<B, O>))
+        .route("/v1/orders/{channel}/{source}/{id}", get(orders::get::<B, O>))
+        .route("/v1/oms/orders", get(orders::in_oms::<B, O>))
+        .route("/v1/exceptions", get(exceptions::list::<B, O>))
+        .route("/v1/exceptions/{id}", get(exceptions::show::<B, O>))
+        .route("/v1/exceptions/{id}/retry", post(exceptions::retry::<B, O>))
+        .route("/v1/exceptions/{id}/discard", post(exceptions::discard::<B, O>))
+        .fallback(|| async { answer::Problem::not_found("there is nothing at this path") })
+        .with_state(view)
+}

@@ -1,0 +1,84 @@
+//! `GET /v1/status`: how the service stands, in one document.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use forebay_buffer::{Buffer, Pace, Status};
+use forebay_processor::OrderManagement;
+use serde::Serialize;
+
+use crate::View;
+use crate::answer::{Answer, ok};
+
+/// How the drain stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct DrainStatus {
+    /// `on`, or `paused`.
+    pub mode: &'static str,
+    /// Orders a second; `None` without a governor.
+    pub ceiling_per_s: Option<f64>,
+    /// Orders above the ceiling that any span of time may see; `None` without a governor.
+    pub burst: Option<f64>,
+    /// Orders in one call at most.
+    pub batch: usize,
+    /// Calls under way.
+    pub in_flight: usize,
+    /// What limits it now, one word.
+    pub limiter: &'static str,
+}
+
+/// What the storefront's door holds now.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DoorStatus {
+    /// Orders between the door and the disk.
+    pub in_flight_orders: usize,
+    /// Their bytes.
+    pub in_flight_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Document {
+    version: &'static str,
+    pid: u32,
+    uptime_s: u64,
+    buffer: Status,
+    pace: PaceStatus,
+    drain: DrainStatus,
+    oms: OmsStatus,
+    door: DoorStatus,
+}
+
+#[derive(Serialize)]
+struct PaceStatus {
+    pending: u64,
+    drained_per_s: f64,
+}
+
+#[derive(Serialize)]
+struct OmsStatus {
+    kind: &'static str,
+    guarantee: &'static str,
+    test: bool,
+}
+
+/// `GET /v1/status`
+pub(crate) async fn get<B: Buffer, O: OrderManagement>(
+    State(view): State<Arc<View<B, O>>>,
+) -> Answer {
+    let Pace { pending, drained_per_s } = view.buffer.pace();
+    let (in_flight_orders, in_flight_bytes) = view.buffer.admission().in_flight();
+    ok(Document {
+        version: view.version,
+        pid: std::process::id(),
+        uptime_s: view.clock.elapsed().saturating_sub(view.started).as_secs(),
+        buffer: view.buffer.status().await?,
+        pace: PaceStatus { pending, drained_per_s },
+        drain: (view.drain)(),
+        oms: OmsStatus {
+            kind: view.oms_kind,
+            guarantee: view.oms.guarantee().words(),
+            test: view.oms.is_test(),
+        },
+        door: DoorStatus { in_flight_orders, in_flight_bytes },
+    })
+}

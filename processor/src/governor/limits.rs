@@ -1,0 +1,91 @@
+//! What a governor keeps to, and what is seen of it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The highest ceiling, in orders/s.
+pub const CEILING_MAX: f64 = 1e6;
+
+/// What a governor keeps to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Orders a second; `None` for no governor (`--no-governor`), for tests that must show what it is good for.
+    pub ceiling_per_s: Option<f64>,
+    /// Orders above the ceiling that any span of time may see; they count until their call is over.
+    /// `None`: 0.075 s of the ceiling. Never less than one batch.
+    ///
+    /// Not 0.1 s: an OMS's own commits in one second are then within 1.075 of the ceiling even after a
+    /// stall, where 0.1 s would leave no margin to 1.1.
+    pub burst: Option<usize>,
+    /// Orders in one call. `None`: a fortieth of the ceiling, at least 1, at most 256.
+    pub batch: Option<usize>,
+    /// Calls under way at once. Default 2: one that the OMS works on, one that waits for it.
+    pub in_flight: usize,
+    /// How long the climb to the ceiling takes after a resume. Default 5 s.
+    pub ramp: Duration,
+}
+
+impl Default for Limits {
+    /// No ceiling, 2 calls in flight, a ramp of 5 s.
+    fn default() -> Self {
+        let ramp = Duration::from_secs(5);
+        Self { ceiling_per_s: None, burst: None, batch: None, in_flight: 2, ramp }
+    }
+}
+
+/// A ceiling that is none.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "{0} is no ceiling; give orders per second above 0 and at most 1000000, and pause to stop the drain"
+)]
+pub struct CeilingError(pub f64);
+
+/// What holds the drain back now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limiter {
+    /// The ceiling.
+    Rate,
+    /// The limit of calls under way.
+    InFlight,
+    /// The OMS is in trouble, and is left alone for a while.
+    Oms,
+    /// An operator's pause.
+    Paused,
+    /// There is nothing to drain.
+    Idle,
+    /// Nothing.
+    None,
+}
+
+impl Limiter {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::InFlight => "in_flight",
+            Self::Oms => "oms",
+            Self::Paused => "paused",
+            Self::Idle => "idle",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A governor at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct State {
+    /// Orders a second; `None` without a ceiling.
+    pub ceiling_per_s: Option<f64>,
+    /// The burst in orders; `None` without a ceiling.
+    pub burst: Option<f64>,
+    /// Orders in one call at most.
+    pub batch: usize,
+    /// Calls under way.
+    pub in_flight: usize,
+    /// Orders in them.
+    pub in_flight_orders: usize,
+    /// What holds the drain back.
+    pub limiter: Limiter,
+}

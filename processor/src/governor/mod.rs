@@ -1,0 +1,388 @@
+//! The governor: decides how much may go to the order management system (OMS) now.
+//!
+//! # What it promises
+//! - In any `t` seconds no more than `ceiling * t + burst` orders are on their way to the OMS or done by
+//!   it, whatever happens between: pauses, changed ceilings, waiters that give up, calls that hang, a
+//!   suspended machine. (With calls so slow that those in flight alone are more than the burst, one batch
+//!   more; see [`Limits::burst`].)
+//! - At most [`Limits::in_flight`] calls are under way.
+//! - It starts empty, and a resume climbs in ten equal steps over [`Limits::ramp`]: neither bursts.
+//! - Who waits first is served first. Giving up a wait costs the others nothing.
+//! - Only calls that reach the OMS spend: a [`Grant`] dropped unspent is given back.
+//!
+//! Time is [`Clock::elapsed`], which neither jumps nor stops; waiting is by tokio's timer.
+
+mod bucket;
+mod limits;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use forebay_buffer::Clock;
+use tokio::sync::{Notify, watch};
+
+use bucket::{Bucket, NANO};
+
+pub use limits::{CEILING_MAX, CeilingError, Limiter, Limits, State};
+
+/// The most orders in one batch, whatever the ceiling.
+const BATCH_MAX: usize = 256;
+
+/// Batches a second at the ceiling, where no batch is set: enough that each is a small part of any second.
+const BATCHES_PER_S: f64 = 40.0;
+
+/// The burst in seconds of the ceiling, where none is set: two batches in flight and one that gathers.
+const BURST_S: f64 = 0.075;
+
+/// Hands out permission to send orders to the OMS. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Governor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    /// Whose turn it is: waiters queue here, first come first served, and only its holder looks at the bucket.
+    turn: tokio::sync::Mutex<()>,
+    /// Something changed that the holder of the turn may wait for.
+    changed: Notify,
+    paused: watch::Sender<bool>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    limits: Limits,
+    batch: usize,
+    burst_units: u64,
+    bucket: Option<Bucket>,
+    calls: usize,
+    orders: usize,
+    /// No call before this time, because the OMS is in trouble.
+    not_before: Duration,
+    /// Whole calls in a row that failed.
+    failures: u32,
+    /// What the holder of the turn waits for.
+    waiting: Option<Limiter>,
+}
+
+enum Step {
+    Granted(usize),
+    Wait(Duration),
+}
+
+impl Governor {
+    /// A governor that keeps to `limits`; a ceiling's bucket starts empty.
+    ///
+    /// # Errors
+    /// [`CeilingError`] for a ceiling that is none.
+    pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, CeilingError> {
+        let mut inner = Inner {
+            limits: Limits { in_flight: limits.in_flight.max(1), ..limits },
+            batch: limits.batch.unwrap_or(BATCH_MAX).max(1),
+            burst_units: 0,
+            bucket: None,
+            calls: 0,
+            orders: 0,
+            not_before: Duration::ZERO,
+            failures: 0,
+            waiting: None,
+        };
+        if let Some(ceiling) = limits.ceiling_per_s {
+            inner.set_ceiling(ceiling, clock.elapsed())?;
+        }
+        let shared = Shared {
+            clock,
+            turn: tokio::sync::Mutex::new(()),
+            changed: Notify::new(),
+            paused: watch::Sender::new(false),
+            inner: Mutex::new(inner),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Waits for permission to send up to `orders` in one call, first come first served; the grant may be
+    /// for fewer (never for none), where a batch is smaller. Waits through a pause.
+    ///
+    /// Dropping the future gives up the wait and costs nothing.
+    pub async fn acquire(&self, orders: usize) -> Grant {
+        let _turn = self.shared.turn.lock().await;
+        let waiting = Waiting(&self.shared);
+        loop {
+            match self.shared.step(orders) {
+                Step::Granted(orders) => {
+                    drop(waiting);
+                    return Grant { shared: Arc::clone(&self.shared), orders };
+                }
+                Step::Wait(wait) => {
+                    tokio::select! {
+                        () = self.shared.changed.notified() => {}
+                        () = sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Orders in one call at most, now.
+    pub fn batch(&self) -> usize {
+        self.shared.lock().batch
+    }
+
+    /// Changes the ceiling at once. What was gathered stays, within the new burst; nothing bursts.
+    ///
+    /// # Errors
+    /// [`CeilingError`] for a ceiling that is none; then nothing changed.
+    pub fn set_ceiling(&self, ceiling_per_s: f64) -> Result<(), CeilingError> {
+        let now = self.shared.clock.elapsed();
+        let changed = self.shared.lock().set_ceiling(ceiling_per_s, now);
+        self.shared.changed.notify_one();
+        changed
+    }
+
+    /// Grants nothing more until [`Governor::resume`]. Calls already granted finish.
+    pub fn pause(&self) {
+        let now = self.shared.clock.elapsed();
+        let mut inner = self.shared.lock();
+        if let Some(bucket) = &mut inner.bucket {
+            bucket.pause(now);
+        }
+        self.shared.paused.send_replace(true);
+    }
+
+    /// Ends a pause: from an empty bucket, climbing over [`Limits::ramp`].
+    pub fn resume(&self) {
+        let now = self.shared.clock.elapsed();
+        let mut inner = self.shared.lock();
+        let ramp = inner.limits.ramp;
+        if let Some(bucket) = &mut inner.bucket {
+            bucket.resume(ramp, now);
+        }
+        self.shared.paused.send_replace(false);
+        drop(inner);
+        self.shared.changed.notify_one();
+    }
+
+    /// Returns once a pause is on; at once if one is.
+    pub async fn paused(&self) {
+        let mut paused = self.shared.paused.subscribe();
+        // The sender lives in `shared`, so this cannot fail.
+        drop(paused.wait_for(|paused| *paused).await);
+    }
+
+    /// Returns once neither a pause nor the OMS's trouble keeps calls back, so that leasing makes sense.
+    pub async fn open(&self) {
+        loop {
+            let mut paused = self.shared.paused.subscribe();
+            drop(paused.wait_for(|paused| !*paused).await);
+            let not_before = self.shared.lock().not_before;
+            let left = not_before.saturating_sub(self.shared.clock.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+
+    /// Leaves the OMS alone for `wait` from now, because a whole call failed.
+    pub fn back_off(&self, wait: Duration) {
+        let until = self.shared.clock.elapsed().saturating_add(wait);
+        let mut inner = self.shared.lock();
+        inner.not_before = inner.not_before.max(until);
+    }
+
+    /// One more whole call failed: how many in a row by now.
+    pub fn failed(&self) -> u32 {
+        let mut inner = self.shared.lock();
+        inner.failures = inner.failures.saturating_add(1);
+        inner.failures
+    }
+
+    /// A call was answered: the OMS is well.
+    pub fn answered(&self) {
+        self.shared.lock().failures = 0;
+    }
+
+    /// The governor now.
+    pub fn state(&self) -> State {
+        let now = self.shared.clock.elapsed();
+        let paused = *self.shared.paused.borrow();
+        let inner = self.shared.lock();
+        let limiter = if paused {
+            Limiter::Paused
+        } else if now < inner.not_before {
+            Limiter::Oms
+        } else if let Some(waiting) = inner.waiting {
+            waiting
+        } else if inner.calls >= inner.limits.in_flight {
+            Limiter::InFlight
+        } else if inner.calls == 0 {
+            Limiter::Idle
+        } else {
+            Limiter::None
+        };
+        State {
+            ceiling_per_s: inner.limits.ceiling_per_s,
+            burst: inner.bucket.as_ref().map(|_| orders_of(inner.burst_units)),
+            batch: inner.batch,
+            in_flight: inner.calls,
+            in_flight_orders: inner.orders,
+            limiter,
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, orders: usize) -> Step {
+        let now = self.clock.elapsed();
+        let mut inner = self.lock();
+        inner.waiting = None;
+        if *self.paused.borrow() {
+            return Step::Wait(Duration::MAX);
+        }
+        let left = inner.not_before.saturating_sub(now);
+        if !left.is_zero() {
+            return Step::Wait(left);
+        }
+        if inner.calls >= inner.limits.in_flight {
+            inner.waiting = Some(Limiter::InFlight);
+            return Step::Wait(Duration::MAX);
+        }
+        let orders = orders.clamp(1, inner.batch);
+        let taken = match &mut inner.bucket {
+            Some(bucket) => bucket.take(orders, now),
+            None => Ok(orders),
+        };
+        match taken {
+            Ok(orders) => {
+                inner.calls += 1;
+                inner.orders += orders;
+                Step::Granted(orders)
+            }
+            Err(wait) => {
+                inner.waiting = Some(Limiter::Rate);
+                Step::Wait(wait)
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn set_ceiling(&mut self, ceiling_per_s: f64, now: Duration) -> Result<(), CeilingError> {
+        let valid = ceiling_per_s > 0.0 && ceiling_per_s <= CEILING_MAX;
+        let rate = if valid { units_of(ceiling_per_s) } else { 0 };
+        if rate == 0 {
+            return Err(CeilingError(ceiling_per_s));
+        }
+        let fortieth = whole(ceiling_per_s / BATCHES_PER_S).clamp(1, BATCH_MAX);
+        self.batch = self.limits.batch.unwrap_or(fortieth).max(1);
+        let batch = u64::try_from(self.batch).unwrap_or(u64::MAX).saturating_mul(NANO);
+        let burst = match self.limits.burst {
+            Some(burst) => u64::try_from(burst).unwrap_or(u64::MAX).saturating_mul(NANO),
+            None => units_of(ceiling_per_s * BURST_S),
+        };
+        self.burst_units = burst.max(batch);
+        self.limits.ceiling_per_s = Some(ceiling_per_s);
+        match &mut self.bucket {
+            Some(bucket) => bucket.set(rate, self.burst_units, batch, now),
+            None => {
+                self.bucket = Some(Bucket::new(rate, self.burst_units, batch, self.orders, now));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Forgets what was waited for, also when the wait is given up.
+struct Waiting<'a>(&'a Shared);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting = None;
+    }
+}
+
+/// Permission for one call with so many orders. Spend it when the call reached the OMS; dropped unspent,
+/// its tokens are given back. Either way the call counts as under way until then.
+#[must_use = "a grant dropped at once is given back"]
+pub struct Grant {
+    shared: Arc<Shared>,
+    orders: usize,
+}
+
+impl Grant {
+    /// Orders it is for.
+    pub fn orders(&self) -> usize {
+        self.orders
+    }
+
+    /// Gives back all but `orders` of it.
+    pub fn keep(&mut self, orders: usize) {
+        self.end(self.orders.saturating_sub(orders), false);
+    }
+
+    /// The call is over, and its orders reached the OMS.
+    pub fn spend(mut self) {
+        self.end(self.orders, true);
+    }
+
+    fn end(&mut self, orders: usize, spent: bool) {
+        let now = self.shared.clock.elapsed();
+        let mut inner = self.shared.lock();
+        inner.orders = inner.orders.saturating_sub(orders);
+        self.orders -= orders;
+        if let Some(bucket) = &mut inner.bucket {
+            match spent {
+                true => bucket.spend(orders, now),
+                false => bucket.give_back(orders, now),
+            }
+        }
+        drop(inner);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.end(self.orders, false);
+        let mut inner = self.shared.lock();
+        inner.calls = inner.calls.saturating_sub(1);
+        drop(inner);
+        self.shared.changed.notify_one();
+    }
+}
+
+/// Sleeps; [`Duration::MAX`] is for ever.
+async fn sleep(wait: Duration) {
+    match wait {
+        Duration::MAX => std::future::pending().await,
+        wait => tokio::time::sleep(wait).await,
+    }
+}
+
+/// A positive number of orders in units, rounded; saturates.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a float cast saturates; positive by the caller"
+)]
+fn units_of(orders: f64) -> u64 {
+    (orders * NANO as f64).round() as u64
+}
+
+/// A positive number's whole part; saturates.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a float cast saturates; positive by the caller"
+)]
+fn whole(number: f64) -> usize {
+    number as usize
+}
+
+fn orders_of(units: u64) -> f64 {
+    units as f64 / NANO as f64
+}

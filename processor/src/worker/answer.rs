@@ -1,0 +1,315 @@
+//! The OMS's answers, and the verdict each of them is.
+//!
+//! | answer | verdict |
+//! |---|---|
+//! | created | summarised |
+//! | existing, same content | summarised, existing |
+//! | existing, the OMS cannot tell the content | summarised, existing, counted apart. The identity is ours (channel, source, the sender's id) and the buffer keeps another content from it; an exception for each order that a crash redelivers would hide the true ones |
+//! | existing, other content | exception `identity_taken` |
+//! | accepted | submitted; looked up from time to time, and never sent again while it has its ticket |
+//! | invalid | exception `rejected` |
+//! | retry | retry, not before the OMS said |
+//! | unknown, of one order or of the call | looked up: found is as existing; absent may be sent again; no answer is retried later, and looked up first then |
+//! | not sent, overloaded, unauthenticated | all retried, never counted; the drain leaves the OMS alone with growing waits |
+//! | refused as a whole | sent again in halves; a single one is exception `rejected` |
+
+use std::time::Duration;
+
+use forebay_buffer::{Buffer, ExceptionCategory, Lease, Verdict};
+use forebay_order::OrderSummary;
+
+use super::{Batch, Failed, Order, Worker, halves};
+use crate::caught::caught;
+use crate::governor::Grant;
+use crate::metrics::{self, OrderOutcome};
+use crate::oms::{CallFailure, Found, Identity, OrderManagement, Outcome};
+
+impl<B: Buffer, O: OrderManagement> Worker<B, O> {
+    /// One call. A panic or an answer of another length is an unknown outcome.
+    pub(super) async fn submit(
+        &self,
+        summaries: &[OrderSummary],
+    ) -> Result<Vec<Outcome>, CallFailure> {
+        let began = self.shared.clock.elapsed();
+        let answer = match caught(self.shared.oms.submit(summaries)).await {
+            Ok(Ok(outcomes)) if outcomes.len() != summaries.len() => {
+                let (got, sent) = (outcomes.len(), summaries.len());
+                Err(CallFailure::Unknown(format!("{got} outcomes for {sent} orders")))
+            }
+            Ok(answer) => answer,
+            Err(panicked) => Err(CallFailure::Unknown(format!("its client failed: {panicked}"))),
+        };
+        self.measure("submit", began, answer.as_ref().err());
+        answer
+    }
+
+    /// One look-up, once what was sent before must be visible. Never an answer of another length.
+    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
+        let visible_after = self.shared.oms.visible_after();
+        if !visible_after.is_zero() {
+            tokio::time::sleep(visible_after).await;
+        }
+        let began = self.shared.clock.elapsed();
+        let answer = match caught(self.shared.oms.find(identities)).await {
+            Ok(Ok(found)) if found.len() != identities.len() => {
+                let (got, asked) = (found.len(), identities.len());
+                Err(CallFailure::Unknown(format!("{got} answers for {asked} identities")))
+            }
+            Ok(answer) => answer,
+            Err(panicked) => Err(CallFailure::Unknown(format!("its client failed: {panicked}"))),
+        };
+        self.measure("find", began, answer.as_ref().err());
+        answer
+    }
+
+    fn measure(&self, kind: &'static str, began: Duration, failure: Option<&CallFailure>) {
+        let took = self.shared.clock.elapsed().saturating_sub(began);
+        let answer = match failure {
+            None => "answered",
+            Some(CallFailure::NotSent(_)) => "not_sent",
+            Some(CallFailure::Overloaded { .. }) => "overloaded",
+            Some(CallFailure::Unauthenticated) => "unauthenticated",
+            Some(CallFailure::Refused(_)) => "refused",
+            Some(CallFailure::Unknown(_)) => "unknown",
+        };
+        metrics::call(kind, answer, took);
+        if let Some(failure) = failure {
+            tracing::warn!(%failure, kind, "a call to the OMS failed");
+        }
+    }
+
+    pub(super) async fn settle_answer(
+        &mut self,
+        part: Vec<Order>,
+        answer: Result<Vec<Outcome>, CallFailure>,
+        grant: Grant,
+        batch: &mut Batch,
+    ) {
+        match answer {
+            Ok(outcomes) => {
+                self.shared.governor.answered();
+                let unknown = self.settle_outcomes(part, outcomes, batch);
+                self.look_up(unknown, batch).await;
+                grant.spend();
+            }
+            Err(CallFailure::Refused(reason)) => {
+                self.shared.governor.answered();
+                grant.spend();
+                self.split_refused(part, &reason, batch);
+            }
+            Err(CallFailure::Unknown(_)) => {
+                self.look_up(part, batch).await;
+                grant.spend();
+            }
+            Err(failure @ CallFailure::NotSent(_)) => {
+                // Nothing reached the OMS: the tokens go back.
+                drop(grant);
+                self.halt(part, &failure, None, batch);
+            }
+            Err(failure) => {
+                grant.spend();
+                let after = match failure {
+                    CallFailure::Overloaded { after, .. } => after,
+                    _ => None,
+                };
+                self.halt(part, &failure, after, batch);
+            }
+        }
+    }
+
+    /// Settles what has an outcome; returns the orders whose outcome is unknown.
+    fn settle_outcomes(
+        &self,
+        part: Vec<Order>,
+        outcomes: Vec<Outcome>,
+        batch: &mut Batch,
+    ) -> Vec<Order> {
+        let mut unknown = Vec::new();
+        for (order, outcome) in part.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Created { id } => {
+                    self.came_through();
+                    metrics::order(OrderOutcome::Created);
+                    order.lease.settle(Verdict::Summarised { summary_id: id, existing: false });
+                }
+                Outcome::Existing { id, same } => self.settle_existing(order.lease, id, same),
+                Outcome::Accepted { ticket } => {
+                    self.came_through();
+                    metrics::order(OrderOutcome::Accepted);
+                    order.lease.settle(Verdict::Submitted { ticket });
+                }
+                Outcome::Invalid { code, reason } => {
+                    let reason = format!("the OMS refused it, {code}: {reason}");
+                    self.exception(order.lease, ExceptionCategory::Rejected, reason);
+                }
+                Outcome::Retry { after } => {
+                    let reason = "the OMS asks to try again later".to_owned();
+                    batch.failed.push(Failed { lease: order.lease, told: Some(after), reason });
+                }
+                Outcome::Unknown => unknown.push(order),
+            }
+        }
+        unknown
+    }
+
+    fn settle_existing(&self, lease: Lease, id: String, same: Option<bool>) {
+        if same == Some(false) {
+            let reason = format!(
+                "the OMS has {id} under this identity with another content; compare the two, \
+                 change the one in the OMS if need be, then discard this exception"
+            );
+            return self.exception(lease, ExceptionCategory::IdentityTaken, reason);
+        }
+        self.came_through();
+        metrics::order(match same {
+            Some(_) => OrderOutcome::Existing,
+            None => OrderOutcome::ExistingUnverified,
+        });
+        lease.settle(Verdict::Summarised { summary_id: id, existing: true });
+    }
+
+    fn settle_found(&self, lease: Lease, found: Found) {
+        let same = found.fingerprint.map(|fingerprint| fingerprint == lease.fingerprint);
+        self.settle_existing(lease, found.id, same);
+    }
+
+    /// Looks orders up that may or may not be in the OMS. Absent ones go to the batch.
+    async fn look_up(&mut self, part: Vec<Order>, batch: &mut Batch) {
+        if part.is_empty() {
+            return;
+        }
+        let absent = self.found_or_absent(part, batch).await;
+        for _ in &absent {
+            metrics::order(OrderOutcome::Absent);
+        }
+        if !absent.is_empty() {
+            batch.absent.push(absent);
+        }
+    }
+
+    /// Settles the orders that are in the OMS, and returns the absent ones. Where the OMS does not answer
+    /// all go back, to be looked up first the next time, and the batch is halted.
+    async fn found_or_absent(&mut self, part: Vec<Order>, batch: &mut Batch) -> Vec<Order> {
+        let identities: Vec<_> = part.iter().map(|order| order.lease.key.identity()).collect();
+        let mut absent = Vec::new();
+        match self.find(&identities).await {
+            Ok(answers) => {
+                for (order, found) in part.into_iter().zip(answers) {
+                    match found {
+                        Some(found) => self.settle_found(order.lease, found),
+                        None => absent.push(order),
+                    }
+                }
+            }
+            Err(failure) => {
+                let leases = part.into_iter().map(|order| order.lease).collect();
+                batch.halted = Some(self.settle_unanswered(leases, &failure));
+            }
+        }
+        absent
+    }
+
+    /// Returns how long they wait.
+    fn settle_unanswered(&mut self, leases: Vec<Lease>, failure: &CallFailure) -> Duration {
+        let after = self.trouble(told(failure));
+        for lease in leases {
+            metrics::order(OrderOutcome::Unknown);
+            let reason = format!("its outcome is unknown, and looking it up failed: {failure}");
+            lease.settle(Verdict::Retry { after, counts: false, sent: true, reason });
+        }
+        after
+    }
+
+    /// Looks up the orders that may be in the OMS before any is sent. Returns those to send, none if the
+    /// look-up halted the batch, and whether a look-up was made.
+    pub(super) async fn ask_first(
+        &mut self,
+        part: Vec<Order>,
+        batch: &mut Batch,
+    ) -> (Vec<Order>, bool) {
+        let (ask, mut send): (Vec<_>, Vec<_>) = part.into_iter().partition(|order| order.ask);
+        if ask.is_empty() {
+            return (send, false);
+        }
+        for order in self.found_or_absent(ask, batch).await {
+            match order.lease.ticket.clone() {
+                // The OMS took it and is not through with it: absent is "not yet", never "send it again".
+                Some(ticket) => order.lease.settle(Verdict::Submitted { ticket }),
+                None => send.push(Order { ask: false, ..order }),
+            }
+        }
+        if batch.halted.is_some() {
+            self.release(std::mem::take(&mut send), batch.halted);
+        }
+        (send, true)
+    }
+
+    /// Orders that had all their attempts but may be in the OMS: found is found, absent is poison.
+    pub(super) async fn settle_exhausted(&mut self, leases: Vec<Lease>) {
+        if leases.is_empty() {
+            return;
+        }
+        let Some(grant) = self.grant(1).await else {
+            return; // Dropped, they come back as sent before.
+        };
+        let identities: Vec<_> = leases.iter().map(|lease| lease.key.identity()).collect();
+        match self.find(&identities).await {
+            Ok(answers) => {
+                for (lease, found) in leases.into_iter().zip(answers) {
+                    match found {
+                        Some(found) => self.settle_found(lease, found),
+                        None => self.poison(lease),
+                    }
+                }
+            }
+            Err(failure) => {
+                self.settle_unanswered(leases, &failure);
+            }
+        }
+        grant.spend();
+    }
+
+    /// Definitely refused as a whole: one of them may be why, so each half is tried on its own.
+    fn split_refused(&self, mut part: Vec<Order>, reason: &str, batch: &mut Batch) {
+        if part.len() > 1 {
+            for half in halves(part).into_iter().rev() {
+                batch.untried.push_front(half);
+            }
+        } else if let Some(Order { lease, .. }) = part.pop() {
+            let reason = format!("the OMS refused it: {reason}");
+            self.exception(lease, ExceptionCategory::Rejected, reason);
+        }
+    }
+
+    /// The OMS is in trouble and did nothing: these wait, and so does the rest of the batch.
+    fn halt(
+        &mut self,
+        part: Vec<Order>,
+        failure: &CallFailure,
+        after: Option<Duration>,
+        batch: &mut Batch,
+    ) {
+        let after = self.trouble(after);
+        batch.halted = Some(after);
+        for Order { lease, .. } in part {
+            metrics::order(OrderOutcome::Retry);
+            let reason = failure.to_string();
+            lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });
+        }
+    }
+
+    /// One more whole call failed: the drain leaves the OMS alone for a while. Returns how long.
+    pub(super) fn trouble(&mut self, told: Option<Duration>) -> Duration {
+        let failures = self.shared.governor.failed();
+        let wait = self.shared.retry.wait_at_least(told, failures, &mut self.rng);
+        self.shared.governor.back_off(wait);
+        wait
+    }
+}
+
+fn told(failure: &CallFailure) -> Option<Duration> {
+    match failure {
+        CallFailure::Overloaded { after, .. } => *after,
+        _ => None,
+    }
+}

@@ -1,0 +1,280 @@
+//! One worker: leases a batch of pending orders, sends it under a grant, settles every lease.
+//!
+//! # Order of grant and lease
+//! Lease first, then the grant. A worker that waits for orders holds no tokens, so nothing bursts when
+//! they come and nobody starves meanwhile; a worker that waits for tokens holds the leases of one batch,
+//! for about a fortieth of a second, and gives them back when a pause or a stop comes. The other way
+//! round every idle worker would sit on a batch of tokens, and a pause would have to take them away again.
+//!
+//! # When an attempt counts
+//! Only where another order came through the OMS since this batch began, or since the order failed the
+//! last time: then the OMS works and the order is at fault. Otherwise the trouble may be the OMS's, and an
+//! hour of it must not turn the backlog into exceptions; such an order is tried again, at most every
+//! [`RetryPolicy::max`], until others come through or it does. A call whose outcome was unknown and of which a look-up found orders absent is sent
+//! again in halves (down to single orders while others come through), so one bad order is isolated and
+//! its neighbours pass.
+
+mod answer;
+mod evidence;
+mod prepare;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::{Buffer, BufferError, Clock, ExceptionCategory, Lease, Verdict};
+use forebay_order::OrderSummary;
+use tokio::sync::watch;
+
+use crate::caught::caught;
+use crate::governor::{Governor, Grant};
+use crate::metrics::{self, OrderOutcome};
+use crate::oms::{Guarantee, OrderManagement};
+use crate::retry::RetryPolicy;
+
+pub(crate) use evidence::Evidence;
+pub(crate) use prepare::Summarise;
+
+/// What the workers share.
+pub(crate) struct Shared<B, O> {
+    pub(crate) buffer: B,
+    pub(crate) oms: Arc<O>,
+    pub(crate) governor: Governor,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) attempts_max: u8,
+    pub(crate) lease_wait: Duration,
+    pub(crate) summarise: Summarise,
+    pub(crate) evidence: Evidence,
+}
+
+pub(crate) struct Worker<B, O> {
+    shared: Arc<Shared<B, O>>,
+    rng: fastrand::Rng,
+    stop: watch::Receiver<bool>,
+}
+
+/// An order ready to be sent.
+struct Order {
+    lease: Lease,
+    summary: OrderSummary,
+    /// It may be in the OMS already: look it up before it is sent.
+    ask: bool,
+    /// [`Buffer::submitting`] was called for this loan.
+    noted: bool,
+}
+
+/// An order that failed, and may be tried again.
+struct Failed {
+    lease: Lease,
+    /// Not before this long, where the OMS said so.
+    told: Option<Duration>,
+    reason: String,
+}
+
+/// One batch under way.
+struct Batch {
+    began: Duration,
+    /// Parts to send, in order.
+    untried: VecDeque<Vec<Order>>,
+    /// Parts whose call had an unknown outcome, of which a look-up found these orders absent.
+    absent: Vec<Vec<Order>>,
+    /// Single orders that definitely were not created.
+    failed: Vec<Failed>,
+    /// Set where nothing more of this batch may be sent now: how long its orders wait.
+    halted: Option<Duration>,
+}
+
+impl<B: Buffer, O: OrderManagement> Worker<B, O> {
+    pub(crate) fn new(shared: Arc<Shared<B, O>>, stop: watch::Receiver<bool>) -> Self {
+        Self { shared, rng: fastrand::Rng::new(), stop }
+    }
+
+    /// Works until told to stop, or until the buffer closes or fails.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let mut stop = self.stop.clone();
+            let leases = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return,
+                leases = self.next() => leases,
+            };
+            match leases {
+                Ok(leases) if leases.is_empty() => {}
+                Ok(leases) => {
+                    // Leases that unwind go back to the buffer; the worker stays.
+                    if caught(self.batch(leases)).await.is_err() {
+                        tracing::error!("the drain panicked; its batch goes back to the buffer");
+                    }
+                    metrics::governor(&self.shared.governor.state());
+                }
+                Err(BufferError::Closing) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the drain stops: it cannot lease orders");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn next(&self) -> Result<Vec<Lease>, BufferError> {
+        let shared = &self.shared;
+        shared.governor.open().await;
+        let limit = shared.governor.batch().min(shared.oms.batch_max()).max(1);
+        shared.buffer.lease(limit, shared.lease_wait).await
+    }
+
+    async fn batch(&mut self, leases: Vec<Lease>) {
+        let mut batch = Batch {
+            began: self.shared.clock.elapsed(),
+            untried: VecDeque::new(),
+            absent: Vec::new(),
+            failed: Vec::new(),
+            halted: None,
+        };
+        let (orders, exhausted) = self.prepare(leases);
+        batch.untried.push_back(orders);
+        self.settle_exhausted(exhausted).await;
+        let mut split = false;
+        loop {
+            while let Some(part) = batch.untried.pop_front() {
+                if batch.halted.is_some() {
+                    self.release(part, batch.halted);
+                } else if !part.is_empty() {
+                    self.attempt(part, &mut batch).await;
+                }
+            }
+            let blame = self.shared.evidence.came_through_since(batch.began);
+            let several = batch.absent.iter().any(|part| part.len() > 1);
+            if batch.halted.is_some() || !several || (split && !blame) {
+                return self.settle_failed(batch, blame);
+            }
+            split = true;
+            let parts = std::mem::take(&mut batch.absent);
+            let (several, single): (Vec<_>, Vec<_>) = parts.into_iter().partition(|p| p.len() > 1);
+            batch.absent = single;
+            batch.untried.extend(several.into_iter().flat_map(halves));
+        }
+    }
+
+    /// Sends one part under a grant, and settles what has an outcome.
+    async fn attempt(&mut self, mut part: Vec<Order>, batch: &mut Batch) {
+        let Some(grant) = self.grant(part.len()).await else {
+            batch.halted = Some(Duration::ZERO);
+            return self.release(part, batch.halted);
+        };
+        // The ceiling may have been lowered since these were leased.
+        let rest = part.split_off(grant.orders().min(part.len()));
+        if !rest.is_empty() {
+            batch.untried.push_front(rest);
+        }
+        // Under the grant too: what is found has reached the OMS before, and spends here for then.
+        let (part, asked) = self.ask_first(part, batch).await;
+        if part.is_empty() {
+            return if asked { grant.spend() } else { drop(grant) };
+        }
+        let noted = part.iter().all(|order| order.noted);
+        let (leases, summaries): (Vec<_>, Vec<_>) =
+            part.into_iter().map(|order| (order.lease, order.summary)).unzip();
+        if !noted {
+            let synced = self.shared.oms.guarantee() != Guarantee::UniqueId;
+            if let Err(error) = self.shared.buffer.submitting(&leases, synced).await {
+                tracing::error!(%error, "nothing is sent: the buffer cannot note it");
+                batch.halted = Some(Duration::ZERO);
+                return;
+            }
+        }
+        let answer = self.submit(&summaries).await;
+        let part = leases.into_iter().zip(summaries);
+        let part = part.map(|(lease, summary)| Order { lease, summary, ask: false, noted: true });
+        self.settle_answer(part.collect(), answer, grant, batch).await;
+    }
+
+    /// Permission to send so many; `None` where a pause or the stop came first.
+    async fn grant(&self, orders: usize) -> Option<Grant> {
+        let mut stop = self.stop.clone();
+        let grant = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => None,
+            () = self.shared.governor.paused() => None,
+            grant = self.shared.governor.acquire(orders) => Some(grant),
+        };
+        metrics::governor(&self.shared.governor.state());
+        grant
+    }
+
+    /// Gives leases back for now. One not yet noted goes as if it had never been lent; of a noted one it
+    /// is certain that nothing was created; one to be looked up stays so.
+    fn release(&self, part: Vec<Order>, after: Option<Duration>) {
+        let after = after.unwrap_or_default();
+        for Order { lease, noted, ask, .. } in part {
+            if noted || ask || !after.is_zero() {
+                let reason = "given back before it was sent".to_owned();
+                lease.settle(Verdict::Retry { after, counts: false, sent: ask, reason });
+            }
+        }
+    }
+
+    /// Settles what failed and can be tried again. `blame`: another order came through meanwhile, so the
+    /// attempt counts.
+    fn settle_failed(&mut self, batch: Batch, blame: bool) {
+        let reason = "the call's outcome was unknown, and the order is not in the OMS";
+        let wait = match batch.halted {
+            Some(wait) => wait,
+            // Writes go nowhere though look-ups are answered: leave the OMS alone for a while.
+            None if !blame && !batch.absent.is_empty() => self.trouble(None),
+            None => Duration::ZERO,
+        };
+        for part in batch.absent {
+            let alone = part.len() == 1;
+            for Order { lease, .. } in part {
+                let failed = Failed { lease, told: Some(wait), reason: reason.to_owned() };
+                self.settle_one_failed(failed, alone, blame);
+            }
+        }
+        for failed in batch.failed {
+            self.settle_one_failed(failed, true, blame);
+        }
+    }
+
+    fn settle_one_failed(&mut self, failed: Failed, alone: bool, blame: bool) {
+        let Failed { lease, told, reason } = failed;
+        let now = self.shared.clock.elapsed();
+        let counts = alone && (self.shared.evidence.failed(lease.sequence, now) || blame);
+        let attempts = lease.attempts.saturating_add(u8::from(counts));
+        if counts && attempts >= self.shared.attempts_max {
+            let reason = format!(
+                "{attempts} attempts failed while other orders passed; the last: {reason}; \
+                 look at the order and the OMS, then retry or discard it"
+            );
+            return self.exception(lease, ExceptionCategory::Poison, reason);
+        }
+        metrics::order(OrderOutcome::Retry);
+        let failures = u32::from(attempts).max(1);
+        let after = self.shared.retry.wait_at_least(told, failures, &mut self.rng);
+        lease.settle(Verdict::Retry { after, counts, sent: false, reason });
+    }
+
+    fn exception(&self, lease: Lease, category: ExceptionCategory, reason: String) {
+        metrics::order(OrderOutcome::Exception);
+        metrics::exception(category);
+        lease.settle(Verdict::Exception { category, reason });
+    }
+
+    fn came_through(&self) {
+        self.shared.evidence.came_through(self.shared.clock.elapsed());
+    }
+}
+
+/// A part in two.
+fn halves(mut part: Vec<Order>) -> [Vec<Order>; 2] {
+    let second = part.split_off(part.len() / 2);
+    [part, second]
+}
+
+/// Returns once told to stop, or once nobody is there to tell.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}

@@ -1,0 +1,73 @@
+//! From a lease to an order that can be sent, or to the exception that says why not.
+
+use forebay_buffer::{Buffer, ExceptionCategory, Lease};
+use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Unmappable};
+
+use super::{Order, Worker};
+use crate::caught::caught_fn;
+use crate::oms::OrderManagement;
+
+/// Makes a summary of kept bytes: [`forebay_order::summarise`].
+pub(crate) type Summarise =
+    fn(Format, OrderKey, Fingerprint, &[u8]) -> Result<OrderSummary, Unmappable>;
+
+impl<B: Buffer, O: OrderManagement> Worker<B, O> {
+    /// Orders ready to be sent, and leases that had all their attempts but may be in the OMS. Every other
+    /// one is settled as an exception.
+    pub(super) fn prepare(&self, leases: Vec<Lease>) -> (Vec<Order>, Vec<Lease>) {
+        let (mut orders, mut exhausted) = (Vec::with_capacity(leases.len()), Vec::new());
+        for lease in leases {
+            let ask = lease.sent_before || lease.ticket.is_some();
+            if lease.attempts >= self.shared.attempts_max {
+                // Nothing is done with its bytes any more: they may be what kills the process.
+                if ask {
+                    exhausted.push(lease);
+                } else {
+                    self.poison(lease);
+                }
+                continue;
+            }
+            match self.summary(&lease) {
+                Ok(summary) => orders.push(Order { lease, summary, ask, noted: false }),
+                Err((category, reason)) => self.exception(lease, category, reason),
+            }
+        }
+        (orders, exhausted)
+    }
+
+    pub(super) fn poison(&self, lease: Lease) {
+        let reason = format!(
+            "{} attempts failed and it is not in the OMS; look at the order, then retry or discard it",
+            lease.attempts
+        );
+        self.exception(lease, ExceptionCategory::Poison, reason);
+    }
+
+    fn summary(&self, lease: &Lease) -> Result<OrderSummary, (ExceptionCategory, String)> {
+        let oms = &self.shared.oms;
+        if lease.synthetic && !oms.is_test() {
+            let reason = "a synthetic order, and the OMS is not marked as a test one (oms.test)";
+            return Err((ExceptionCategory::Rejected, reason.to_owned()));
+        }
+        let (bytes, most) = (lease.key.identity().len(), oms.identity_max());
+        if bytes > most {
+            let reason = format!("its identity has {bytes} bytes, the OMS stores {most}");
+            return Err((ExceptionCategory::Rejected, reason));
+        }
+        let Some(format) = Format::from_code(lease.format) else {
+            let reason = format!("format {} is of a later release; run that one", lease.format);
+            return Err((ExceptionCategory::Unmappable, reason));
+        };
+        let (key, fingerprint) = (lease.key.clone(), lease.fingerprint);
+        match caught_fn(|| (self.shared.summarise)(format, key, fingerprint, &lease.body)) {
+            Ok(Ok(summary)) => Ok(summary),
+            Ok(Err(Unmappable { code, reason })) => {
+                Err((ExceptionCategory::Unmappable, format!("{code}: {reason}")))
+            }
+            Err(panicked) => {
+                let reason = format!("making its summary failed: {panicked}; report this");
+                Err((ExceptionCategory::Poison, reason))
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The processor against real OMSs and a real buffer.
+// `cfg(test)` on each module tells clippy that helpers are test code, too.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod governor;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod sqlite;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod unruly;

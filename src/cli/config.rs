@@ -1,0 +1,60 @@
+//! `forebay config check`
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{EXIT_MET, EXIT_USAGE, fail, print};
+use crate::config::{self, Flags};
+
+/// Arguments of `config`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say what a configuration promises, or everything that is wrong with it
+    Check {
+        #[command(flatten)]
+        flags: Flags,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Exit 0 if it can run, 2 if not.
+pub(crate) fn run(args: &ConfigArgs) -> ExitCode {
+    let ConfigCommand::Check { flags, json } = &args.command;
+    let config = match config::load(flags) {
+        Ok(config) => config,
+        Err(error) if *json => {
+            print(&json!({ "ok": false, "faults": [error.to_string()] }).to_string());
+            return ExitCode::from(EXIT_USAGE);
+        }
+        Err(error) => return fail(EXIT_USAGE, &error.to_string()),
+    };
+    match config::check(&config) {
+        Ok(checked) if *json => {
+            let document = json!({ "ok": true, "promises": checked.promises, "warnings": checked.warnings, "config": config });
+            print(&document.to_string());
+        }
+        Ok(checked) => {
+            checked.promises.iter().for_each(|promise| print(&format!("promise  {promise}")));
+            checked.warnings.iter().for_each(|warning| print(&format!("warning  {warning}")));
+            for (name, channel) in config.channels() {
+                print(&format!("channel  {name} ({}, {:?})", channel.format, channel.caller));
+            }
+        }
+        Err(faults) if *json => {
+            print(&json!({ "ok": false, "faults": faults }).to_string());
+            return ExitCode::from(EXIT_USAGE);
+        }
+        Err(faults) => return fail(EXIT_USAGE, &faults.join("\nforebay: ")),
+    }
+    ExitCode::from(EXIT_MET)
+}

@@ -1,0 +1,93 @@
+//! Commands: what people type. Data goes to stdout, messages to stderr.
+
+mod client;
+pub(crate) mod config;
+pub(crate) mod exceptions;
+pub(crate) mod orders;
+pub(crate) mod status;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// All met, or what was asked for is printed.
+pub(crate) const EXIT_MET: u8 = 0;
+/// What was asked for is not so (books that do not balance, an order that is not there).
+pub(crate) const EXIT_MISSED: u8 = 1;
+/// Wrong usage or configuration.
+pub(crate) const EXIT_USAGE: u8 = 2;
+/// The buffer failed; the process must not go on.
+pub(crate) const EXIT_FAILED: u8 = 70;
+
+/// Takes storefront order bursts in, makes them durable, and drains them into an order management system
+/// at a pace it can hold.
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  forebay demo                                   play a flash sale and balance its books
+  forebay serve --data-dir forebay-data          take orders on 127.0.0.1:8080
+  forebay status                                 backlog, drain, exceptions
+  forebay orders get forebay demo 1001           one order
+  forebay exceptions list                        what needs a person";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take orders in and drain them into the OMS
+    Serve(ServeArgs),
+    /// Play a flash sale against a fresh service and balance the books
+    Demo(crate::demo::DemoArgs),
+    /// Look at the configuration
+    Config(config::ConfigArgs),
+    /// Show how a running service stands
+    Status(status::StatusArgs),
+    /// Look at orders of a running service
+    Orders(orders::OrdersArgs),
+    /// List, show, retry or discard process exceptions of a running service
+    Exceptions(exceptions::ExceptionsArgs),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+    /// Print one line of JSON with the addresses on stdout when ready
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which service a command talks to.
+#[derive(Debug, Args)]
+pub(crate) struct Service {
+    /// Address of the service's operator's door [default: ops.listen of the configuration]
+    #[arg(long, value_name = "ADDR")]
+    ops: Option<std::net::SocketAddr>,
+    /// Configuration file to take ops.listen from
+    #[arg(long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Says on stderr why a command failed.
+#[expect(clippy::print_stderr, reason = "messages of a command line program go to stderr")]
+pub(crate) fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("forebay: {message}");
+    ExitCode::from(code)
+}
+
+/// Writes a line of data to stdout; a reader that went away (`| head`) is no error.
+pub(crate) fn print(line: &str) {
+    use std::io::Write;
+    let written = writeln!(std::io::stdout().lock(), "{line}");
+    drop(written);
+}

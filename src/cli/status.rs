@@ -1,0 +1,80 @@
+//! `forebay status`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use hyper::Method;
+use serde_json::Value;
+
+use super::{EXIT_MET, Service, client, fail, print};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    service: Service,
+}
+
+/// Prints how the service stands.
+pub(crate) fn run(args: &StatusArgs) -> ExitCode {
+    match client::ask(&args.service, Method::GET, "/v1/status") {
+        Err((code, message)) => return fail(code, &message),
+        Ok(status) if args.service.json => print(&status.to_string()),
+        Ok(status) => table(&status).iter().for_each(|line| print(line)),
+    }
+    ExitCode::from(EXIT_MET)
+}
+
+fn table(status: &Value) -> Vec<String> {
+    let at = |pointer: &str| status.pointer(pointer).cloned().unwrap_or(Value::Null);
+    let counts = |pointer: &str| -> String {
+        let Some(counts) = status.pointer(pointer).and_then(Value::as_object) else {
+            return "-".to_owned();
+        };
+        let words: Vec<_> = counts.iter().map(|(word, n)| format!("{word} {}", plain(n))).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    };
+    let pending = at("/pace/pending").as_u64().unwrap_or(0);
+    let pace = at("/pace/drained_per_s").as_f64().unwrap_or(0.0);
+    let eta = match (pending, pace) {
+        (0, _) => "nothing waits".to_owned(),
+        (_, pace) if pace < 0.1 => "never at this rate".to_owned(),
+        #[expect(clippy::cast_precision_loss, reason = "an estimate in seconds")]
+        (pending, pace) => format!("drained in about {:.0} s", pending as f64 / pace),
+    };
+    let oldest = at("/buffer/oldest_pending_ms").as_i64();
+    let oldest = oldest.map_or("-".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100));
+    let ceiling = match at("/drain/ceiling_per_s") {
+        Value::Null => "no ceiling".to_owned(),
+        rate => format!("ceiling {} orders/s", plain(&rate)),
+    };
+    let mut lines = vec![
+        format!("waiting     {pending} pending, oldest {oldest}; {eta}"),
+        format!("orders      {}", counts("/buffer/live")),
+        format!("ended       {}", counts("/buffer/ended")),
+        format!("exceptions  {}", counts("/buffer/exceptions")),
+        format!("money       {}", counts("/buffer/money_waiting")),
+        format!(
+            "drain       {} at {pace:.1} orders/s, {ceiling}, limited by: {}",
+            plain(&at("/drain/mode")),
+            plain(&at("/drain/limiter"))
+        ),
+        format!("oms         {} ({})", plain(&at("/oms/kind")), plain(&at("/oms/guarantee"))),
+        format!(
+            "disk        {} of {} MiB in {} segments, a receipt means {}",
+            at("/buffer/disk_bytes").as_u64().unwrap_or(0) >> 20,
+            at("/buffer/disk_bytes_max").as_u64().unwrap_or(0) >> 20,
+            plain(&at("/buffer/segments")),
+            plain(&at("/buffer/durability"))
+        ),
+    ];
+    for note in at("/buffer/recovery").as_array().into_iter().flatten() {
+        lines.push(format!("recovery    {}", plain(note)));
+    }
+    lines
+}
+
+/// A JSON scalar without quotes.
+pub(crate) fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,176 @@
+//! What a configuration must satisfy before a port is opened, and what it promises in words.
+
+use forebay_order::Format;
+use forebay_processor::governor::CEILING_MAX;
+
+use super::{Config, OmsKind};
+
+/// A configuration that can run: what it promises, and what a person should know.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// Sentences that hold with this configuration.
+    pub(crate) promises: Vec<String>,
+    /// Things that are allowed but deserve a look.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Checks values against each other.
+///
+/// # Errors
+/// Every fault found, each saying which knob, why, and what to write instead.
+pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut must = |ok: bool, fault: &str| {
+        if !ok {
+            faults.push(fault.to_owned());
+        }
+    };
+    must(
+        config.door.listen.ip().is_loopback(),
+        "door.listen: channels have no credentials yet, so orders are taken on loopback only; use 127.0.0.1 or [::1]",
+    );
+    must(
+        config.ops.listen.ip().is_loopback(),
+        "ops.listen: operators have no credentials yet; use 127.0.0.1 or [::1]",
+    );
+    let drain = &config.drain;
+    must(
+        drain.ceiling_per_s > 0.0 && drain.ceiling_per_s <= CEILING_MAX,
+        "drain.ceiling_per_s: must be above 0 and at most 1000000; to stop the drain is not a rate",
+    );
+    must(
+        drain.batch.is_none_or(|batch| (1..=1_000).contains(&batch)),
+        "drain.batch: must be 1 to 1000; leave it out for the default",
+    );
+    must(drain.in_flight > 0 && drain.in_flight <= 1_000, "drain.in_flight: must be 1 to 1000");
+    must(drain.attempts_max > 0, "drain.attempts_max: must be at least 1");
+    must(drain.burst != Some(0), "drain.burst: must be at least 1; leave it out for the default");
+    must(
+        drain.retry_base <= drain.retry_max,
+        "drain.retry_base: must not be above drain.retry_max",
+    );
+    let door = &config.door;
+    must(door.threads > 0 && door.threads <= 256, "door.threads: must be 1 to 256");
+    must(door.connections_max > 0, "door.connections_max: must be at least 1");
+    must(door.in_flight_orders > 0, "door.in_flight_orders: must be at least 1");
+    must(door.item_bytes <= door.body_bytes, "door.item_bytes: must not be above door.body_bytes");
+    must(
+        door.body_bytes.0.saturating_mul(2) <= door.in_flight_bytes.0,
+        "door.in_flight_bytes: must be at least twice door.body_bytes, or no full batch can be taken in",
+    );
+    must(
+        door.item_bytes.0 <= (3 << 20) + (1 << 19),
+        "door.item_bytes: must be at most 3584KiB; an order and its record must fit one journal group of 4 MiB",
+    );
+    must(door.identity_max > 0 && door.identity_max <= 255, "door.identity_max: must be 1 to 255");
+    must(door.body_rate_min.0 > 0, "door.body_rate_min: must be above 0");
+    must(door.depth > 0 && door.depth <= 512, "door.depth: must be 1 to 512");
+    let buffer = &config.buffer;
+    must(
+        buffer.slot_bytes.0 >= 1 << 20
+            && buffer.slot_bytes.0 <= 1 << 30
+            && buffer.slot_bytes.0.is_multiple_of(4096),
+        "buffer.slot_bytes: must be 1MiB to 1GiB and a multiple of 4KiB",
+    );
+    must(
+        buffer.disk_max.0 / buffer.slot_bytes.0.max(1) >= u64::from(buffer.burst_reserve) + 4,
+        "buffer.disk_max: must hold at least burst_reserve + 4 slots of slot_bytes",
+    );
+    must(
+        config.oms.cut_every.is_none() || config.oms.kind == OmsKind::Ledger,
+        "oms.cut_every: only the ledger OMS can cut answers",
+    );
+    must(
+        config.oms.kind != OmsKind::Ledger || config.oms.test,
+        "oms.kind: the ledger is for tests only and needs oms.test = true",
+    );
+    let mut warnings = Vec::new();
+    if config.channels().is_empty() {
+        faults.push("channels: at least one is needed".to_owned());
+    }
+    for (name, channel) in config.channels() {
+        if Format::from_name(&channel.format).is_none() {
+            let known: Vec<_> = Format::ALL.iter().map(|f| f.name()).collect();
+            faults.push(format!(
+                "channels.{name}.format: {:?} is not known; known are {}",
+                channel.format,
+                known.join(", ")
+            ));
+        }
+        let given = [&channel.source, &channel.source_header, &channel.source_pointer];
+        if given.iter().all(|rule| rule.is_none()) {
+            faults.push(format!(
+                "channels.{name}.source: say which shop, site or tenant this is (source, source_header or source_pointer), \
+                 or two shops with equal ids become one order"
+            ));
+        }
+        if channel.source_pointer.is_some() && channel.format == Format::B2cCommerceXml.name() {
+            faults.push(format!("channels.{name}.source_pointer: XML has no JSON pointer; use source or source_header"));
+        }
+        if channel.source_pointer.as_deref().is_some_and(|pointer| !pointer.starts_with('/')) {
+            faults.push(format!("channels.{name}.source_pointer: must start with \"/\""));
+        }
+        if channel.quota.is_some_and(|quota| quota.per_s == 0 || quota.burst == 0) {
+            faults.push(format!("channels.{name}.quota: per_s and burst must be above 0"));
+        }
+        if name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
+            faults.push(format!(
+                "channels.{name}: a name has letters, digits, \"-\", \"_\" and \".\" only"
+            ));
+        }
+    }
+    if !config.drain.governor {
+        warnings.push(
+            "drain.governor = false: the OMS is sent orders as fast as it takes them".to_owned(),
+        );
+    }
+    if faults.is_empty() {
+        Ok(Checked { promises: promises(config), warnings })
+    } else {
+        Err(faults)
+    }
+}
+
+fn promises(config: &Config) -> Vec<String> {
+    let guarantee = match config.oms.kind {
+        OmsKind::Sqlite => forebay_processor::Guarantee::UniqueId,
+        OmsKind::Ledger => forebay_processor::Guarantee::LookedUp,
+    };
+    let rate = if config.drain.governor {
+        format!("at most {} orders/s reach the OMS", config.drain.ceiling_per_s)
+    } else {
+        "no ceiling is kept".to_owned()
+    };
+    vec![
+        "a 2xx means fsync(this disk); the death of this disk loses what is pending on it"
+            .to_owned(),
+        format!("one order, one summary ({})", guarantee.words()),
+        rate,
+        format!("the first answer of an order is kept for {}", config.buffer.dedup_horizon),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_run() {
+        let checked = check(&Config::default()).unwrap();
+        assert!(checked.promises.iter().any(|p| p.contains("once: unique id")));
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let mut config = Config::default();
+        config.door.listen = "0.0.0.0:80".parse().unwrap();
+        config.drain.ceiling_per_s = 0.0;
+        config.oms.cut_every = Some(2);
+        let faults = check(&config).unwrap_err();
+        for name in ["door.listen", "drain.ceiling_per_s", "oms.cut_every"] {
+            assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name}: {faults:?}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! From the configuration to each room's own settings; one `match` picks each backend.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::{Clock, EmbeddedConfig};
+use forebay_ingest::{Channel, DoorConfig, SourceRule};
+use forebay_ops::DrainStatus;
+use forebay_order::{Format, Limits};
+use forebay_processor::oms::ledger::Ledger;
+use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
+use forebay_processor::{DrainConfig, Governor, Limiter, Limits as DrainLimits, Oms, RetryPolicy};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Backend, Caller, Config, OmsKind};
+
+/// Seconds; every histogram of ours is a duration.
+const BUCKETS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// Logs go to stderr; stdout is for data.
+pub(crate) fn log_to_stderr(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init()
+        .map_err(|error| error.to_string())
+}
+
+/// Installs the recorder every crate's `metrics.rs` writes to.
+pub(crate) fn record_metrics() -> Result<PrometheusHandle, String> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .and_then(|builder| builder.install_recorder())
+        .map_err(|error| format!("metrics: {error}"))
+}
+
+/// The key of the e-mail lookup hash: made once per data directory, never leaves it.
+pub(crate) fn lookup_key(data_dir: &Path) -> Result<[u8; 32], String> {
+    let path = data_dir.join("lookup.key");
+    let explain = |error: std::io::Error| format!("cannot keep {}: {error}", path.display());
+    std::fs::create_dir_all(data_dir).map_err(explain)?;
+    if let Ok(key) = std::fs::read(&path) {
+        return key.try_into().map_err(|_| {
+            format!(
+                "{} is not 32 bytes; remove it to make a new one (lookups of older orders end)",
+                path.display()
+            )
+        });
+    }
+    let mut key = [0; 32];
+    let mut random = std::fs::File::open("/dev/urandom").map_err(explain)?;
+    std::io::Read::read_exact(&mut random, &mut key).map_err(explain)?;
+    let fresh = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.write(true).create(true).truncate(true).open(&fresh).map_err(explain)?;
+    std::io::Write::write_all(&mut file, &key).map_err(explain)?;
+    file.sync_all().map_err(explain)?;
+    std::fs::rename(&fresh, &path).map_err(explain)?;
+    Ok(key)
+}
+
+/// The buffer's settings.
+pub(crate) fn buffer(config: &Config) -> EmbeddedConfig {
+    let Backend::Embedded = config.buffer.backend;
+    EmbeddedConfig {
+        dir: config.data_dir.join("buffer"),
+        slot_bytes: config.buffer.slot_bytes.0,
+        burst_reserve: config.buffer.burst_reserve,
+        disk_max: config.buffer.disk_max.0,
+        dedup_horizon: config.buffer.dedup_horizon.0,
+        in_flight_orders: config.door.in_flight_orders,
+        in_flight_bytes: config.door.in_flight_bytes.bytes(),
+    }
+}
+
+/// The OMS, opened.
+pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String> {
+    let path = config.oms_path();
+    let explain = |error: &dyn std::fmt::Display| {
+        format!("cannot open the OMS at {}: {error}", path.display())
+    };
+    let clock = Arc::clone(clock);
+    match config.oms.kind {
+        OmsKind::Sqlite => {
+            let options = SqliteOptions { test: config.oms.test, ..SqliteOptions::default() };
+            Sqlite::open(&path, options, clock).map(Oms::Sqlite).map_err(|e| explain(&e))
+        }
+        OmsKind::Ledger => Ledger::open(&path, config.oms.cut_every, clock)
+            .map(Oms::Ledger)
+            .map_err(|e| explain(&e)),
+    }
+}
+
+/// Its kind in the configuration's word.
+pub(crate) fn oms_word(kind: OmsKind) -> &'static str {
+    match kind {
+        OmsKind::Sqlite => "sqlite",
+        OmsKind::Ledger => "ledger",
+    }
+}
+
+/// The drain's settings.
+pub(crate) fn drain(config: &Config) -> DrainConfig {
+    let drain = &config.drain;
+    DrainConfig {
+        limits: DrainLimits {
+            ceiling_per_s: drain.governor.then_some(drain.ceiling_per_s),
+            burst: drain.burst,
+            batch: drain.batch,
+            in_flight: drain.in_flight,
+            ..DrainLimits::default()
+        },
+        retry: RetryPolicy { base: drain.retry_base.0, max: drain.retry_max.0 },
+        attempts_max: drain.attempts_max,
+        ..DrainConfig::default()
+    }
+}
+
+/// The drain as operators see it.
+pub(crate) fn drain_status(governor: &Governor) -> DrainStatus {
+    let state = governor.state();
+    DrainStatus {
+        mode: if state.limiter == Limiter::Paused { "paused" } else { "on" },
+        ceiling_per_s: state.ceiling_per_s,
+        burst: state.burst,
+        batch: state.batch,
+        in_flight: state.in_flight,
+        limiter: state.limiter.word(),
+    }
+}
+
+/// The storefront's door's settings.
+pub(crate) fn door(config: &Config) -> Result<DoorConfig, String> {
+    let door = &config.door;
+    Ok(DoorConfig {
+        listen: door.listen,
+        threads: door.threads,
+        connections_max: door.connections_max,
+        header_timeout: door.header_timeout.0,
+        body_timeout: door.body_timeout.0,
+        body_rate_min: door.body_rate_min.0,
+        idle_timeout: door.idle_timeout.0,
+        answer_timeout: door.answer_timeout.0,
+        body_bytes: door.body_bytes.bytes(),
+        limits: Limits {
+            item_bytes: door.item_bytes.bytes(),
+            items: door.items,
+            depth: door.depth,
+            lines: door.lines,
+        },
+        identity_max: door.identity_max,
+        channels: config.channels().into_iter().map(channel).collect::<Result<_, _>>()?,
+    })
+}
+
+fn channel((name, channel): (String, config::Channel)) -> Result<Channel, String> {
+    let format = Format::from_name(&channel.format)
+        .ok_or_else(|| format!("channels.{name}.format: {:?} is not known", channel.format))?;
+    let source = match (channel.source_pointer, channel.source_header, channel.source) {
+        (Some(pointer), _, default) => SourceRule::Pointer { pointer, default },
+        (None, Some(header), default) => SourceRule::Header {
+            name: header.parse().map_err(|_| {
+                format!("channels.{name}.source_header: {header:?} is no name of a header")
+            })?,
+            default,
+        },
+        (None, None, Some(source)) => SourceRule::Constant(source),
+        (None, None, None) => return Err(format!("channels.{name}.source: is missing")),
+    };
+    let positive = |n: u32| {
+        NonZeroU32::new(n).ok_or_else(|| format!("channels.{name}.quota: must be above 0"))
+    };
+    let quota = match channel.quota {
+        Some(quota) => Some(forebay_ingest::Quota {
+            per_s: positive(quota.per_s)?,
+            burst: positive(quota.burst)?,
+        }),
+        None => None,
+    };
+    let caller = match channel.caller {
+        Caller::Api => forebay_ingest::Caller::Api,
+        Caller::Webhook => forebay_ingest::Caller::Webhook,
+    };
+    let hold_for: Option<Duration> = channel.hold_for.map(|span| span.0);
+    Ok(Channel {
+        name,
+        format,
+        caller,
+        source,
+        amend: channel.amend,
+        fingerprint_ignore: channel.fingerprint_ignore,
+        quota,
+        hold_for,
+    })
+}

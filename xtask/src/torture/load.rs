@@ -1,0 +1,108 @@
+//! The load beside the server: one sale over many starts, its ledger in this process, out of reach of
+//! whatever happens to the server and its disk.
+
+use std::time::Duration;
+
+use forebay_loadtest::{Books, Ledger, LedgerError, Mix, Sale, Shape, Target, play, reconcile};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::interrupt::Interrupt;
+use crate::failure::{Failure, Result, While as _};
+
+/// How long one request may take before its sender gives up on it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last look at an already drained server may wait for it.
+const DRAINED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A sale that is played in segments, one for each life of the server.
+#[derive(Debug)]
+pub(super) struct Load {
+    runtime: Handle,
+    /// Away while a segment plays.
+    ledger: Option<Ledger>,
+    playing: Option<Playing>,
+}
+
+#[derive(Debug)]
+struct Playing {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<(Ledger, std::result::Result<(), LedgerError>)>,
+}
+
+impl Load {
+    /// A sale of this rate that lasts about this long.
+    pub(super) fn new(runtime: &Handle, rate: f64, lasting: Duration, seed: u64) -> Self {
+        let mut orders = 1_u32;
+        while f64::from(orders) < rate * lasting.as_secs_f64() {
+            orders += 100;
+        }
+        let sale = Sale {
+            orders,
+            rate,
+            seed,
+            shape: Shape::Constant,
+            source: "torture".to_owned(),
+            timeout: TIMEOUT,
+            ..Sale::default()
+        };
+        let ledger = Ledger::new(Mix::new(&sale));
+        Self { runtime: runtime.clone(), ledger: Some(ledger), playing: None }
+    }
+
+    /// Starts the next segment: what is still unanswered again, then what was not yet sent.
+    pub(super) fn start(&mut self, target: Target) -> Result<()> {
+        let Some(mut ledger) = self.ledger.take() else {
+            return Err(Failure::Broken("the load is playing already".to_owned()));
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = self.runtime.spawn(async move {
+            let stopped = async {
+                stopped.await.ok();
+            };
+            let played = play(&target, &mut ledger, stopped, |_| {}).await;
+            (ledger, played)
+        });
+        self.playing = Some(Playing { stop, task });
+        Ok(())
+    }
+
+    /// Ends the segment; what is in flight stays unanswered and is sent again in the next.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let Some(Playing { stop, task }) = self.playing.take() else { return Ok(()) };
+        // Nobody listens if the sale was all answered before.
+        stop.send(()).ok();
+        self.take_back(task)
+    }
+
+    /// Whether the segment, and so the whole sale, is over by itself.
+    pub(super) fn is_over(&self) -> bool {
+        self.playing.as_ref().is_none_or(|playing| playing.task.is_finished())
+    }
+
+    /// Asks the server at `target` for every order of the sale and makes the books. The load is over
+    /// with that.
+    pub(super) fn books(&mut self, target: Target, interrupt: &Interrupt) -> Result<Books> {
+        let Some(ledger) = self.ledger.take() else {
+            return Err(Failure::Broken("the load is still playing".to_owned()));
+        };
+        let task = self.runtime.spawn(async move {
+            let books = reconcile(&ledger, &target, DRAINED_WITHIN, |_| {});
+            books.await
+        });
+        while !task.is_finished() {
+            interrupt.wait(Duration::from_millis(20))?;
+        }
+        self.runtime.block_on(task).when("waiting for the books")?.when("reconciling")
+    }
+
+    fn take_back(
+        &mut self,
+        task: JoinHandle<(Ledger, std::result::Result<(), LedgerError>)>,
+    ) -> Result<()> {
+        let (ledger, played) = self.runtime.block_on(task).when("waiting for the load")?;
+        self.ledger = Some(ledger);
+        played.when("playing the load")
+    }
+}

@@ -1,0 +1,71 @@
+//! When the faults strike, all from one seed.
+
+use std::time::Duration;
+
+/// One run: load, a fault, and perhaps a second one while the server starts again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Strike {
+    /// How long the load runs before the fault.
+    pub(super) after: Duration,
+    /// How long after the next start the fault strikes again: in recovery or soon after it.
+    pub(super) again: Option<Duration>,
+    /// Probability with which an unsynced sector survives a power cut.
+    pub(super) survival: f64,
+}
+
+/// What the disk does with unsynced sectors, in turn: all gone, torn writes, all there.
+const SURVIVALS: [f64; 3] = [0.0, 0.5, 1.0];
+
+/// Faults at 0.2 to 3 s. Every third run has a second one within the first second after the start,
+/// in turn in the first 150 ms, where recovery is, and in the second.
+pub(super) fn schedule(runs: u32, control: bool, random: &mut fastrand::Rng) -> Vec<Strike> {
+    // A kind disk can show no loss, so a control does without it.
+    let survivals = if control { 2 } else { SURVIVALS.len() };
+    (0..runs)
+        .zip(SURVIVALS.iter().take(survivals).cycle())
+        .map(|(run, survival)| Strike {
+            after: Duration::from_millis(random.u64(200..3000)),
+            again: (run % 3 == 1).then(|| {
+                let limit = if run % 6 == 1 { 150 } else { 1000 };
+                Duration::from_millis(random.u64(0..limit))
+            }),
+            survival: *survival,
+        })
+        .collect()
+}
+
+/// How many faults a schedule holds.
+pub(super) fn count(strikes: &[Strike]) -> u64 {
+    strikes.iter().map(|strike| 1 + u64::from(strike.again.is_some())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_always_strikes_at_the_same_moments() {
+        let of = |seed| schedule(20, false, &mut fastrand::Rng::with_seed(seed));
+        assert_eq!(of(3), of(3));
+        assert_ne!(of(3), of(4));
+    }
+
+    #[test]
+    fn moments_and_disks_are_as_promised() {
+        let strikes = schedule(30, false, &mut fastrand::Rng::with_seed(9));
+        assert!(strikes.iter().all(|strike| (200..3000).contains(&strike.after.as_millis())));
+        for survival in SURVIVALS {
+            assert_eq!(strikes.iter().filter(|strike| strike.survival == survival).count(), 10);
+        }
+        assert_eq!(count(&strikes), 40);
+        let again: Vec<_> = strikes.iter().filter_map(|strike| strike.again).collect();
+        assert!(again.iter().any(|after| after.as_millis() < 150));
+        assert!(again.iter().all(|after| after.as_millis() < 1000));
+    }
+
+    #[test]
+    fn a_control_has_no_kind_disk() {
+        let strikes = schedule(9, true, &mut fastrand::Rng::with_seed(9));
+        assert!(strikes.iter().all(|strike| strike.survival < 1.0));
+    }
+}

@@ -1,0 +1,82 @@
+//! The disk's own process: commands as lines on stdin, one JSON line on stdout for each.
+//!
+//! A process of its own, because a process that waits for its own file system cannot be ended.
+//! It takes everything apart when stdin closes, so the disk goes even if its user was killed.
+
+use std::io::{BufRead as _, Write as _};
+use std::path::Path;
+
+use super::serve::Served;
+use super::stack::Stack;
+use crate::failure::{Failure, Result, While as _};
+
+/// A command to the disk's process, one line of JSON.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Order {
+    /// Cut the power; each unsynced sector survives with this probability.
+    Cut { survival: f64 },
+    /// Take the dead machine apart, power the disk, mount what it holds.
+    PowerOn,
+}
+
+/// The process's answer to a command, and its greeting.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reply {
+    /// The file system is mounted.
+    Mounted,
+    /// The power is off.
+    Cut(super::sectors::Cut),
+    /// The power is on again and the file system mounted anew; so many sectors came after the cut.
+    PoweredOn { late: u64 },
+    /// The command failed.
+    Failed(String),
+}
+
+/// Serves a disk of `size` bytes until stdin closes: its file system of one file under
+/// `directory`/disk, its ext4 at `directory`/data.
+///
+/// # Errors
+/// Where the disk cannot be set up, or stdin and stdout fail.
+pub fn run(directory: &Path, size: u64, seed: u64) -> Result<()> {
+    let (disk, data) = (directory.join("disk"), directory.join("data"));
+    for place in [&disk, &data] {
+        std::fs::create_dir_all(place).when("making the disk's directories")?;
+    }
+    let served = Served::mount(&disk, size)?;
+    let mut stack = Some(Stack::attach(&served.image(), &data, true)?);
+    let mut random = fastrand::Rng::with_seed(seed);
+    tell(&Reply::Mounted)?;
+    for line in std::io::stdin().lock().lines() {
+        let order = serde_json::from_str(&line.when("reading a command")?).when("a command")?;
+        let reply = match order {
+            Order::Cut { survival } => Reply::Cut(served.sectors().cut(survival, &mut random)),
+            Order::PowerOn => match power_on(&served, &mut stack, &data) {
+                Ok(late) => Reply::PoweredOn { late },
+                Err(error) => Reply::Failed(error.to_string()),
+            },
+        };
+        tell(&reply)?;
+    }
+    match stack {
+        Some(stack) => stack.detach(),
+        None => Ok(()),
+    }
+}
+
+fn power_on(served: &Served, stack: &mut Option<Stack>, data: &Path) -> Result<u64> {
+    let Some(old) = stack.take() else {
+        return Err(Failure::Broken("the disk has no file system any more".to_owned()));
+    };
+    old.detach()?;
+    let late = served.sectors().power_on();
+    *stack = Some(Stack::attach(&served.image(), data, false)?);
+    Ok(late)
+}
+
+fn tell(reply: &Reply) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, reply).when("answering")?;
+    out.write_all(b"\n").and_then(|()| out.flush()).when("answering")
+}

@@ -1,0 +1,144 @@
+//! The file system of one file, `disk.img`, served from `/dev/fuse` by a thread of this process.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::sectors::{Refusal, Sectors};
+use super::wire::{self, Call};
+use crate::failure::{Result, While as _};
+
+/// How long a sync takes. Without it hardly a cut would fall between a write and its sync.
+const SYNC_TAKES: Duration = Duration::from_millis(1);
+
+const IO_ERROR: i32 = 5;
+const NOT_FOUND: i32 = 2;
+const INVALID: i32 = 22;
+
+/// The mounted file system. Dropping it unmounts and ends the thread.
+#[derive(Debug)]
+pub(super) struct Served {
+    mountpoint: PathBuf,
+    sectors: Arc<Mutex<Sectors>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Mounts at the empty directory `mountpoint` and serves a disk of `size` bytes.
+    pub(super) fn mount(mountpoint: &Path, size: u64) -> Result<Self> {
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        let device = device.when("opening /dev/fuse")?;
+        let options =
+            format!("fd={},rootmode=40000,user_id=0,group_id=0\0", device.as_raw_fd()).into_bytes();
+        let options = std::ffi::CString::from_vec_with_nul(options).when("mount options")?;
+        let flags = MountFlags::NODEV | MountFlags::NOSUID;
+        rustix::mount::mount(
+            "forebay-volatile-disk",
+            mountpoint,
+            "fuse",
+            flags,
+            Some(options.as_c_str()),
+        )
+        .when("mounting the volatile disk")?;
+        let sectors = Arc::new(Mutex::new(Sectors::new(size)));
+        let shared = Arc::clone(&sectors);
+        let thread = std::thread::Builder::new()
+            .name("volatile-disk".to_owned())
+            .spawn(move || serve(device, &shared))
+            .when("starting the disk's thread")?;
+        Ok(Self { mountpoint: mountpoint.to_owned(), sectors, thread: Some(thread) })
+    }
+
+    /// The one file.
+    pub(super) fn image(&self) -> PathBuf {
+        self.mountpoint.join("disk.img")
+    }
+
+    /// The disk behind the file, between two requests.
+    pub(super) fn sectors(&self) -> MutexGuard<'_, Sectors> {
+        lock(&self.sectors)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let unmounted = rustix::mount::unmount(&self.mountpoint, UnmountFlags::DETACH);
+        let Some(thread) = self.thread.take() else { return };
+        // While a loop device still holds the file the kernel keeps asking and the thread runs on:
+        // then it ends with the process.
+        if unmounted.is_ok()
+            && crate::time::poll_until(Duration::from_secs(5), || thread.is_finished())
+        {
+            thread.join().ok();
+        }
+    }
+}
+
+fn lock(sectors: &Mutex<Sectors>) -> MutexGuard<'_, Sectors> {
+    sectors.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers requests until the mount is gone.
+fn serve(mut device: File, sectors: &Mutex<Sectors>) {
+    let mut buffer = vec![0; wire::WRITE_MAX as usize + 8192];
+    loop {
+        let length = match device.read(&mut buffer) {
+            Ok(length) => length,
+            // A request was taken back, or a signal came: ask again.
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::NotFound) => {
+                continue;
+            }
+            // The mount is gone.
+            Err(_) => return,
+        };
+        let Some(request) = buffer.get(..length).and_then(wire::parse) else { continue };
+        let last = request.call == Call::Destroy;
+        if request.call == Call::Sync {
+            crate::time::pass(SYNC_TAKES);
+        }
+        if let Some(result) = perform(request.call, &mut lock(sectors)) {
+            let result = result.as_deref().map_err(|errno| *errno);
+            // The kernel refuses an answer to a request it took back; there is nobody to tell.
+            device.write_all(&wire::answer(request.unique, result)).ok();
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// What one call gets: a body or an errno; `None` where no answer may be given.
+fn perform(call: Call<'_>, sectors: &mut Sectors) -> Option<std::result::Result<Vec<u8>, i32>> {
+    Some(match call {
+        Call::Init => Ok(wire::init()),
+        Call::Lookup(name) if name == wire::IMAGE_NAME => Ok(wire::entry(sectors.size())),
+        Call::Lookup(_) => Err(NOT_FOUND),
+        Call::Attributes(node @ (wire::ROOT | wire::IMAGE)) => {
+            Ok(wire::attributes(node, sectors.size()))
+        }
+        Call::Attributes(_) => Err(NOT_FOUND),
+        Call::Open { directory } => Ok(wire::opened(directory)),
+        Call::Read { offset, length } => sectors.read(offset, length as usize).map_err(errno),
+        Call::Write { offset, bytes } => {
+            sectors.write(offset, bytes).map(|()| wire::written(bytes)).map_err(errno)
+        }
+        Call::Sync => sectors.sync().map(|()| Vec::new()).map_err(errno),
+        Call::Statistics => Ok(wire::statistics(sectors.size())),
+        Call::Close | Call::EndOfDirectory | Call::Destroy => Ok(Vec::new()),
+        Call::Unsupported(errno) => Err(errno),
+        Call::Notice => return None,
+    })
+}
+
+fn errno(refusal: Refusal) -> i32 {
+    match refusal {
+        Refusal::NoPower => IO_ERROR,
+        Refusal::BadRange => INVALID,
+    }
+}

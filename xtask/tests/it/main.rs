@@ -1,0 +1,5 @@
+//! Tests of this crate's own machinery, with the real binary.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod volatile_disk;
