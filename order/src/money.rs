@@ -119,7 +119,7 @@ impl FromStr for Currency {
     fn from_str(text: &str) -> Result<Self, MoneyError> {
         let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| MoneyError::UnknownCurrency)?;
         let known = code.iter().all(u8::is_ascii_uppercase)
-            && CODES.split_ascii_whitespace().any(|c| c == text);
+            && CODES.as_bytes().chunks(4).any(|known| known.starts_with(&code));
         if known { Ok(Self(code)) } else { Err(MoneyError::UnknownCurrency) }
     }
 }

@@ -36,6 +36,7 @@ mod path;
 mod place;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::cell::RefCell;
 

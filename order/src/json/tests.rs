@@ -480,9 +480,9 @@ fn rules() -> Rules<'static> {
 /// Whether the lexical pass takes the whole text, and the quoted copy if it does.
 fn lexed(text: &str) -> Option<Vec<u8>> {
     let mut lexer = Lexer::default();
-    let start = lex::blanks(text.as_bytes(), 0);
+    let start = token::blanks(text.as_bytes(), 0);
     match lexer.scan(text.as_bytes(), start, &rules()) {
-        Ok(Scan::Value(end)) if lex::blanks(text.as_bytes(), end) == text.len() => {
+        Ok(Scan::Value(end)) if token::blanks(text.as_bytes(), end) == text.len() => {
             lexer.soft.is_none().then_some(lexer.quoted)
         }
         _ => None,
@@ -580,7 +580,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// What we accept, serde_json accepts, with the same texts and number texts; what we refuse, it
     /// refuses, but for numbers that it cannot hold.
@@ -614,7 +614,7 @@ proptest! {
     fn the_minified_text_is_the_tokens(text in json_text()) {
         let minify = |text: &str| {
             let mut lexer = Lexer::default();
-            lexer.scan(text.as_bytes(), lex::blanks(text.as_bytes(), 0), &rules()).unwrap();
+            lexer.scan(text.as_bytes(), token::blanks(text.as_bytes(), 0), &rules()).unwrap();
             String::from_utf8(lexer.minified).unwrap()
         };
         let minified = minify(&text);

@@ -459,6 +459,23 @@ fn amounts_that_no_shop_has_are_an_exception_and_never_a_panic() {
 }
 
 #[test]
+fn a_long_name_on_many_lines_does_not_fill_the_memory() {
+    let long = "x".repeat(1 << 20);
+    let allocation = [r#"{"amount":"0.01","discount_application_index":0}"#; 9].join(",");
+    let line = format!(r#"{{"quantity":1,"price":"1.00","discount_allocations":[{allocation}]}}"#);
+    let taxes = vec![r#"{"title":"t","price":"0.01"}"#; 10_000].join(",");
+    let body = format!(
+        r#"{{"id":1,"currency":"EUR","financial_status":"paid","total_price":"0","total_tax":"100.00","tax_lines":[{taxes}],
+        "discount_applications":[{{"title":"{long}","allocation_method":"across"}}],"line_items":[{}]}}"#,
+        vec![line; 900].join(",")
+    );
+    let summary = summary(&body);
+    assert_eq!(summary.lines[0].adjustments[0].name.len(), 255);
+    assert_eq!(summary.lines[0].taxes.len(), 1, "too many names to tell apart");
+    assert_eq!(summary.totals.header_adjustment, dec("-81.00"));
+}
+
+#[test]
 fn card_data_in_notes_is_masked_and_ids_are_not() {
     let body = r#"{"id":4111111111111111,"currency":"EUR","total_price":"1.00","phone":"4111 1111 1111 1111","note":"pay with 4111-1111-1111-1111",
         "note_attributes":[{"name":"cvv","value":"123"}],"line_items":[{"sku":"4111111111111111","quantity":1,"price":"1.00",
