@@ -121,7 +121,9 @@ pub(crate) fn read(status: StatusCode, body: &[u8], count: usize) -> Option<Vec<
         return batch_answers(&batch.items, count);
     }
     let item: Item = serde_json::from_slice(body).ok()?;
-    (count == 1).then(|| item_answer(&item)).flatten().map(|answer| vec![answer])
+    // A webhook's body that cannot be taken apart is kept as one exception, whatever is in it.
+    let whole = count == 1 || item.outcome == Some(Outcome::Exception);
+    whole.then(|| item_answer(&item)).flatten().map(|answer| vec![answer; count])
 }
 
 fn batch_answers(items: &[Item], count: usize) -> Option<Vec<Answer>> {
@@ -169,6 +171,9 @@ mod tests {
         assert_eq!(one(202, r#"{"outcome":"maybe","sequence":1}"#), None);
         assert_eq!(one(200, r#"{}"#), None);
         assert_eq!(read(StatusCode::ACCEPTED, br#"{"outcome":"accepted"}"#, 2), None);
+        let kept = Answer::Acknowledged { outcome: Outcome::Exception, sequence: 3 };
+        let body = br#"{"outcome":"exception","sequence":3}"#;
+        assert_eq!(read(StatusCode::OK, body, 2), Some(vec![kept, kept]));
     }
 
     #[test]

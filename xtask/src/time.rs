@@ -40,3 +40,9 @@ pub fn poll_until(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Lets time pass, for what takes its time by nature.
+#[expect(clippy::disallowed_methods, reason = "a simulated disk takes as long as a real one")]
+pub fn pass(duration: Duration) {
+    std::thread::sleep(duration);
+}

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::lex::{Lexer, Rules, Scan};
 use super::*;
+use crate::MaskedSpan;
 
 /// An order with an id, a total and lines.
 struct Small;
@@ -131,7 +132,7 @@ fn the_innermost_wrapper_is_told_and_an_order_with_such_a_member_is_no_wrapper()
 }
 
 #[test]
-fn a_fault_that_leaves_values_whole_condemns_its_item_alone() {
+fn pitfall_18_a_fault_that_leaves_values_whole_condemns_its_item_alone() {
     let body =
         r#"[{"id":1},{"id":2,"x":"\ud83d"},{"id":3,"total":"1,000.00"},{"id":4},5,[6],{"id":7}]"#;
     let items = items(body);
@@ -353,6 +354,24 @@ fn pitfall_24_25_numbers_keep_every_digit_and_may_be_strings() {
     assert_eq!(one(r#"{"id":1,"total":0.00}"#).amount.map(|a| a.is_zero()), Some(true));
     assert_eq!(one(r#"{"id":1,"total":null}"#).amount, None);
     assert_eq!(one(r#"{"id":1,"total":""}"#).amount, None);
+}
+
+#[test]
+fn pitfall_23_a_number_is_kept_as_written_and_the_bytes_are_the_senders() {
+    let (long, short) = (one(r#"{"id":1,"total":1.0}"#), one(r#"{"id":1,"total":1}"#));
+    assert_eq!(long.bytes.as_ref(), br#"{"id":1,"total":1.0}"#);
+    assert_eq!(long.amount, short.amount, "the same money");
+    assert_ne!(long.fingerprint, short.fingerprint, "not the same bytes");
+}
+
+#[test]
+fn pitfall_27_a_decimal_survives_writing_and_reading() {
+    for text in ["4.81", "0.10", "1234567890123456789.0123", "-92.00", "16.24"] {
+        let amount: Decimal = one(&format!("{{\"id\":1,\"total\":{text}}}")).amount.unwrap();
+        let written = serde_json::to_string(&amount).unwrap();
+        assert_eq!(written, format!("\"{text}\""));
+        assert_eq!(serde_json::from_str::<Decimal>(&written).unwrap().to_string(), text);
+    }
 }
 
 #[test]

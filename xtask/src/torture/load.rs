@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::interrupt::Interrupt;
 use crate::failure::{Failure, Result, While as _};
 
 /// How long one request may take before its sender gives up on it.
@@ -80,13 +81,20 @@ impl Load {
         self.playing.as_ref().is_none_or(|playing| playing.task.is_finished())
     }
 
-    /// Asks the server at `target` for every order of the sale and makes the books.
-    pub(super) fn books(&self, target: Target) -> Result<Books> {
-        let Some(ledger) = &self.ledger else {
+    /// Asks the server at `target` for every order of the sale and makes the books. The load is over
+    /// with that.
+    pub(super) fn books(&mut self, target: Target, interrupt: &Interrupt) -> Result<Books> {
+        let Some(ledger) = self.ledger.take() else {
             return Err(Failure::Broken("the load is still playing".to_owned()));
         };
-        let books = reconcile(ledger, &target, DRAINED_WITHIN, |_| {});
-        self.runtime.block_on(books).when("reconciling")
+        let task = self.runtime.spawn(async move {
+            let books = reconcile(&ledger, &target, DRAINED_WITHIN, |_| {});
+            books.await
+        });
+        while !task.is_finished() {
+            interrupt.wait(Duration::from_millis(20))?;
+        }
+        self.runtime.block_on(task).when("waiting for the books")?.when("reconciling")
     }
 
     fn take_back(

@@ -34,10 +34,12 @@ pub(super) struct Tally {
     pub(super) damaged_listed: u64,
     /// The longest time from a start to ready.
     pub(super) longest_start: Duration,
-    /// Sectors that were not synced when the power went.
+    /// Sectors that were not synced when the power went, on the disk or still in memory.
     pub(super) unsynced_sectors: u64,
     /// How many of those were dropped.
     pub(super) dropped_sectors: u64,
+    /// Cuts that kept some of the unsynced sectors on the disk and dropped others.
+    pub(super) torn_cuts: u64,
     /// What else of the books is not as promised, in words.
     pub(super) broken: Vec<String>,
 }
@@ -81,6 +83,7 @@ pub(super) struct Report {
     longest_start_s: f64,
     unsynced_sectors: u64,
     dropped_sectors: u64,
+    torn_cuts: u64,
     broken: Vec<String>,
 }
 
@@ -105,6 +108,7 @@ impl Report {
             longest_start_s: 0.0,
             unsynced_sectors: 0,
             dropped_sectors: 0,
+            torn_cuts: 0,
             broken: Vec::new(),
         }
     }
@@ -122,6 +126,7 @@ impl Report {
         self.longest_start_s = self.longest_start_s.max(tally.longest_start.as_secs_f64());
         self.unsynced_sectors += tally.unsynced_sectors;
         self.dropped_sectors += tally.dropped_sectors;
+        self.torn_cuts += tally.torn_cuts;
         self.broken.extend(tally.broken.iter().cloned());
     }
 
@@ -134,8 +139,8 @@ impl Report {
         if self.injected < u64::from(plan.runs) {
             missed.push(format!("only {} of {} faults fired", self.injected, plan.runs));
         }
-        if plan.fault == Fault::PowerCut && self.unsynced_sectors == 0 {
-            missed.push("no cut met an unsynced sector".to_owned());
+        if plan.fault == Fault::PowerCut && self.dropped_sectors == 0 {
+            missed.push("no cut dropped a sector".to_owned());
         }
         if self.acknowledged == 0 {
             missed.push("nothing was acknowledged".to_owned());
@@ -165,7 +170,7 @@ mod tests {
     use super::*;
 
     fn good() -> Tally {
-        Tally { injected: 2, acknowledged: 9, found: 9, unsynced_sectors: 4, ..Tally::default() }
+        Tally { injected: 2, acknowledged: 9, found: 9, dropped_sectors: 4, ..Tally::default() }
     }
 
     fn judged(control: bool, tally: &Tally) -> Result<()> {
@@ -194,7 +199,7 @@ mod tests {
         for tally in [
             Tally { injected: 1, ..good() },
             Tally { acknowledged: 0, ..good() },
-            Tally { unsynced_sectors: 0, ..good() },
+            Tally { dropped_sectors: 0, ..good() },
             Tally { doubled: 1, ..good() },
             Tally { broken: vec!["1 wrong total".to_owned()], ..good() },
         ] {

@@ -175,9 +175,10 @@ impl<'a> Scene<'a> {
             self.tally.injected += 1;
         }
         if let (Some(cut), Some(disk)) = (cut, &mut self.disk) {
-            self.tally.unsynced_sectors += cut.unsynced;
-            self.tally.dropped_sectors += cut.dropped;
-            disk.power_on()?;
+            let late = disk.power_on()?;
+            self.tally.unsynced_sectors += cut.unsynced + late;
+            self.tally.dropped_sectors += cut.dropped + late;
+            self.tally.torn_cuts += u64::from(0 < cut.dropped && cut.dropped < cut.unsynced);
         }
         self.put_directory_back()
     }
@@ -198,7 +199,7 @@ impl<'a> Scene<'a> {
         }
         let Some(target) = self.start(&["--no-governor"])? else { return Ok(self.tally.clone()) };
         self.drained(target)?;
-        self.tally.enter(&self.load.books(target)?);
+        self.tally.enter(&self.load.books(target, self.interrupt)?);
         if let Some(server) = self.server.take() {
             server.stop()?;
         }

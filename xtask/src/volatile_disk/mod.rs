@@ -5,7 +5,7 @@
 //! missing sync shows in every write mode, direct I/O included, which an ordinary file as backing
 //! cannot show: there every write that left the process counts as safe.
 //!
-//! At a cut each unsynced 512-byte sector survives with a given probability (0: all gone, 1: a kind
+//! A sync takes as long as on a real disk, so that cuts fall into it. At a cut each unsynced 512-byte sector survives with a given probability (0: all gone, 1: a kind
 //! disk, 0.5: torn writes). Until the power is back writes are dropped and syncs fail.
 
 mod process;
@@ -113,13 +113,14 @@ impl VolatileDisk {
     }
 
     /// Unmounts, detaches, gives the power back, attaches and mounts anew; each step is checked.
-    /// Whoever uses the mount must be gone.
+    /// Whoever uses the mount must be gone. Gives the number of sectors that the dead machine still had
+    /// in memory: they came after the cut and are gone.
     ///
     /// # Errors
-    /// [`Failure::Missed`] if the file system does not mount; it is the kernel's own journal then.
-    pub fn power_on(&mut self) -> Result<()> {
+    /// [`Failure::Broken`] if the file system is in use or does not mount.
+    pub fn power_on(&mut self) -> Result<u64> {
         match self.ask(Order::PowerOn)? {
-            Reply::Mounted => Ok(()),
+            Reply::PoweredOn { late } => Ok(late),
             other => Err(Failure::Broken(format!("the disk answers power-on with {other:?}"))),
         }
     }

@@ -28,6 +28,8 @@ pub(super) enum Reply {
     Mounted,
     /// The power is off.
     Cut(super::sectors::Cut),
+    /// The power is on again and the file system mounted anew; so many sectors came after the cut.
+    PoweredOn { late: u64 },
     /// The command failed.
     Failed(String),
 }
@@ -51,7 +53,7 @@ pub fn run(directory: &Path, size: u64, seed: u64) -> Result<()> {
         let reply = match order {
             Order::Cut { survival } => Reply::Cut(served.sectors().cut(survival, &mut random)),
             Order::PowerOn => match power_on(&served, &mut stack, &data) {
-                Ok(()) => Reply::Mounted,
+                Ok(late) => Reply::PoweredOn { late },
                 Err(error) => Reply::Failed(error.to_string()),
             },
         };
@@ -63,14 +65,14 @@ pub fn run(directory: &Path, size: u64, seed: u64) -> Result<()> {
     }
 }
 
-fn power_on(served: &Served, stack: &mut Option<Stack>, data: &Path) -> Result<()> {
+fn power_on(served: &Served, stack: &mut Option<Stack>, data: &Path) -> Result<u64> {
     let Some(old) = stack.take() else {
         return Err(Failure::Broken("the disk has no file system any more".to_owned()));
     };
     old.detach()?;
-    served.sectors().power_on();
+    let late = served.sectors().power_on();
     *stack = Some(Stack::attach(&served.image(), data, false)?);
-    Ok(())
+    Ok(late)
 }
 
 fn tell(reply: &Reply) -> Result<()> {

@@ -35,6 +35,8 @@ pub(super) struct Sectors {
     /// In order of page, so that one seed always drops the same sectors.
     volatile: BTreeMap<u64, Unsynced>,
     powered: bool,
+    /// Sectors written while the power is off.
+    late: u64,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ struct Unsynced {
 impl Sectors {
     /// An empty disk of `size` bytes, reading as zeros, with the power on.
     pub(super) fn new(size: u64) -> Self {
-        Self { size, stable: HashMap::new(), volatile: BTreeMap::new(), powered: true }
+        Self { size, stable: HashMap::new(), volatile: BTreeMap::new(), powered: true, late: 0 }
     }
 
     /// Its size in bytes.
@@ -97,6 +99,7 @@ impl Sectors {
             return Err(Refusal::BadRange);
         }
         if !self.powered {
+            self.late += bytes.len() as u64 / sector;
             return Ok(());
         }
         let mut rest = bytes;
@@ -157,9 +160,11 @@ impl Sectors {
         cut
     }
 
-    /// Gives the power back; what is stable is what the disk holds.
-    pub(super) fn power_on(&mut self) {
+    /// Gives the power back; what is stable is what the disk holds. Says how many sectors came too
+    /// late: they were in the dead machine's memory.
+    pub(super) fn power_on(&mut self) -> u64 {
         self.powered = true;
+        std::mem::take(&mut self.late)
     }
 }
 
@@ -214,7 +219,8 @@ mod tests {
         assert_eq!(disk.write(0, &[1; SECTOR]), Ok(()));
         assert_eq!(disk.sync(), Err(Refusal::NoPower));
         assert_eq!(disk.read(0, 1), Err(Refusal::NoPower));
-        disk.power_on();
+        assert_eq!(disk.power_on(), 1);
+        assert_eq!(disk.power_on(), 0);
         assert_eq!(disk.read(0, SECTOR).unwrap(), [0; SECTOR]);
     }
 

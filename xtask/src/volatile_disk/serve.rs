@@ -6,12 +6,16 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::sectors::{Refusal, Sectors};
 use super::wire::{self, Call};
 use crate::failure::{Result, While as _};
+
+/// How long a sync takes. Without it hardly a cut would fall between a write and its sync.
+const SYNC_TAKES: Duration = Duration::from_millis(1);
 
 const IO_ERROR: i32 = 5;
 const NOT_FOUND: i32 = 2;
@@ -69,7 +73,7 @@ impl Drop for Served {
         // While a loop device still holds the file the kernel keeps asking and the thread runs on:
         // then it ends with the process.
         if unmounted.is_ok()
-            && crate::time::poll_until(std::time::Duration::from_secs(5), || thread.is_finished())
+            && crate::time::poll_until(Duration::from_secs(5), || thread.is_finished())
         {
             thread.join().ok();
         }
@@ -95,6 +99,9 @@ fn serve(mut device: File, sectors: &Mutex<Sectors>) {
         };
         let Some(request) = buffer.get(..length).and_then(wire::parse) else { continue };
         let last = request.call == Call::Destroy;
+        if request.call == Call::Sync {
+            crate::time::pass(SYNC_TAKES);
+        }
         if let Some(result) = perform(request.call, &mut lock(sectors)) {
             let result = result.as_deref().map_err(|errno| *errno);
             // The kernel refuses an answer to a request it took back; there is nobody to tell.

@@ -33,7 +33,9 @@ impl Stack {
             // Nothing of the file system's own making may be left to a later, lazy write.
             let options = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
             let mut format = Command::new("mkfs.ext4");
-            format.args(["-q", "-F", "-E", options, "-O", "^resize_inode"]).arg(&stack.device);
+            format.args(["-q", "-F", "-E", options, "-O", "^resize_inode"]);
+            // Small tables and a small journal: whatever is written takes memory.
+            format.args(["-N", "8192", "-J", "size=16"]).arg(&stack.device);
             run(&mut format)?;
         }
         rustix::mount::mount(&stack.device, mountpoint, "ext4", MountFlags::empty(), None)

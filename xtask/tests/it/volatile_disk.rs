@@ -25,6 +25,13 @@ struct Found {
     gone: usize,
 }
 
+/// What the disk said of the cut: at it, and of what came too late.
+#[derive(Debug)]
+struct Said {
+    cut: Cut,
+    late: u64,
+}
+
 fn disk_or_say_why() -> Option<VolatileDisk> {
     if let Some(why) = missing_means() {
         assert!(std::env::var_os("CI").is_none(), "missing in CI: {why}");
@@ -50,7 +57,7 @@ fn open(path: &Path, mode: Mode) -> File {
 
 /// Lays the file out durably with zeros, so that only the blocks' own bytes are at stake, then
 /// writes the blocks, cuts, and says what is there afterwards.
-fn write_cut_and_look(mode: Mode, synced: bool, survival: f64) -> Option<(Cut, Found)> {
+fn write_cut_and_look(mode: Mode, synced: bool, survival: f64) -> Option<(Said, Found)> {
     let mut disk = disk_or_say_why()?;
     let path = disk.data().join("blocks");
     std::fs::write(&path, vec![0; BLOCK * BLOCKS]).unwrap();
@@ -67,7 +74,7 @@ fn write_cut_and_look(mode: Mode, synced: bool, survival: f64) -> Option<(Cut, F
     }
     drop(file);
     let cut = disk.cut(survival).unwrap();
-    disk.power_on().unwrap();
+    let late = disk.power_on().unwrap();
 
     let mut bytes = Vec::new();
     File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
@@ -85,18 +92,22 @@ fn write_cut_and_look(mode: Mode, synced: bool, survival: f64) -> Option<(Cut, F
         assert_eq!(kept % SECTOR, 0, "a sector is whole or not there");
     }
     disk.stop().unwrap();
-    Some((cut, found))
+    Some((Said { cut, late }, found))
 }
 
 #[test]
 fn unsynced_buffered_writes_are_gone() {
-    let Some((_, found)) = write_cut_and_look(Mode::Buffered, false, 0.0) else { return };
+    let Some((said, found)) = write_cut_and_look(Mode::Buffered, false, 0.0) else { return };
     assert_eq!(found, Found { gone: BLOCKS, ..Found::default() });
+    let dropped = said.cut.dropped + said.late;
+    assert!(dropped >= (BLOCK * BLOCKS / SECTOR) as u64, "the cut fired: {said:?}");
 }
 
 #[test]
 fn unsynced_direct_writes_are_gone() {
-    let Some((cut, found)) = write_cut_and_look(Mode::Direct, false, 0.0) else { return };
+    let Some((Said { cut, .. }, found)) = write_cut_and_look(Mode::Direct, false, 0.0) else {
+        return;
+    };
     assert_eq!(found, Found { gone: BLOCKS, ..Found::default() });
     let sectors = (BLOCK * BLOCKS / SECTOR) as u64;
     assert!(cut.unsynced >= sectors && cut.dropped == cut.unsynced, "the cut fired: {cut:?}");
@@ -104,14 +115,18 @@ fn unsynced_direct_writes_are_gone() {
 
 #[test]
 fn unsynced_direct_writes_are_torn_where_half_the_sectors_survive() {
-    let Some((cut, found)) = write_cut_and_look(Mode::Direct, false, 0.5) else { return };
+    let Some((Said { cut, .. }, found)) = write_cut_and_look(Mode::Direct, false, 0.5) else {
+        return;
+    };
     assert_eq!(found, Found { torn: BLOCKS, ..Found::default() });
     assert!(cut.dropped > 0 && cut.dropped < cut.unsynced, "{cut:?}");
 }
 
 #[test]
 fn a_kind_disk_keeps_unsynced_direct_writes() {
-    let Some((cut, found)) = write_cut_and_look(Mode::Direct, false, 1.0) else { return };
+    let Some((Said { cut, .. }, found)) = write_cut_and_look(Mode::Direct, false, 1.0) else {
+        return;
+    };
     assert_eq!(found, Found { whole: BLOCKS, ..Found::default() });
     assert!(cut.unsynced > 0 && cut.dropped == 0, "{cut:?}");
 }

@@ -270,7 +270,9 @@ impl Pricing<'_, '_> {
                 false => Decimal::ZERO,
             };
             tax_saved += tax;
-            line.adjustments.push(Adjustment { amount: tax - amount, tax: -tax, name, group });
+            let net = tax - amount;
+            let tax = Decimal::ZERO - tax;
+            line.adjustments.push(Adjustment { amount: net, tax, name, group });
         }
         if self.gross {
             let weights: Vec<Decimal> = line.taxes.iter().map(|tax| tax.amount).collect();
