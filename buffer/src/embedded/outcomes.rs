@@ -103,6 +103,7 @@ impl Outcomes {
     }
 
     fn open_or_create(dir: &Path, horizon_ms: i64) -> Result<Self, String> {
+        wait_until_let_go(dir).map_err(words)?;
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
@@ -213,6 +214,16 @@ impl Batch {
 
 fn words(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+/// An earlier index of this process lets its lock go on threads of sled's own, a moment after it was dropped; no other
+/// process can have it, for the journal is locked.
+fn wait_until_let_go(dir: &Path) -> std::io::Result<()> {
+    match File::open(dir.join("db")) {
+        Ok(file) => file.lock().and_then(|()| file.unlock()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Syncs what sled made and never syncs itself: its settings file and the directories.
@@ -365,14 +376,28 @@ mod tests {
             assert_eq!(outcomes.find(1), Some(outcome(1, 0)));
             assert_eq!(outcomes.find(3), None);
         }
-        let (outcomes, _) = Outcomes::open(&path, 3 * DAY).unwrap();
+        let (outcomes, notes) = Outcomes::open(&path, 3 * DAY).unwrap();
+        assert_eq!(notes, Vec::<String>::new());
         assert_eq!(outcomes.find(1), Some(outcome(1, 0)), "whatever the horizon is now");
         drop(outcomes);
-        let (mut outcomes, _) = Outcomes::open(&path, DAY).unwrap();
+        let (mut outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
+        assert_eq!(notes, Vec::<String>::new());
         assert_eq!(outcomes.find(1), Some(outcome(1, 0)));
         outcomes.expire(day_ms + day_ms / 2);
         assert_eq!(outcomes.find(1), None);
         assert_eq!(outcomes.find(2), Some(outcome(2, day_ms)));
+    }
+
+    #[test]
+    fn an_index_that_was_just_dropped_is_not_taken_for_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outcomes");
+        for n in 0..30 {
+            let (mut outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
+            assert_eq!(notes, Vec::<String>::new());
+            assert_eq!(outcomes.find(n), None);
+            put(&mut outcomes, n, outcome(1, 0));
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) fn recover(
         slot_bytes: config.slot_bytes,
         burst_reserve: config.burst_reserve,
         disk_max: config.disk_max,
-        clock: Arc::clone(clock),
+        ..Options::new(Arc::clone(clock))
     };
     let opened = Journal::open(&config.dir.join("journal"), options);
     let (mut journal, mut recovered) = opened.map_err(|error| error.to_string())?;

@@ -22,6 +22,13 @@ pub(crate) struct Options {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+impl Options {
+    /// 64 MiB slots, 16 spare ones, 16 GiB in all.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { slot_bytes: 64 << 20, burst_reserve: 16, disk_max: 16 << 30, clock }
+    }
+}
+
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
