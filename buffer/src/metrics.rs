@@ -1,5 +1,4 @@
 //! The names of this crate's metrics, and the only place that records them.
-#![allow(dead_code, reason = "the journal's writer comes next")]
 
 use std::time::Duration;
 
@@ -25,6 +24,32 @@ pub(crate) fn disk(bytes: u64, segments: u64, spare: u64, quarantined: u64) {
 /// The journal failed a write or a sync and takes nothing more.
 pub(crate) fn journal_failed() {
     metrics::counter!("forebay_buffer_journal_failures_total").increment(1);
+}
+
+/// A delivery came to this.
+pub(crate) fn answered(answer: &'static str) {
+    metrics::counter!("forebay_buffer_deliveries_total", "answer" => answer).increment(1);
+}
+
+/// So many orders became summaries.
+pub(crate) fn summarised(orders: u64) {
+    metrics::counter!("forebay_buffer_summarised_total").increment(orders);
+}
+
+/// Orders pending now, and lent out now.
+pub(crate) fn orders(pending: u64, lent: u64) {
+    metrics::gauge!("forebay_buffer_pending_orders").set(lossy(pending));
+    metrics::gauge!("forebay_buffer_lent_orders").set(lossy(lent));
+}
+
+/// A segment was retired.
+pub(crate) fn retired() {
+    metrics::counter!("forebay_buffer_segments_retired_total").increment(1);
+}
+
+/// The outcome index could not be read or written.
+pub(crate) fn outcomes_failed() {
+    metrics::counter!("forebay_buffer_outcome_index_failures_total").increment(1);
 }
 
 /// A gauge is a float; above 2^53 the last bits do not matter.

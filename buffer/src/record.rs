@@ -2,7 +2,6 @@
 //!
 //! State is what applying them in order gives; nothing else is remembered across a restart. A record has a
 //! sequence (store-wide, +1 each); an order is named by the sequence of the record that first accepted it.
-#![allow(dead_code, reason = "the journal and the state machine come next")]
 
 use crate::envelope::Envelope;
 use crate::exception::{Act, ExceptionCategory};

@@ -1,7 +1,7 @@
 //! What a sender is told about what was kept.
 
 use bytes::Bytes;
-use forebay_buffer::{Answer, Receipt};
+use forebay_buffer::{Answer, Permit, Receipt};
 use forebay_order::{Fingerprint, OrderKey};
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -179,6 +179,26 @@ pub(crate) fn json(code: StatusCode, value: &impl Serialize) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// The answer with what has paid for its bytes, which is given back when the last of them is sent or dropped:
+/// many senders of long lists who do not read their answers cannot fill the memory.
+pub(crate) fn paid(response: Response, permit: Option<Permit>) -> Response {
+    let Some(permit) = permit else { return response };
+    let (head, body) = response.into_parts();
+    let owner = PaidBytes { bytes: body.into_inner().unwrap_or_default(), _permit: permit };
+    Response::from_parts(head, Full::new(Bytes::from_owner(owner)))
+}
+
+struct PaidBytes {
+    bytes: Bytes,
+    _permit: Permit,
+}
+
+impl AsRef<[u8]> for PaidBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The status of a batch: a success if anything in it is durable, else that of its first item.

@@ -16,8 +16,10 @@ use crate::config::DoorConfig;
 /// who announces much and sends nothing holds next to nothing.
 const FIRST_SHARE: usize = 64 << 10;
 
-/// How long what is left of a refused body is read and thrown away, so that the sender gets to read why.
+/// How long, and how much of, what is left of a refused body is read and thrown away, so that a sender
+/// who writes everything before it reads gets to read why.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+const DISCARD_BYTES: usize = 128 << 20;
 
 /// Why a body was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +95,7 @@ pub(crate) async fn read(
         Err(fault @ (BodyFault::TooLarge | BodyFault::Overloaded)) => {
             // A sender that waits for 100 Continue has sent nothing yet and must not be asked to.
             let untouched = expects_continue && reader.received == 0;
-            Err((fault, !untouched && reader.discard(config.body_bytes).await))
+            Err((fault, !untouched && reader.discard().await))
         }
         Err(fault) => Err((fault, false)),
     }
@@ -105,8 +107,7 @@ pub(crate) async fn discard(
     config: &DoorConfig,
     expects_continue: bool,
 ) -> bool {
-    incoming.is_end_stream()
-        || (!expects_continue && Reader::new(incoming, config).discard(config.body_bytes).await)
+    incoming.is_end_stream() || (!expects_continue && Reader::new(incoming, config).discard().await)
 }
 
 async fn gather(
@@ -183,10 +184,10 @@ impl Reader {
         }
     }
 
-    /// Throws away up to `max` more bytes for a short while; true if that reached the end.
-    async fn discard(&mut self, max: usize) -> bool {
+    /// Throws away what comes for a short while; true if that reached the end.
+    async fn discard(&mut self) -> bool {
         let ended = async {
-            let mut left = max;
+            let mut left = DISCARD_BYTES;
             while let Some(Ok(frame)) = self.incoming.frame().await {
                 let len = frame.data_ref().map_or(0, Bytes::len);
                 let Some(rest) = left.checked_sub(len) else { return false };

@@ -98,4 +98,15 @@ mod tests {
         assert_eq!(response.headers()["ratelimit"], "\"shopify\";r=0;t=1");
         assert!(Feed::new(Channel::of(Format::Shopify)).spend(usize::MAX).is_ok());
     }
+
+    #[test]
+    fn failures_are_counted_until_the_next_success() {
+        let feed = Feed::new(Channel::of(Format::Shopify));
+        let count = || feed.failures.load(Ordering::Relaxed);
+        feed.answered(StatusCode::SERVICE_UNAVAILABLE);
+        feed.answered(StatusCode::CONFLICT);
+        assert_eq!(count(), 2);
+        feed.answered(StatusCode::ACCEPTED);
+        assert_eq!(count(), 0);
+    }
 }

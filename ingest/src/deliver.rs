@@ -16,18 +16,29 @@ use crate::{differ, metrics};
 /// does not take the in-flight budget of everybody else.
 const TOGETHER: usize = 128;
 
-/// Carries out every step and answers in their order.
+/// What is reserved for an item's entry in the answer to a batch.
+const ENTRY_BYTES: usize = 768;
+
+/// Carries out every step and answers in their order. For a batch also gives back what is left of the
+/// permit: it has paid for the answer, and must live as long as that does.
+///
+/// # Errors
+/// 503 when there is no room for the answer; then nothing was kept.
 pub(crate) async fn deliver<B: Buffer>(
     shared: &Shared<B>,
     feed: &Feed,
     mut permit: Permit,
     mut steps: Vec<Step>,
-) -> Vec<ItemAnswer> {
+) -> Result<(Vec<ItemAnswer>, Option<Permit>), Problem> {
     if steps.len() == 1
         && let Some(step) = steps.pop()
     {
-        return carry_out(shared, feed, step, Some(permit)).await.into_iter().collect();
+        let answer = carry_out(shared, feed, step, Some(permit)).await;
+        return Ok((answer.into_iter().collect(), None));
     }
+    permit
+        .grow(steps.len().saturating_mul(ENTRY_BYTES))
+        .map_err(|_| Problem::overloaded(shared.retry_after()))?;
     let answers = steps.into_iter().map(|step| {
         let share = match &step {
             Step::Append(envelope) => permit.split(envelope.body.len()).ok(),
@@ -40,7 +51,8 @@ pub(crate) async fn deliver<B: Buffer>(
     while let Some(answer) = answers.next().await {
         items.extend(answer.or_else(|| items.last().cloned()));
     }
-    items
+    drop(answers);
+    Ok((items, Some(permit)))
 }
 
 /// `None` for a step that shares the answer before it.

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_buffer::Envelope;
-use forebay_order::{Fingerprint, Item, MaskedSpan, OrderKey, Readiness, RecordedAs};
+use forebay_order::{Fingerprint, Item, OrderKey, Readiness, RecordedAs};
 use http::HeaderMap;
 
 use crate::channel::Feed;
 use crate::config::SourceRule;
 use crate::marks::Marks;
+use crate::problem::short;
 
 /// What is wrong with a gzip body that does not unpack.
 pub(crate) const DAMAGED_GZIP: &str = "The gzip body is damaged, cut short, or has something behind its end. Send it again, or send it unpacked.";
+
+/// The longest reason that is kept: it can hold names of members, which are the sender's.
+const REASON_MAX: usize = 512;
 
 /// Stands for the source of a delivery that named none that can be used.
 const SOURCE_UNKNOWN: &str = "unknown";
@@ -136,8 +140,8 @@ impl Maker<'_> {
     /// The envelope of bytes that cannot be read, for a sender that would send no others.
     pub(crate) fn unreadable(&self, body: Bytes, reason: String) -> Envelope {
         let fingerprint = bytes_fingerprint(&body);
-        let (body, masked) = mask(body);
-        let readiness = Readiness::Unreadable;
+        let (body, masked) = forebay_order::mask_unread(body);
+        let (readiness, reason) = (Readiness::Unreadable, short(&reason, REASON_MAX).to_owned());
         Envelope { readiness, fingerprint, masked, reason, body, ..self.bare() }
     }
 
@@ -226,9 +230,4 @@ pub(crate) fn part_fault(what: &str, part: &str) -> Option<String> {
 fn bytes_fingerprint(body: &[u8]) -> Fingerprint {
     let hash = blake3::hash(body);
     Fingerprint(hash.as_bytes().first_chunk().copied().unwrap_or_default())
-}
-
-/// Masks card data in bytes of which nothing is known.
-fn mask(body: Bytes) -> (Bytes, Vec<MaskedSpan>) {
-    (body, Vec::new())
 }

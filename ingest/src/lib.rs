@@ -13,7 +13,7 @@
 //! ```text
 //! bytes -> Permit -> channel, quota -> inflate -> forebay_order::read -> Envelope -> Buffer::append -> Receipt -> answer
 //! ```
-//! [`receive`](mod@receive) is that line, readable from top to bottom. `connection` keeps the deadlines,
+//! `receive` is that line, readable from top to bottom. `connection` keeps the deadlines,
 //! `problem` is the only place that words a refusal, `answer` the only one that words a success.
 //!
 //! Each accept thread runs its own single-threaded runtime, so a handler, and the `append` in it, never

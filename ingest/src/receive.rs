@@ -32,6 +32,8 @@ pub(crate) struct Received {
     pub(crate) batch: bool,
     /// What the order-summary graphs call themselves, where that was asked for.
     pub(crate) graph_ids: Vec<Option<String>>,
+    /// What has paid for a long answer.
+    pub(crate) permit: Option<Permit>,
 }
 
 /// A body, unpacked if it could be.
@@ -87,9 +89,9 @@ pub(crate) async fn receive<B: Buffer>(
     };
     feed.spend(steps.len().saturating_sub(1))?;
     let batch = listed || steps.len() > 1;
-    let items = deliver(shared, feed, permit, steps).await;
+    let (items, permit) = deliver(shared, feed, permit, steps).await?;
     items.iter().for_each(|item| metrics::order(&feed.name, item.word()));
-    Ok(Received { items, batch, graph_ids })
+    Ok(Received { items, batch, graph_ids, permit })
 }
 
 /// What can be refused before a byte of the body is read.

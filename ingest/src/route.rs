@@ -10,7 +10,7 @@ use forebay_order::key::decode;
 use http::{Method, Request};
 use hyper::body::Incoming;
 
-use crate::answer::{Response, batch};
+use crate::answer::{Response, batch, paid};
 use crate::channel::Feed;
 use crate::door::Shared;
 use crate::look::look;
@@ -108,11 +108,14 @@ async fn post<B: Buffer>(
 ) -> Response {
     let started = shared.clock.elapsed();
     let (word, response) = match caught(receive(shared, feed, request, as_graphs)).await {
-        Some(Ok(received)) => match received.items.as_slice() {
-            items if as_graphs => ("batch", graphs::respond(items, &received.graph_ids)),
-            [item] if !received.batch => (item.word(), item.respond(instance)),
-            items => ("batch", batch(feed.channel.caller, items, instance)),
-        },
+        Some(Ok(received)) => {
+            let (word, response) = match received.items.as_slice() {
+                items if as_graphs => ("batch", graphs::respond(items, &received.graph_ids)),
+                [item] if !received.batch => (item.word(), item.respond(instance)),
+                items => ("batch", batch(feed.channel.caller, items, instance)),
+            };
+            (word, paid(response, received.permit))
+        }
         Some(Err(problem)) => {
             metrics::refused(problem.kind().word());
             (problem.kind().word(), problem.respond(instance))

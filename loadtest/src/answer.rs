@@ -93,35 +93,43 @@ struct Item {
     code: Option<u16>,
 }
 
-#[derive(Deserialize)]
-struct Batch {
-    items: Vec<Item>,
+/// The whole answer: one item's members, or a batch's.
+#[derive(Default, Deserialize)]
+struct Whole {
+    outcome: Option<Outcome>,
+    sequence: Option<u64>,
+    items: Option<Vec<Item>>,
 }
 
 /// Reads a complete answer to a request of `count` deliveries; the answers stand in the order of the body.
 ///
 /// `None` where a 2xx cannot be understood: the deliveries' fate is then unknown, never guessed.
 pub(crate) fn read(status: StatusCode, body: &[u8], count: usize) -> Option<Vec<Answer>> {
-    if status == StatusCode::CONFLICT {
-        let sequence = serde_json::from_slice::<Item>(body).ok().and_then(|item| item.sequence);
-        let outcome = Outcome::Conflict;
-        return Some(vec![
-            Answer::Acknowledged { outcome, sequence: sequence.unwrap_or(0) };
-            count
-        ]);
+    let whole: Option<Whole> = serde_json::from_slice(body).ok();
+    let Whole { outcome, sequence, items } = match whole {
+        Some(whole) => whole,
+        None if status.is_success() => return None,
+        None => Whole::default(),
+    };
+    let sequence = sequence.unwrap_or(0);
+    // A batch none of whose items is durable still says why of each.
+    if let Some(items) = items {
+        return batch_answers(&items, count);
     }
-    if !status.is_success() {
-        // A batch none of whose items is durable still says why of each.
-        if let Ok(batch) = serde_json::from_slice::<Batch>(body) {
-            return batch_answers(&batch.items, count);
+    let answer = if status == StatusCode::CONFLICT {
+        Answer::Acknowledged { outcome: Outcome::Conflict, sequence }
+    } else if !status.is_success() {
+        Answer::Refused { status: status.as_u16() }
+    } else {
+        let outcome = outcome?;
+        // A webhook's body that cannot be taken apart is kept as one exception, whatever is in it; any
+        // other single answer to several deliveries says nothing of the others.
+        if count != 1 && outcome != Outcome::Exception {
+            return None;
         }
-        return Some(vec![Answer::Refused { status: status.as_u16() }; count]);
-    }
-    if let Ok(batch) = serde_json::from_slice::<Batch>(body) {
-        return batch_answers(&batch.items, count);
-    }
-    let item: Item = serde_json::from_slice(body).ok()?;
-    (count == 1).then(|| item_answer(&item)).flatten().map(|answer| vec![answer])
+        Answer::Acknowledged { outcome, sequence }
+    };
+    Some(vec![answer; count])
 }
 
 fn batch_answers(items: &[Item], count: usize) -> Option<Vec<Answer>> {
@@ -169,6 +177,9 @@ mod tests {
         assert_eq!(one(202, r#"{"outcome":"maybe","sequence":1}"#), None);
         assert_eq!(one(200, r#"{}"#), None);
         assert_eq!(read(StatusCode::ACCEPTED, br#"{"outcome":"accepted"}"#, 2), None);
+        let kept = Answer::Acknowledged { outcome: Outcome::Exception, sequence: 3 };
+        let body = br#"{"outcome":"exception","sequence":3}"#;
+        assert_eq!(read(StatusCode::OK, body, 2), Some(vec![kept, kept]));
     }
 
     #[test]

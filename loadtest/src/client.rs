@@ -96,7 +96,7 @@ impl Connection {
     /// Sends one request once and waits for the whole answer. After an error the connection is a new one.
     pub(crate) async fn call(
         &mut self,
-        request: &Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         within: Duration,
     ) -> Result<Reply, CallError> {
         self.kept = self.live.as_ref().is_some_and(|live| !live.sender.is_closed());
@@ -113,13 +113,12 @@ impl Connection {
     async fn exchange(
         &self,
         live: &mut Option<Live>,
-        request: &Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
     ) -> Result<Reply, String> {
         let live = match live {
             Some(live) if !live.sender.is_closed() => live,
             gone => gone.insert(self.connect().await?),
         };
-        let mut request = request.clone();
         request.headers_mut().insert(HOST, self.host.clone());
         live.sender.ready().await.map_err(words)?;
         let response = live.sender.send_request(request).await.map_err(words)?;
@@ -156,9 +155,9 @@ impl Connection {
         let mut request = Request::new(Full::default());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;
-        let mut reply = self.call(&request, within).await;
+        let mut reply = self.call(request.clone(), within).await;
         if matches!(reply, Err(CallError::Connection { .. })) && self.kept {
-            reply = self.call(&request, within).await;
+            reply = self.call(request, within).await;
         }
         let reply = reply?;
         if reply.status == StatusCode::NOT_FOUND {

@@ -178,27 +178,40 @@ impl Book {
         answers: &[Answer],
         latency: Duration,
     ) {
-        let Some(of) = mix.requests.get(request).map(|r| r.deliveries.clone()) else { return };
         let Some(stage) = self.stages.get_mut(request) else { return };
         *stage = Stage::Answered;
-        let mut acknowledged = false;
+        self.note(mix, request, answers);
+        if answers.iter().any(|answer| matches!(answer, Answer::Acknowledged { .. })) {
+            let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+            self.latency_us.saturating_record(us.clamp(1, LATENCY_MAX_US));
+        }
+    }
+
+    /// Notes what is acknowledged of a batch that must be sent again for its other items.
+    pub(crate) fn answered_in_part(&mut self, mix: &Mix, request: usize, answers: &[Answer]) {
+        let acknowledged = |answer: &Answer| match answer {
+            Answer::Acknowledged { .. } => *answer,
+            _ => Answer::None,
+        };
+        let answers: Vec<Answer> = answers.iter().map(acknowledged).collect();
+        self.note(mix, request, &answers);
+    }
+
+    /// Sets the answers that are not set; the first acknowledgement of a delivery stands.
+    fn note(&mut self, mix: &Mix, request: usize, answers: &[Answer]) {
+        let Some(of) = mix.requests.get(request).map(|r| r.deliveries.clone()) else { return };
         for (at, answer) in of.zip(answers) {
             let Some(entry) = self.entries.get_mut(at) else { continue };
+            if entry.answer != Answer::None || *answer == Answer::None {
+                continue;
+            }
             entry.answer = *answer;
             match answer {
-                Answer::Acknowledged { .. } => {
-                    self.acknowledged += 1;
-                    acknowledged = true;
-                }
-                Answer::Refused { .. } => self.refused += 1,
-                Answer::None => {}
+                Answer::Acknowledged { .. } => self.acknowledged += 1,
+                _ => self.refused += 1,
             }
             let entry = *entry;
             self.write(mix, at, request, entry);
-        }
-        if acknowledged {
-            let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-            self.latency_us.saturating_record(us.clamp(1, LATENCY_MAX_US));
         }
     }
 

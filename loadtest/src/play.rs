@@ -166,13 +166,14 @@ impl Segment {
             let Some(request) = self.request(job.request) else { continue };
             lock(&self.book).sent(&self.mix, job.request, self.start.elapsed());
             job.tries = job.tries.saturating_add(1);
-            let reply = connection.call(&request, within).await;
+            let reply = connection.call(request, within).await;
             match self.judge(&job, reply, connection.was_kept()) {
                 Judged::Final(answers) => {
                     let latency = now().saturating_duration_since(job.intended);
                     lock(&self.book).answered(&self.mix, job.request, &answers, latency);
                 }
-                Judged::Again(after) => {
+                Judged::Again(answers, after) => {
+                    lock(&self.book).answered_in_part(&self.mix, job.request, &answers);
                     job.due = now() + after;
                     self.queue().again.push(Reverse(job));
                 }
@@ -186,23 +187,25 @@ impl Segment {
         let may_again = job.tries < self.mix.sale.tries;
         let backoff = BACKOFF.get(usize::from(job.tries.saturating_sub(1)));
         let backoff = backoff.or(BACKOFF.last()).copied().unwrap_or_default();
+        let again = |after: Duration| Judged::Again(Vec::new(), after.min(RETRY_AFTER_MAX));
         let reply = match reply {
             Ok(reply) => reply,
             Err(_) if !may_again => return Judged::Open,
             // The server may just have closed a connection that was idle: a new one, at once.
-            Err(CallError::Connection { .. }) if kept => return Judged::Again(Duration::ZERO),
-            Err(_) => return Judged::Again(backoff),
+            Err(CallError::Connection { .. }) if kept => return again(Duration::ZERO),
+            Err(_) => return again(backoff),
         };
-        let not_now =
-            reply.status == StatusCode::TOO_MANY_REQUESTS || reply.status.is_server_error();
-        if not_now && may_again {
-            let after = reply.retry_after.unwrap_or(backoff);
-            return Judged::Again(after.min(RETRY_AFTER_MAX));
+        let after = reply.retry_after.unwrap_or(backoff);
+        if may_again && not_now(reply.status.as_u16()) {
+            return again(after);
         }
         let count = self.mix.requests.get(job.request).map_or(0, |r| r.deliveries.len());
         match answer::read(reply.status, &reply.body, count) {
+            Some(answers) if may_again && answers.iter().any(is_not_now) => {
+                Judged::Again(answers, after.min(RETRY_AFTER_MAX))
+            }
             Some(answers) => Judged::Final(answers),
-            None if may_again => Judged::Again(backoff),
+            None if may_again => again(backoff),
             None => Judged::Open,
         }
     }
@@ -238,8 +241,17 @@ impl Segment {
 enum Judged {
     /// The answers, for good.
     Final(Vec<Answer>),
-    /// The same bytes again after that long.
-    Again(Duration),
+    /// The same bytes again after that long; what a batch's other items were told holds.
+    Again(Vec<Answer>, Duration),
     /// No answer came, and it was tried often enough.
     Open,
+}
+
+/// Whether a status means "not now": the sender's quota, or trouble of the server's.
+fn not_now(status: u16) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS.as_u16() || status >= 500
+}
+
+fn is_not_now(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused { status } if not_now(*status))
 }

@@ -2,7 +2,7 @@
 //!
 //! No I/O, no clock, no configuration file. Two doors into this crate:
 //!
-//! - [`read`] takes a request body as it came in and says, item by item, what the ingest door must
+//! - [`read()`] takes a request body as it came in and says, item by item, what the ingest door must
 //!   know: identity, readiness, version, fingerprint, and the item's bytes with card data masked.
 //! - [`summarise`] takes one item's kept bytes, later and in another process if need be, and makes
 //!   the [`OrderSummary`] the order management system (OMS) is asked to create.
@@ -20,6 +20,7 @@ pub mod read;
 pub mod readiness;
 pub mod summary;
 mod text;
+mod unread;
 mod xml;
 
 pub use fingerprint::Fingerprint;
@@ -31,3 +32,4 @@ pub use read::{
 };
 pub use readiness::{HoldReason, Readiness, RecordedAs};
 pub use summary::{OrderSummary, Unmappable, summarise};
+pub use unread::mask_unread;

@@ -49,16 +49,22 @@ const VERIFICATION_NAMES: &[&[u8]] = &[
 
 /// Whether a member or element of this name holds a card verification value. Case, `_`, `-`, blanks
 /// and a namespace-like `_` before it do not matter.
+#[inline]
 pub(crate) fn is_verification_name(name: &[u8]) -> bool {
-    // Called for every string of every order, so nearly all are turned away by two bytes.
-    let second: &[u8] = match name.first().map(u8::to_ascii_lowercase) {
-        Some(b'c') => b"vsacr",
-        Some(b's' | b'v') => b"e",
-        Some(b'_') => b"csv",
-        _ => return false,
+    // Asked of every string of every order, so nearly all are turned away by their first bytes.
+    let first = |at: usize| name.get(at).map(u8::to_ascii_lowercase);
+    let begins = match first(0) {
+        Some(b'c') => match (first(1), first(2)) {
+            (Some(b'v'), _) | (Some(b's' | b'c'), Some(b'c')) => true,
+            (Some(b'a'), Some(b'r')) | (Some(b'r'), Some(b'e')) => first(3) == Some(b'd'),
+            _ => false,
+        },
+        Some(b's') => (first(1), first(2)) == (Some(b'e'), Some(b'c')),
+        Some(b'v') => (first(1), first(2)) == (Some(b'e'), Some(b'r')),
+        Some(b'_') => matches!(first(1), Some(b'c' | b's' | b'v')),
+        _ => false,
     };
-    let begins = name.get(1).is_some_and(|b| second.contains(&b.to_ascii_lowercase()));
-    if !begins || !(3..=32).contains(&name.len()) {
+    if !begins || name.len() > 32 {
         return false;
     }
     let mut plain = [0u8; 32];
@@ -171,41 +177,43 @@ fn run_around(bytes: &[u8], at: usize, from: usize) -> (usize, usize) {
 
 /// Takes the longest card number that begins at each group of a run.
 fn in_run(run: &[u8], offset: usize, spans: &mut Vec<MaskedSpan>) {
-    let mut groups: Vec<(usize, usize)> = Vec::new();
-    for (at, byte) in run.iter().enumerate() {
-        match (byte.is_ascii_digit(), groups.last_mut()) {
-            (true, Some((_, end))) if *end == at => *end += 1,
-            (true, _) => groups.push((at, at + 1)),
-            (false, _) => {}
-        }
-    }
-    let mut rest = groups.as_slice();
-    while !rest.is_empty() {
-        let taken = longest_card(run, rest);
-        for (start, end) in rest.iter().take(taken) {
+    let mut from = 0;
+    while let Some((start, end)) = group(run, from) {
+        from = end;
+        let Some(card_end) = longest_card(run, start) else { continue };
+        from = start;
+        while let Some((start, end)) = group(run, from).filter(|(_, end)| *end <= card_end) {
             push(spans, offset + start, end - start);
+            from = end;
         }
-        rest = rest.get(taken.max(1)..).unwrap_or_default();
     }
 }
 
-/// How many of the first groups make a card number together; 0 if none do.
-fn longest_card(run: &[u8], groups: &[(usize, usize)]) -> usize {
+/// The first group of digits from `from` on.
+fn group(run: &[u8], from: usize) -> Option<(usize, usize)> {
+    let rest = run.get(from..)?;
+    let start = from + rest.iter().position(u8::is_ascii_digit)?;
+    let digits = run.get(start..)?;
+    let length = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
+    Some((start, start + length))
+}
+
+/// Where the longest card number ends whose first group begins at `start`; whole groups only.
+fn longest_card(run: &[u8], start: usize) -> Option<usize> {
     let mut digits = [0u8; CARD_MAX];
-    let mut length = 0;
-    let mut taken = 0;
-    for (count, (start, end)) in (1..).zip(groups) {
-        let group = run.get(*start..*end).unwrap_or_default();
-        let Some(place) = digits.get_mut(length..length + group.len()) else { break };
-        for (digit, byte) in place.iter_mut().zip(group) {
+    let (mut length, mut from, mut card_end) = (0, start, None);
+    while let Some((start, end)) = group(run, from) {
+        let Some(place) = digits.get_mut(length..length + (end - start)) else { break };
+        for (digit, byte) in place.iter_mut().zip(run.get(start..end).unwrap_or_default()) {
             *digit = byte - b'0';
         }
-        length += group.len();
+        length += end - start;
+        from = end;
         if is_card(digits.get(..length).unwrap_or_default()) {
-            taken = count;
+            card_end = Some(end);
         }
     }
-    taken
+    card_end
 }
 
 fn is_card(digits: &[u8]) -> bool {

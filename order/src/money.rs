@@ -54,9 +54,9 @@ pub fn parse_amount(text: &str) -> Result<Decimal, MoneyError> {
     if amount.abs() >= AMOUNT_MAX { Err(MoneyError::TooLong) } else { Ok(amount) }
 }
 
-/// Amounts stay below this (10^20), so that the sum of every line, tax and adjustment that fits into an
-/// order of any size cannot overflow.
-pub(crate) const AMOUNT_MAX: Decimal = Decimal::from_parts(0x6310_0000, 0x6bc7_5e2d, 0x5, false, 0);
+/// Amounts stay below this (10^24), so that the sum of every line an order may have cannot overflow.
+pub(crate) const AMOUNT_MAX: Decimal =
+    Decimal::from_parts(0xa100_0000, 0x1bce_cced, 0xd3c2, false, 0);
 
 /// Currencies whose exponent is not 2, from ISO 4217 list one.
 const EXPONENTS: &[(&[u8; 3], u32)] = &[
@@ -119,7 +119,7 @@ impl FromStr for Currency {
     fn from_str(text: &str) -> Result<Self, MoneyError> {
         let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| MoneyError::UnknownCurrency)?;
         let known = code.iter().all(u8::is_ascii_uppercase)
-            && CODES.split_ascii_whitespace().any(|c| c == text);
+            && CODES.as_bytes().chunks(4).any(|known| known.starts_with(&code));
         if known { Ok(Self(code)) } else { Err(MoneyError::UnknownCurrency) }
     }
 }

@@ -4,6 +4,18 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+/// Longest name of a discount or tax, in characters.
+const NAME_MAX: usize = 255;
+
+/// A name that will be repeated on many lines (a discount's, a tax's), cut to 255 characters, so that one
+/// long name times many lines cannot fill the memory.
+pub(crate) fn short_name(name: &str) -> String {
+    match name.char_indices().nth(NAME_MAX) {
+        Some((end, _)) => name.get(..end).unwrap_or_default().to_owned(),
+        None => name.to_owned(),
+    }
+}
+
 /// An e-mail as the key of a shopper: blanks around it gone, small letters; `None` if nothing is left.
 /// Nothing else is touched: what a mailbox means by dots or a plus sign is its own affair.
 pub(crate) fn normalise_email(email: &str) -> Option<String> {
@@ -36,6 +48,12 @@ mod tests {
         assert_eq!(normalise_email("  Jo.Doe@Example.COM ").as_deref(), Some("jo.doe@example.com"));
         assert_eq!(normalise_email(" "), None);
         assert_eq!(normalise_email(""), None);
+    }
+
+    #[test]
+    fn pitfall_41_a_long_name_is_cut_between_characters() {
+        assert_eq!(short_name("Zoë"), "Zoë");
+        assert_eq!(short_name(&"😀".repeat(300)), "😀".repeat(255));
     }
 
     #[test]

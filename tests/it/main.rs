@@ -1,6 +1,7 @@
 //! End to end: the real binary over real HTTP.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "a test that cannot run says so")]
 
 mod harness;
 mod real_orders;

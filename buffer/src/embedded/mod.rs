@@ -7,6 +7,7 @@
 //! Callers hand in through bounded queues and wait on a one-shot; the writer makes groups. Bodies are
 //! read on the caller's side, never by the writer (carry-forward excepted).
 
+mod commit;
 mod filter;
 mod group;
 pub(crate) mod journal;
@@ -15,6 +16,7 @@ mod reads;
 mod recovery;
 mod retire;
 mod shared;
+mod take;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -48,7 +50,7 @@ pub struct EmbeddedConfig {
     pub slot_bytes: u64,
     /// Spare slots kept filled for a burst.
     pub burst_reserve: u32,
-    /// Bytes of disk the journal may take; at least four slots.
+    /// Bytes of disk the journal may take; at least five slots.
     pub disk_max: u64,
     /// How long the first answer of an order is remembered.
     pub dedup_horizon: Duration,
@@ -108,21 +110,24 @@ impl Embedded {
         clock: Arc<dyn Clock>,
         on_failure: Box<dyn FnOnce(String) + Send>,
     ) -> Result<Self, OpenError> {
-        let dir = config.dir.clone();
-        Self::try_open(config, clock, on_failure).map_err(|reason| OpenError { dir, reason })
+        let started = Self::start(&config, clock, on_failure, |_| {});
+        started.map_err(|reason| OpenError { dir: config.dir, reason })
     }
 
-    fn try_open(
-        config: EmbeddedConfig,
+    /// Recovers and starts the writer; `before` may look at it first.
+    fn start(
+        config: &EmbeddedConfig,
         clock: Arc<dyn Clock>,
         on_failure: Box<dyn FnOnce(String) + Send>,
+        before: impl FnOnce(&mut Writer),
     ) -> Result<Self, String> {
-        let recovered = recovery::recover(&config, &clock)?;
+        let recovered = recovery::recover(config, &clock)?;
         let admission = Admission::new(config.in_flight_orders, config.in_flight_bytes);
         let reader = recovered.journal.reader();
         let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader));
         shared.pending.store(recovered.state.pending(), Ordering::Relaxed);
-        let writer = Writer::new(Arc::clone(&shared), recovered, config.dedup_horizon);
+        let mut writer = Writer::new(Arc::clone(&shared), recovered, config.dedup_horizon);
+        before(&mut writer);
         let thread = thread::Builder::new()
             .name("forebay-writer".to_owned())
             .spawn(move || write(writer, on_failure))

@@ -32,7 +32,32 @@ pub(super) struct Outcomes {
     file: Arc<File>,
     stretch_ms: i64,
     horizon_ms: i64,
-    stretches: BTreeMap<i64, Stretch>,
+    stretches: BTreeMap<Span, Stretch>,
+}
+
+/// From when to when the outcomes of one tree settled, ms since 1970. It stands in the tree's name, for the horizon may
+/// be another at the next start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Span {
+    end_ms: i64,
+    start_ms: i64,
+}
+
+impl Span {
+    fn of(settled_at_ms: i64, stretch_ms: i64) -> Self {
+        let start_ms = settled_at_ms.div_euclid(stretch_ms).saturating_mul(stretch_ms);
+        Self { start_ms, end_ms: start_ms.saturating_add(stretch_ms) }
+    }
+
+    fn tree_name(self) -> String {
+        format!("{TREE_PREFIX}{}-{}", self.start_ms, self.end_ms)
+    }
+
+    fn parse(tree_name: &[u8]) -> Option<Self> {
+        let spans = std::str::from_utf8(tree_name).ok()?.strip_prefix(TREE_PREFIX)?;
+        let (start_ms, end_ms) = spans.split_once('-')?;
+        Some(Self { start_ms: start_ms.parse().ok()?, end_ms: end_ms.parse().ok()? })
+    }
 }
 
 struct Stretch {
@@ -45,7 +70,7 @@ struct Stretch {
 pub(super) struct Batch {
     db: sled::Db,
     file: Arc<File>,
-    entries: Vec<(i64, u128, Vec<u8>)>,
+    entries: Vec<(Span, u128, Vec<u8>)>,
 }
 
 impl Outcomes {
@@ -93,15 +118,14 @@ impl Outcomes {
             stretches: BTreeMap::new(),
         };
         for name in outcomes.db.tree_names() {
-            let number = std::str::from_utf8(&name).ok().and_then(|n| n.strip_prefix(TREE_PREFIX));
-            let Some(number) = number.and_then(|number| number.parse().ok()) else { continue };
+            let Some(span) = Span::parse(&name) else { continue };
             let tree = outcomes.db.open_tree(&name).map_err(words)?;
             let mut filter = Filter::default();
             for entry in &tree {
                 let (key, _) = entry.map_err(words)?;
                 filter.insert(u128::from_be_bytes(key.as_ref().try_into().map_err(words)?));
             }
-            outcomes.stretches.insert(number, Stretch { tree, filter });
+            outcomes.stretches.insert(span, Stretch { tree, filter });
         }
         sync_creation(dir).map_err(words)?;
         Ok(outcomes)
@@ -115,6 +139,7 @@ impl Outcomes {
             Ok(bytes) => decode(&bytes?),
             Err(error) => {
                 // Losing the index changes no effect, so neither does one entry.
+                crate::metrics::outcomes_failed();
                 tracing::warn!(%error, "the outcome index cannot be read");
                 None
             }
@@ -124,7 +149,7 @@ impl Outcomes {
     /// Prepares outcomes for [`Batch::store`].
     pub(super) fn batch(&self, outcomes: &[(u128, Outcome)]) -> Batch {
         let entry = |(hash, outcome): &(u128, Outcome)| {
-            (outcome.settled_at_ms.div_euclid(self.stretch_ms), *hash, encode(outcome))
+            (Span::of(outcome.settled_at_ms, self.stretch_ms), *hash, encode(outcome))
         };
         Batch {
             db: self.db.clone(),
@@ -138,12 +163,12 @@ impl Outcomes {
     /// # Errors
     /// In words; then the outcomes are not in the index.
     pub(super) fn stored(&mut self, batch: &Batch) -> Result<(), String> {
-        for (number, hash, _) in &batch.entries {
-            if !self.stretches.contains_key(number) {
-                let tree = self.db.open_tree(tree_name(*number)).map_err(words)?;
-                self.stretches.insert(*number, Stretch { tree, filter: Filter::default() });
+        for (span, hash, _) in &batch.entries {
+            if !self.stretches.contains_key(span) {
+                let tree = self.db.open_tree(span.tree_name()).map_err(words)?;
+                self.stretches.insert(*span, Stretch { tree, filter: Filter::default() });
             }
-            if let Some(stretch) = self.stretches.get_mut(number) {
+            if let Some(stretch) = self.stretches.get_mut(span) {
                 stretch.filter.insert(*hash);
             }
         }
@@ -154,13 +179,12 @@ impl Outcomes {
     pub(super) fn expire(&mut self, now_ms: i64) {
         let horizon = now_ms.saturating_sub(self.horizon_ms);
         while let Some(entry) = self.stretches.first_entry() {
-            let end_ms = entry.key().saturating_add(1).saturating_mul(self.stretch_ms);
-            if end_ms > horizon {
+            if entry.key().end_ms > horizon {
                 break;
             }
-            let (number, stretch) = entry.remove_entry();
+            let (span, stretch) = entry.remove_entry();
             drop(stretch);
-            if let Err(error) = self.db.drop_tree(tree_name(number)) {
+            if let Err(error) = self.db.drop_tree(span.tree_name()) {
                 tracing::warn!(%error, "an old part of the outcome index cannot be dropped");
             }
         }
@@ -173,22 +197,18 @@ impl Batch {
     /// # Errors
     /// In words; then nothing may be taken as stored.
     pub(super) fn store(&self) -> Result<(), String> {
-        let mut by_tree: BTreeMap<i64, sled::Batch> = BTreeMap::new();
-        for (number, hash, bytes) in &self.entries {
-            let batch = by_tree.entry(*number).or_default();
+        let mut by_tree: BTreeMap<Span, sled::Batch> = BTreeMap::new();
+        for (span, hash, bytes) in &self.entries {
+            let batch = by_tree.entry(*span).or_default();
             batch.insert(&hash.to_be_bytes(), bytes.as_slice());
         }
-        for (number, batch) in by_tree {
-            let tree = self.db.open_tree(tree_name(number)).map_err(words)?;
+        for (span, batch) in by_tree {
+            let tree = self.db.open_tree(span.tree_name()).map_err(words)?;
             tree.apply_batch(batch).map_err(words)?;
         }
         self.db.flush().map_err(words)?;
         self.file.sync_data().map_err(words)
     }
-}
-
-fn tree_name(number: i64) -> String {
-    format!("{TREE_PREFIX}{number}")
 }
 
 fn words(error: impl std::fmt::Display) -> String {
@@ -222,10 +242,12 @@ fn bad_name(dir: &Path, n: u32) -> PathBuf {
     dir.with_file_name(name)
 }
 
-/// Format byte, state, rule of the fingerprint, attempts, flags; then 8 bytes each of sequence, version, accepted-at,
-/// settled-at; the fingerprint; a count and the earlier ones; the rest is the summary's id.
+/// Format byte, state, rule of the fingerprint, attempts, flags; then 8 bytes each of sequence, version, newest version,
+/// accepted-at, settled-at; the fingerprint; a count and the earlier ones; the rest is the summary's id.
 fn encode(outcome: &Outcome) -> Vec<u8> {
-    let flags = u8::from(outcome.version.is_some()) | u8::from(outcome.synthetic) << 1;
+    let flags = u8::from(outcome.version.is_some())
+        | u8::from(outcome.synthetic) << 1
+        | u8::from(outcome.newest.is_some()) << 2;
     let earlier = outcome.earlier.get(..outcome.earlier.len().min(255)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(64 + 16 * earlier.len() + outcome.summary_id.len());
     bytes.push(ENTRY_FORMAT);
@@ -235,6 +257,7 @@ fn encode(outcome: &Outcome) -> Vec<u8> {
     bytes.push(flags);
     bytes.extend(outcome.sequence.to_le_bytes());
     bytes.extend(outcome.version.unwrap_or_default().to_le_bytes());
+    bytes.extend(outcome.newest.unwrap_or_default().to_le_bytes());
     bytes.extend(outcome.accepted_at_ms.to_le_bytes());
     bytes.extend(outcome.settled_at_ms.to_le_bytes());
     bytes.extend(outcome.fingerprint.0);
@@ -258,6 +281,7 @@ fn decode(bytes: &[u8]) -> Option<Outcome> {
     };
     let sequence = u64::from_le_bytes(take(&mut rest)?);
     let version = u64::from_le_bytes(take(&mut rest)?);
+    let newest = u64::from_le_bytes(take(&mut rest)?);
     let accepted_at_ms = i64::from_le_bytes(take(&mut rest)?);
     let settled_at_ms = i64::from_le_bytes(take(&mut rest)?);
     let fingerprint = Fingerprint(take(&mut rest)?);
@@ -270,6 +294,7 @@ fn decode(bytes: &[u8]) -> Option<Outcome> {
         sequence,
         state,
         version: (flags & 1 != 0).then_some(version),
+        newest: (flags & 4 != 0).then_some(newest),
         fingerprint,
         fingerprint_version,
         earlier,
@@ -298,6 +323,7 @@ mod tests {
             sequence,
             state: OrderState::Summarised,
             version: Some(7),
+            newest: None,
             fingerprint: Fingerprint([3; 16]),
             fingerprint_version: 1,
             earlier: vec![Fingerprint([4; 16]), Fingerprint([5; 16])],
@@ -320,7 +346,7 @@ mod tests {
         let outcome = outcome(9, 1_000);
         let bytes = encode(&outcome);
         assert_eq!(decode(&bytes), Some(outcome));
-        for len in 0..54 {
+        for len in 0..62 {
             assert_eq!(decode(&bytes[..len]), None);
         }
         assert_eq!(decode(&[9; 80]), None);
@@ -339,6 +365,9 @@ mod tests {
             assert_eq!(outcomes.find(1), Some(outcome(1, 0)));
             assert_eq!(outcomes.find(3), None);
         }
+        let (outcomes, _) = Outcomes::open(&path, 3 * DAY).unwrap();
+        assert_eq!(outcomes.find(1), Some(outcome(1, 0)), "whatever the horizon is now");
+        drop(outcomes);
         let (mut outcomes, _) = Outcomes::open(&path, DAY).unwrap();
         assert_eq!(outcomes.find(1), Some(outcome(1, 0)));
         outcomes.expire(day_ms + day_ms / 2);

@@ -7,11 +7,10 @@ use forebay_order::OrderKey;
 use super::Embedded;
 use super::journal::{Location, ReadError};
 use super::shared::{Call, Lent, Seen};
-use super::writer::Writer;
 use crate::lease::LeaseHome;
 use crate::record::Record;
-use crate::state::Kept;
-use crate::{BufferError, ExceptionRow, Lease, OrderView};
+use crate::state::{DAMAGED, Kept};
+use crate::{BufferError, ExceptionCategory, ExceptionRow, Lease, OrderView, Verdict};
 
 /// A record moves at most once while its segment is the oldest; more often, and something is wrong.
 const TRIES: usize = 8;
@@ -34,7 +33,10 @@ impl Embedded {
                     Err(ReadError::Recycled(_)) => moved.push(lent),
                     Err(ReadError::Damaged { .. }) => {
                         if let Some((loan, home)) = lent.take() {
-                            let verdict = Writer::damaged_verdict();
+                            let verdict = Verdict::Exception {
+                                category: ExceptionCategory::Damaged,
+                                reason: DAMAGED.to_owned(),
+                            };
                             home.settle(loan.sequence, loan.number, Some(verdict));
                         }
                     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::journal::{Placed, ReadError, WriteError};
+use super::journal::{Placed, ReadError, Segment, WriteError};
 use super::outcomes::Batch;
 use super::writer::{Fatal, Writer};
+use crate::metrics;
 use crate::record::{Delivery, Record};
 use crate::state::{Carry, Kept};
 
@@ -71,14 +72,24 @@ impl Writer {
         let old = elapsed.saturating_sub(first_seen) >= OLD;
         let live = self.state.live_bytes(oldest.epoch);
         let share = live.saturating_mul(100) / oldest.bytes.max(1);
-        let disk = self.journal.disk_use();
-        let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
-        let crowded = used.saturating_mul(100) > disk.bytes_max.saturating_mul(DISK_PERCENT_MAX);
-        let gain = self.state.live_bytes_all().saturating_mul(4) < used.saturating_mul(3);
         let due = share < LIVE_PERCENT_MIN
             || (old && share < LIVE_PERCENT_OLD)
-            || (gain && (crowded || !self.journal.room_for_orders()));
+            || (self.crowded(&segments) && self.gain(&segments));
         due.then_some(oldest.epoch)
+    }
+
+    /// Whether the disk budget is nearly used up.
+    fn crowded(&self, segments: &[Segment]) -> bool {
+        let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let bytes_max = self.journal.disk_use().bytes_max;
+        used.saturating_mul(100) > bytes_max.saturating_mul(DISK_PERCENT_MAX)
+            || !self.journal.room_for_orders()
+    }
+
+    /// Whether at least a quarter of what all segments hold is not needed any more.
+    fn gain(&self, segments: &[Segment]) -> bool {
+        let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        self.state.live_bytes_all().saturating_mul(4) < used.saturating_mul(3)
     }
 
     fn retire_on(&mut self, mut retiring: Retiring) -> Result<bool, Fatal> {
@@ -142,7 +153,7 @@ impl Writer {
         let mut records = Vec::new();
         let mut bytes = 0;
         match item {
-            Carry::Order { sequence, kept, parked, with_body } => {
+            Carry::Order { sequence, kept, parked, with_body, rows } => {
                 let (delivery, damaged) = self.kept_delivery(kept, with_body)?;
                 bytes += delivery.envelope.body.len();
                 records.extend(self.state.moved_record(sequence, delivery));
@@ -156,15 +167,26 @@ impl Writer {
                     bytes += delivery.envelope.body.len();
                     records.extend(self.state.parked_record(sequence, delivery));
                 }
+                for (id, kept) in rows {
+                    bytes += self.carry_row(id, kept, &mut records)?;
+                }
             }
-            Carry::Row { id, kept } => {
-                let delivery = kept.map(|kept| self.kept_delivery(kept, true)).transpose()?;
-                let delivery = delivery.map(|(delivery, _)| delivery);
-                bytes += delivery.as_ref().map_or(0, |delivery| delivery.envelope.body.len());
-                records.extend(self.state.moved_row_record(id, delivery));
-            }
+            Carry::Row { id, kept } => bytes += self.carry_row(id, kept, &mut records)?,
         }
         Ok((records, bytes as u64))
+    }
+
+    fn carry_row(
+        &self,
+        id: u64,
+        kept: Option<Kept>,
+        records: &mut Vec<Record>,
+    ) -> Result<usize, ReadError> {
+        let delivery = kept.map(|kept| self.kept_delivery(kept, true)).transpose()?;
+        let delivery = delivery.map(|(delivery, _)| delivery);
+        let bytes = delivery.as_ref().map_or(0, |delivery| delivery.envelope.body.len());
+        records.extend(self.state.moved_row_record(id, delivery));
+        Ok(bytes)
     }
 
     /// A delivery as kept, and whether its bytes are damaged (and left out).
@@ -183,7 +205,9 @@ impl Writer {
 
     fn store(&mut self, epoch: u64) -> Result<Storing, Fatal> {
         self.outcomes.expire(self.shared.clock.wall_ms());
-        let batch = self.outcomes.batch(&self.state.outcomes_of(epoch));
+        let mut outcomes = self.state.outcomes_of(epoch);
+        outcomes.extend(self.state.late_outcomes_of(epoch, |hash| self.outcomes.find(hash)));
+        let batch = self.outcomes.batch(&outcomes);
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
             .name("forebay-outcomes".to_owned())
@@ -202,6 +226,7 @@ impl Writer {
             Err(_) => Err("its writer panicked".to_owned()),
         };
         if let Err(reason) = stored {
+            metrics::outcomes_failed();
             tracing::warn!(%reason, "outcomes cannot be stored; their segment stays");
             self.retire_after = self.shared.clock.elapsed() + RETRY_PAUSE;
             return Ok(true);
@@ -222,6 +247,7 @@ impl Writer {
         let retired = self.journal.retire(retired_below);
         retired.map_err(|error| self.shared.fail(error.to_string()))?;
         self.state.retired(epoch);
+        metrics::retired();
         Ok(true)
     }
 

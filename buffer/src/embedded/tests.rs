@@ -1,1 +1,154 @@
+//! The writer with its append held or failed: nobody hears anything before what he was told is durable.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use forebay_order::{Fingerprint, OrderKey, Readiness};
+
+use super::journal::{Failed, WriteError};
+use super::{Embedded, EmbeddedConfig};
+use crate::{Answer, AppendError, Buffer, Envelope, Receipt, SystemClock};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    Open,
+    Held,
+    Failing,
+}
+
+/// Holds or fails appends.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    now: Arc<(Mutex<Now>, Condvar)>,
+    arrived: Arc<AtomicU32>,
+}
+
+impl Gate {
+    fn new(now: Now) -> Self {
+        Self { now: Arc::new((Mutex::new(now), Condvar::new())), arrived: Arc::default() }
+    }
+
+    fn set(&self, now: Now) {
+        *self.now.0.lock().unwrap() = now;
+        self.now.1.notify_all();
+    }
+
+    pub(super) fn pass(&self) -> Result<(), WriteError> {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
+        let held = self.now.1.wait_while(self.now.0.lock().unwrap(), |now| *now == Now::Held);
+        match *held.unwrap() {
+            Now::Failing => Err(Failed { what: "sync", reason: "gate".to_owned() }.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn gated(gate: &Gate, dir: &std::path::Path, failures: &Arc<AtomicU32>) -> Embedded {
+    let config =
+        EmbeddedConfig { slot_bytes: 1 << 20, burst_reserve: 1, ..EmbeddedConfig::new(dir) };
+    let (gate, failures) = (gate.clone(), Arc::clone(failures));
+    let on_failure = Box::new(move |_| {
+        failures.fetch_add(1, Ordering::SeqCst);
+    });
+    Embedded::start(&config, Arc::new(SystemClock), on_failure, |writer| writer.gate = Some(gate))
+        .unwrap()
+}
+
+fn envelope(content: u8) -> Envelope {
+    Envelope {
+        key: OrderKey::new("shopify", "demo", "1"),
+        number: "#1".into(),
+        readiness: Readiness::Pending,
+        amend: true,
+        version: None,
+        fingerprint: Fingerprint([content; 16]),
+        fingerprint_version: 1,
+        not_before_ms: None,
+        format: 2,
+        lane: 0,
+        total: None,
+        lookup: None,
+        traceparent: None,
+        synthetic: false,
+        unplaced: false,
+        masked: Vec::new(),
+        reason: String::new(),
+        body: Bytes::from(vec![content; 32]),
+    }
+}
+
+type Pending<'a> = Pin<Box<dyn Future<Output = Result<Receipt, AppendError>> + 'a>>;
+
+/// 64 deliveries of one key, every fourth with another content, all handed in.
+fn posts(buffer: &Embedded) -> Vec<Pending<'_>> {
+    let post = |n: u8| -> Pending<'_> {
+        let permit = buffer.admission().admit(32).unwrap();
+        Box::pin(buffer.append(envelope(u8::from(n % 4 == 3)), permit))
+    };
+    (0..64).map(post).collect()
+}
+
+/// Waits until the writer stands before the gate, and looks at everybody for a while after.
+fn nobody_is_answered(gate: &Gate, posts: &mut [Pending<'_>]) {
+    let waker = Waker::noop();
+    let mut context = Context::from_waker(waker);
+    let mut looks_after = 0;
+    while looks_after < 1_000 {
+        for post in posts.iter_mut() {
+            assert!(matches!(post.as_mut().poll(&mut context), Poll::Pending));
+        }
+        looks_after += u32::from(gate.arrived.load(Ordering::SeqCst) > 0);
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn while_the_sync_is_held_nobody_is_answered_and_then_one_is_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::new(Now::Held);
+    let buffer = gated(&gate, dir.path(), &Arc::default());
+    let mut posts = posts(&buffer);
+    nobody_is_answered(&gate, &mut posts);
+    gate.set(Now::Open);
+    let mut answers = Vec::new();
+    for post in posts {
+        answers.push(post.await.unwrap().answer());
+    }
+    let count = |answer| answers.iter().filter(|other| **other == answer).count();
+    assert_eq!(answers[0], Answer::Accepted);
+    assert_eq!(count(Answer::Accepted), 1);
+    assert_eq!(count(Answer::Duplicate), 47);
+    assert_eq!(count(Answer::Conflict), 16);
+    assert_eq!(buffer.exceptions(0, 100).await.unwrap().len(), 1, "one conflict, kept once");
+}
+
+#[tokio::test]
+async fn when_the_sync_fails_nobody_hears_yes_or_no_and_nothing_more_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::new(Now::Held);
+    let failures = Arc::default();
+    let buffer = gated(&gate, dir.path(), &failures);
+    let mut posts = posts(&buffer);
+    nobody_is_answered(&gate, &mut posts);
+    gate.set(Now::Failing);
+    for post in posts {
+        let refused = post.await.unwrap_err();
+        assert!(
+            matches!(&refused, AppendError::Failed(reason) if reason.contains("gate")),
+            "{refused}"
+        );
+    }
+    let permit = buffer.admission().admit(1).unwrap();
+    let later = buffer.append(envelope(9), permit).await;
+    assert!(matches!(later, Err(AppendError::Failed(_))), "{later:?}");
+    assert!(buffer.health().unwrap_err().contains("gate"));
+    assert!(buffer.order(&envelope(1).key).await.is_err());
+    assert!(buffer.lease(1, std::time::Duration::ZERO).await.is_err());
+    buffer.close().await;
+    drop(buffer);
+    assert_eq!(failures.load(Ordering::SeqCst), 1, "the hook is called once");
+}

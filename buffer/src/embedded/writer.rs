@@ -12,20 +12,19 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use tokio::sync::oneshot;
 
-use super::group::{Group, Then};
-use super::journal::{Journal, Location, Placed, WriteError};
+use super::group::Group;
+use super::journal::{Journal, WriteError};
 use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
-use super::shared::{Append, Call, LOANS_MAX, Lent, Phase, Seen, Shared};
+use super::shared::{Append, Call, Lent, Phase, Shared};
+use crate::metrics;
 use crate::record::Record;
-use crate::state::{DAMAGED, Kept, Outcome, State};
-use crate::{AppendError, Durability, ExceptionCategory, Verdict};
+use crate::state::State;
+use crate::{AppendError, Receipt};
 
-/// Bytes of bodies and records one group takes at most; the last delivery may exceed it.
-const GROUP_BYTES_MAX: usize = 2 << 20;
 /// Records one group takes at most.
-const GROUP_RECORDS_MAX: usize = 4_096;
+pub(super) const GROUP_RECORDS_MAX: usize = 4_096;
 /// What nobody waits for is written by itself after so long.
 const LAZY_PAUSE: Duration = Duration::from_millis(50);
 /// A group that nothing after it proves is proven by an empty one after so long.
@@ -35,10 +34,10 @@ const DUE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A worker that waits for orders.
 pub(super) struct Waiter {
-    limit: usize,
+    pub(super) limit: usize,
     /// Does not wait: hears of nothing, too.
-    now: bool,
-    reply: oneshot::Sender<Vec<Lent>>,
+    pub(super) now: bool,
+    pub(super) reply: oneshot::Sender<Vec<Lent>>,
 }
 
 /// Owned by its thread alone.
@@ -51,17 +50,22 @@ pub(super) struct Writer {
     pub(super) recovery: Vec<String>,
     /// Records nobody waits for; they ride in the next group.
     pub(super) lazy: Vec<Record>,
-    touched: HashSet<u64>,
-    touched_hashes: HashSet<u128>,
-    deferred: VecDeque<Append>,
-    waiters: VecDeque<Waiter>,
-    reads: Vec<Call>,
-    closers: Vec<oneshot::Sender<()>>,
+    /// Orders the open group touches, and hashes of deliveries.
+    /// Orders the open group touches, and hashes of deliveries.
+    pub(super) touched: HashSet<u64>,
+    pub(super) touched_hashes: HashSet<u128>,
+    pub(super) deferred: VecDeque<Append>,
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) reads: Vec<Call>,
+    pub(super) closers: Vec<oneshot::Sender<()>>,
     pub(super) retiring: Option<Retiring>,
     pub(super) retire_after: Duration,
     /// The oldest segment, and since when it is the oldest here.
     pub(super) oldest_since: Option<(u64, Duration)>,
     pub(super) horizon_ms: i64,
+    /// Stands before every append, to hold or fail it.
+    #[cfg(test)]
+    pub(super) gate: Option<super::tests::Gate>,
 }
 
 /// The buffer is over: a write or sync failed, in words.
@@ -88,6 +92,8 @@ impl Writer {
             retire_after: Duration::ZERO,
             oldest_since: None,
             horizon_ms: i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2),
+            #[cfg(test)]
+            gate: None,
         }
     }
 
@@ -101,6 +107,7 @@ impl Writer {
         loop {
             let worked = self.turn(idle)?;
             self.shared.pending.store(self.state.pending(), Ordering::Relaxed);
+            metrics::orders(self.state.pending(), self.state.lent() as u64);
             self.shared.full.store(!self.journal.room_for_orders(), Ordering::Relaxed);
             match self.shared.phase() {
                 Phase::Abandoned if self.nothing_waits() => return Ok(Vec::new()),
@@ -181,297 +188,6 @@ impl Writer {
         Ok(worked || retired)
     }
 
-    fn take_settlements(&mut self) {
-        let now_ms = self.shared.clock.wall_ms();
-        while self.lazy.len() < GROUP_RECORDS_MAX {
-            let Some(settlement) = self.shared.settlements.pop() else { break };
-            let (sequence, verdict) = (settlement.sequence, settlement.verdict);
-            let record = self.state.verdict(sequence, settlement.loan, verdict, now_ms);
-            self.touched.extend(record.is_some().then_some(sequence));
-            match (record, self.lazy.last_mut()) {
-                // Settled orders share one record.
-                (Some(Record::Settle { entries: more }), Some(Record::Settle { entries }))
-                    if entries.len() < 256 =>
-                {
-                    entries.extend(more);
-                }
-                (Some(record), _) => self.lazy.push(record),
-                (None, _) => {}
-            }
-        }
-    }
-
-    fn take_calls(&mut self, group: &mut Group) {
-        while let Some(call) = self.shared.calls.pop() {
-            self.shared.call_room.add_permits(1);
-            match call {
-                Call::Lease { limit, now, reply } => {
-                    self.waiters.push_back(Waiter { limit, now, reply });
-                }
-                Call::Sending { loans, synced, reply } => {
-                    let mut sent =
-                        |(sequence, loan): &(u64, u64)| self.state.sending(*sequence, *loan);
-                    let orders = loans.iter().filter(|loan| sent(loan)).map(|loan| loan.0);
-                    let record = Record::Submitting { orders: orders.collect() };
-                    if synced {
-                        group.push(record, Then::Sent(reply));
-                    } else {
-                        self.lazy.push(record);
-                        reply.send(()).ok();
-                    }
-                }
-                Call::Act { exception, act, reply } => match self.state.check_act(exception, act) {
-                    Ok(acting) if self.touched.insert(acting.order) => {
-                        let at_ms = self.shared.clock.wall_ms();
-                        let then = Then::Acted { exception, act, acting, reply };
-                        group.push(Record::Act { exception, act, at_ms }, then);
-                    }
-                    // The open group touches that order: look again after it.
-                    Ok(_) => self.reads.push(Call::Act { exception, act, reply }),
-                    Err(error) => {
-                        reply.send(Err(error)).ok();
-                    }
-                },
-                Call::Close { reply } => self.closers.push(reply),
-                read => self.reads.push(read),
-            }
-        }
-    }
-
-    /// Lends to those who wait. The loan is durable before the order is handed out, so that a start after a
-    /// crash knows every order that may have been sent.
-    fn lend(&mut self, group: &mut Group) {
-        self.waiters.retain(|waiter| !waiter.reply.is_closed());
-        if self.shared.phase() != Phase::Open {
-            self.waiters.clear();
-        }
-        let now_ms = self.shared.clock.wall_ms();
-        while let Some(waiter) = self.waiters.front() {
-            let room = LOANS_MAX.saturating_sub(self.state.lent());
-            let loans = self.state.lend(waiter.limit.min(room), now_ms);
-            let Some(waiter) = (!loans.is_empty()).then(|| self.waiters.pop_front()).flatten()
-            else {
-                break;
-            };
-            let record = State::leased_record(&loans);
-            let home = &self.shared;
-            let lent = loans.into_iter().map(|loan| Lent::new(loan, Arc::clone(home))).collect();
-            group.push(record, Then::Lent(waiter.reply, lent));
-        }
-        for n in (0..self.waiters.len()).rev() {
-            if self.waiters.get(n).is_some_and(|waiter| waiter.now)
-                && let Some(waiter) = self.waiters.remove(n)
-            {
-                waiter.reply.send(Vec::new()).ok();
-            }
-        }
-    }
-
-    fn take_appends(&mut self, group: &mut Group) {
-        let waiting = self.deferred.len();
-        let mut room = GROUP_BYTES_MAX;
-        for n in 0.. {
-            if room == 0 || group.len() >= GROUP_RECORDS_MAX {
-                break;
-            }
-            let next =
-                if n < waiting { self.deferred.pop_front() } else { self.shared.intake.pop() };
-            let Some(append) = next else { break };
-            room = room.saturating_sub(append.envelope.body.len() + 256);
-            self.judge(append, group);
-        }
-    }
-
-    fn judge(&mut self, append: Append, group: &mut Group) {
-        let Append { envelope, permit, reply } = append;
-        let hash = self.state.hash_of(&envelope);
-        let found = self.state.find(hash);
-        if self.touched_hashes.contains(&hash) || found.is_some_and(|o| self.touched.contains(&o)) {
-            self.deferred.push_back(Append { envelope, permit, reply });
-            return;
-        }
-        let outcome: Option<Outcome> = found.is_none().then(|| self.outcomes.find(hash)).flatten();
-        let same = |kept: Kept| {
-            let read = kept.location.map(|location| self.shared.reader.read(location));
-            matches!(read, Some(Ok((_, record)))
-                if record.delivery().is_some_and(|d| d.envelope.body == envelope.body))
-        };
-        let judged = self.state.judge(hash, &envelope, outcome.as_ref(), same);
-        let accepted_at_ms = self.state.accepted_at(self.shared.clock.wall_ms());
-        match judged.into_record(envelope, accepted_at_ms) {
-            None => {
-                let receipt =
-                    self.state.receipt(&judged, None, outcome.as_ref(), Durability::Fsync);
-                answer(reply, receipt);
-            }
-            Some(_) if !self.journal.room_for_orders() => {
-                reply.send(Err(AppendError::Full)).ok();
-            }
-            Some(record) => {
-                self.touched_hashes.insert(hash);
-                self.touched.extend(judged.order);
-                group.push_order(record, Then::Accepted { judged, outcome, permit, reply });
-            }
-        }
-    }
-
-    /// One append, one sync; then everything is applied and everybody answered.
-    fn commit(&mut self, group: Group) -> Result<(), Fatal> {
-        let lazy = std::mem::take(&mut self.lazy);
-        let (records, thens) = group.into_records(lazy);
-        let appended = self.append_all(records, thens)?;
-        self.touched_hashes.clear();
-        if self.lazy.is_empty() {
-            self.touched.clear();
-        }
-        for (placed, record, then) in appended {
-            self.apply(placed, &record);
-            self.answer(placed.sequence, then);
-        }
-        Ok(())
-    }
-
-    /// Appends what there is room for; whatever is refused is answered here.
-    fn append_all(
-        &mut self,
-        mut records: Vec<Record>,
-        mut thens: Vec<Then>,
-    ) -> Result<Vec<(Placed, Record, Then)>, Fatal> {
-        loop {
-            match self.journal.append(&records) {
-                Ok(placed) => {
-                    let records = records.into_iter().zip(thens);
-                    return Ok(placed
-                        .into_iter()
-                        .zip(records)
-                        .map(|(p, (r, t))| (p, r, t))
-                        .collect());
-                }
-                Err(WriteError::TooLarge { index, .. }) if index < records.len() => {
-                    records.remove(index);
-                    thens.remove(index).refuse();
-                }
-                Err(WriteError::Full) if thens.iter().any(Then::is_order) => {
-                    let (mut kept, mut kept_thens) = (Vec::new(), Vec::new());
-                    for (record, then) in records.into_iter().zip(thens) {
-                        if then.is_order() {
-                            then.refuse();
-                        } else {
-                            kept.push(record);
-                            kept_thens.push(then);
-                        }
-                    }
-                    (records, thens) = (kept, kept_thens);
-                }
-                Err(WriteError::Full) => {
-                    self.no_room_at_all(records, thens);
-                    return Ok(Vec::new());
-                }
-                Err(error) => return Err(self.shared.fail(error.to_string())),
-            }
-            if records.is_empty() {
-                return Ok(Vec::new());
-            }
-        }
-    }
-
-    /// Not even the reserve has room: what nobody waits for waits on, the rest hears so.
-    fn no_room_at_all(&mut self, records: Vec<Record>, thens: Vec<Then>) {
-        for (record, then) in records.into_iter().zip(thens) {
-            match then {
-                Then::Nothing => self.lazy.push(record),
-                then => then.refuse(),
-            }
-        }
-        for append in self.deferred.drain(..) {
-            append.reply.send(Err(AppendError::Full)).ok();
-        }
-    }
-
-    pub(super) fn apply(&mut self, placed: Placed, record: &Record) {
-        let bytes = record.delivery().map_or(0, |delivery| delivery.envelope.body.len());
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let location: Option<Location> = Some(placed.location);
-        self.state.apply(record, Kept { record: placed.sequence, location, bytes });
-        match record {
-            Record::Settle { entries } => {
-                self.shared.meter.add(self.shared.clock.elapsed(), entries.len() as u64);
-            }
-            Record::Ticket { order, .. } => {
-                self.state.pause_ticket(*order, self.shared.clock.wall_ms());
-            }
-            _ => {}
-        }
-    }
-
-    fn answer(&mut self, sequence: u64, then: Then) {
-        match then {
-            Then::Nothing => {}
-            Then::Sent(reply) => {
-                reply.send(()).ok();
-            }
-            Then::Lent(reply, lent) => {
-                // Nobody there any more: dropping the loans gives the orders back.
-                reply.send(lent).ok();
-            }
-            Then::Acted { exception, act, acting, reply } => {
-                let state = self.state.state_after(acting);
-                reply.send(Ok(crate::ActReceipt { id: exception, act, state })).ok();
-            }
-            Then::Accepted { judged, outcome, permit, reply } => {
-                let durability = Durability::Fsync;
-                let receipt =
-                    self.state.receipt(&judged, Some(sequence), outcome.as_ref(), durability);
-                answer(reply, receipt);
-                drop(permit);
-            }
-        }
-    }
-
-    fn serve(&mut self, read: Call) {
-        match read {
-            Call::Where { sequence, loan, reply } => {
-                reply.send(self.state.kept_on_loan(sequence, loan)).ok();
-            }
-            Call::Order { key, reply } => {
-                let seen = match self.state.view(&key) {
-                    Some((view, kept)) => Some(Seen::Live(view, kept)),
-                    None => {
-                        let outcome = self.outcomes.find(self.state.hash_of_key(&key));
-                        outcome.map(|outcome| Seen::Ended(self.state.outcome_view(&key, outcome)))
-                    }
-                };
-                reply.send(seen).ok();
-            }
-            Call::BodyAt { sequence, reply } => {
-                reply.send(self.state.body_at(sequence)).ok();
-            }
-            Call::Rows { after, limit, reply } => {
-                reply.send(self.state.row_heads(after, limit)).ok();
-            }
-            Call::Status { reply } => {
-                let mut status = self.state.status(self.shared.clock.wall_ms());
-                let disk = self.journal.disk_use();
-                status.durable_sequence = self.journal.durable_sequence();
-                status.durability = Durability::Fsync.to_string();
-                (status.disk_bytes, status.disk_bytes_max) = (disk.bytes, disk.bytes_max);
-                status.segments = disk.segments;
-                status.recovery = self.recovery.clone();
-                reply.send(status).ok();
-            }
-            // Put back by the open group; its order is free now. The queue has room: it was just taken from there.
-            call => self.again(call),
-        }
-    }
-
-    fn again(&mut self, call: Call) {
-        if let Ok(place) = self.shared.call_room.try_acquire()
-            && self.shared.calls.push(call).is_ok()
-        {
-            place.forget();
-        }
-    }
-
     fn finish(&mut self) -> Result<Vec<oneshot::Sender<()>>, Fatal> {
         self.take_settlements();
         let ended = self.state.end_loans(self.shared.clock.wall_ms());
@@ -482,17 +198,15 @@ impl Writer {
         self.prove()?;
         Ok(std::mem::take(&mut self.closers))
     }
-
-    /// A lent order whose bytes turn out damaged, found by its reader, ends as this verdict.
-    pub(super) fn damaged_verdict() -> Verdict {
-        Verdict::Exception { category: ExceptionCategory::Damaged, reason: DAMAGED.to_owned() }
-    }
 }
 
-fn answer(
-    reply: oneshot::Sender<Result<crate::Receipt, AppendError>>,
-    receipt: Option<crate::Receipt>,
+pub(super) fn answer(
+    reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    receipt: Option<Receipt>,
 ) {
+    if let Some(receipt) = &receipt {
+        metrics::answered(receipt.answer().word());
+    }
     let failed = || AppendError::Failed("the order it belongs to is not in memory".to_owned());
     reply.send(receipt.ok_or_else(failed)).ok();
 }

@@ -4,7 +4,7 @@ use forebay_order::{Fingerprint, Readiness};
 
 use super::order::{Content, Ending, Kept, Order, Parked};
 use super::row::{Row, RowBody};
-use super::{Policy, State};
+use super::{EARLIER_MAX, Late, Policy, State};
 use crate::record::{Delivery, Record, RowSnapshot, Settled, Snapshot};
 use crate::{Act, ExceptionCategory, OrderState};
 
@@ -52,6 +52,7 @@ impl State {
                     attempts: *attempts,
                     body: None,
                     anchor: kept.epoch(),
+                    derived: false,
                 };
                 self.failed(kept.record, row);
             }
@@ -93,14 +94,15 @@ impl State {
             attempts: 0,
             body: None,
             anchor: kept.epoch(),
+            derived: false,
         };
         self.add_row(kept.record, row);
     }
 
     fn replace(&mut self, order: u64, content: Content) {
+        self.close_own_rows(order);
         let Some(old) = self.get(order).map(|order| order.content.fingerprint) else { return };
         self.renew_fingerprint(order, old, content.fingerprint);
-        self.close_own_rows(order);
         self.endings.remove(&order);
         self.change(order, |order| {
             order.attempts = 0;
@@ -155,10 +157,9 @@ impl State {
             version: content.version,
             cancel,
         };
-        self.add_row(
-            content.kept.record,
-            row_with_body(order, ExceptionCategory::ChangeAfterSummary, body, at_ms),
-        );
+        let mut row = row_with_body(order, ExceptionCategory::ChangeAfterSummary, body, at_ms);
+        row.derived = true;
+        self.add_row(content.kept.record, row);
     }
 
     fn attach(&mut self, order: u64, category: ExceptionCategory, delivery: &Delivery, kept: Kept) {
@@ -170,15 +171,25 @@ impl State {
             cancel: envelope.readiness == Readiness::Cancelled,
         };
         if category == ExceptionCategory::ChangeAfterSummary {
-            self.note_change(order, body.fingerprint, body.version);
+            // Kept twice: the outcome may be on its way to the index already.
+            self.note_late(order, self.hash_of(envelope), &body);
+            if self.get(order).is_some() {
+                self.note_change(order, body.fingerprint, body.version);
+            }
         }
         self.add_row(kept.record, row_with_body(order, category, body, delivery.accepted_at_ms));
     }
 
-    fn note_change(&mut self, order: u64, fingerprint: Fingerprint, version: Option<u64>) {
-        if self.get(order).is_none() {
-            return;
+    fn note_late(&mut self, order: u64, hash: u128, body: &RowBody) {
+        let anchor = body.kept.epoch();
+        let late = self.late.entry(order).or_insert(Late { hash, anchor, ..Late::default() });
+        if late.fingerprints.len() < EARLIER_MAX && !late.fingerprints.contains(&body.fingerprint) {
+            late.fingerprints.push(body.fingerprint);
         }
+        late.newest = late.newest.max(body.version);
+    }
+
+    fn note_change(&mut self, order: u64, fingerprint: Fingerprint, version: Option<u64>) {
         self.remember(order, fingerprint);
         if let Some(version) = version {
             let newest = self.newest.entry(order).or_default();
@@ -192,7 +203,12 @@ impl State {
         }
         for (sequence, deaths) in orders {
             self.change(*sequence, |order| {
-                if order.waits() {
+                if order.on_loan {
+                    // Lent again with no end of the loan before: the process had died in between.
+                    order.deaths = *deaths;
+                    order.sent_before = true;
+                    order.state = OrderState::Submitted;
+                } else if order.waits() {
                     order.on_loan = true;
                     order.deaths = *deaths;
                     if order.state == OrderState::Pending {
@@ -231,11 +247,11 @@ impl State {
     }
 
     fn settled(&mut self, entry: &Settled) {
+        self.close_own_rows(entry.order);
         let known = self.get(entry.order);
         if known.is_none_or(|order| order.state == OrderState::Summarised) {
             return;
         }
-        self.close_own_rows(entry.order);
         self.change(entry.order, |order| {
             order.on_loan = false;
             order.deaths = 0;
@@ -365,6 +381,7 @@ impl State {
             attempts: row.attempts,
             body,
             anchor: kept.epoch(),
+            derived: false,
         };
         self.add_row(id, row);
     }
@@ -399,5 +416,6 @@ fn row_with_body(order: u64, category: ExceptionCategory, body: RowBody, at_ms: 
         attempts: 0,
         body: Some(body),
         anchor: body.kept.epoch(),
+        derived: false,
     }
 }

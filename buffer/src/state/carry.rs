@@ -9,8 +9,14 @@ use crate::record::{Delivery, Record, Snapshot};
 /// One thing to be carried forward out of a segment.
 #[derive(Clone, Debug)]
 pub(crate) enum Carry {
-    /// An order, with the content that waits for its loan to end, if any.
-    Order { sequence: u64, kept: Kept, parked: Option<Kept>, with_body: bool },
+    /// An order, with the content that waits for its loan to end, if any, and the rows that travel with it.
+    Order {
+        sequence: u64,
+        kept: Kept,
+        parked: Option<Kept>,
+        with_body: bool,
+        rows: Vec<(u64, Option<Kept>)>,
+    },
     /// An exception row, with its own body, if it has one.
     Row { id: u64, kept: Option<Kept> },
 }
@@ -84,7 +90,12 @@ impl State {
             let Some(order) = self.get(sequence).filter(|order| order.anchor <= epoch) else {
                 continue;
             };
+            let rows = self.rows.of(sequence).filter(|(_, row)| row.travels());
+            let rows = rows.map(|(id, row)| (id, row.body.map(|body| body.kept)));
+            let rows: Vec<_> = rows.collect();
             if order.indexable() {
+                // The order goes to the index; rows that came of it get a record of their own first.
+                carry.extend(rows.into_iter().map(|(id, kept)| Carry::Row { id, kept }));
                 continue;
             }
             let ended_at = self.endings.get(&sequence).map(|ending| ending.at_ms);
@@ -98,13 +109,15 @@ impl State {
                 kept: order.content.kept,
                 parked: self.parked.get(&sequence).map(|parked| parked.content.kept),
                 with_body: !order.ended(),
+                rows,
             });
         }
         for id in rows {
             if carry.len() >= limit {
                 break;
             }
-            if let Some(row) = self.rows.get(id).filter(|row| row.anchor <= epoch) {
+            let row = self.rows.get(id).filter(|row| row.anchor <= epoch && !row.travels());
+            if let Some(row) = row {
                 carry.push(Carry::Row { id, kept: row.body.map(|body| body.kept) });
             }
         }
@@ -185,7 +198,8 @@ impl State {
                 Outcome {
                     sequence: *sequence,
                     state: order.state,
-                    version: order.content.version.max(newest),
+                    version: order.content.version,
+                    newest,
                     fingerprint: order.content.fingerprint,
                     fingerprint_version: order.content.fingerprint_version,
                     earlier: self.earlier.get(sequence).cloned().unwrap_or_default(),
@@ -200,6 +214,23 @@ impl State {
         outcomes
     }
 
+    /// What changes in segments up to `epoch` add to outcomes the index has; `find` looks there.
+    pub(crate) fn late_outcomes_of(
+        &self,
+        epoch: u64,
+        find: impl Fn(u128) -> Option<Outcome>,
+    ) -> Vec<(u128, Outcome)> {
+        let late = self.late.iter().filter(|(_, late)| late.anchor <= epoch);
+        let merged = late.filter_map(|(order, late)| {
+            let mut outcome = find(late.hash).filter(|outcome| outcome.sequence == *order)?;
+            outcome.newest = outcome.newest.max(late.newest);
+            let new = late.fingerprints.iter().filter(|new| !outcome.earlier.contains(new));
+            outcome.earlier.extend(new.copied().collect::<Vec<_>>());
+            Some((late.hash, outcome))
+        });
+        merged.collect()
+    }
+
     /// Ended orders by state since the store was created, for the checkpoint.
     pub(crate) fn ended_codes(&self) -> Vec<(u8, u64)> {
         self.counts.ended_codes()
@@ -209,6 +240,7 @@ impl State {
     pub(crate) fn retired(&mut self, epoch: u64) {
         let younger = self.segments.by_epoch.split_off(&epoch.saturating_add(1));
         let retired = std::mem::replace(&mut self.segments.by_epoch, younger);
+        self.late.retain(|_, late| late.anchor > epoch);
         for sequence in retired.into_values().flat_map(|hanging| hanging.orders) {
             let gone =
                 self.get(sequence).is_some_and(|order| order.anchor <= epoch && order.indexable());

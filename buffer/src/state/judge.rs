@@ -127,7 +127,7 @@ impl State {
                 parked_cancel: false,
                 maybe_sent: false,
                 damaged: false,
-                version: outcome.version,
+                version: outcome.version.max(outcome.newest),
                 fingerprint: outcome.fingerprint,
                 fingerprint_version: outcome.fingerprint_version,
                 earlier: outcome.earlier.clone(),
@@ -137,6 +137,10 @@ impl State {
     }
 
     fn with_rows(&self, order: u64, mut known: Known) -> Known {
+        if let Some(late) = self.late.get(&order) {
+            known.version = known.version.max(late.newest);
+            known.earlier.extend(&late.fingerprints);
+        }
         for (_, row) in self.rows.of(order) {
             let Some(body) = row.body else { continue };
             match row.category {

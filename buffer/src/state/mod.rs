@@ -59,6 +59,8 @@ pub(crate) struct State {
     endings: HashMap<u64, Ending>,
     /// Newest version of a change that came too late.
     newest: HashMap<u64, u64>,
+    /// Changes of orders of which only the outcome is kept, on their way to it.
+    late: HashMap<u64, Late>,
     rows: Rows,
     queue: Queue,
     loans: Loans,
@@ -68,6 +70,15 @@ pub(crate) struct State {
     last_accepted_ms: i64,
     /// True while records of an earlier process are applied: only then do loans come from records.
     replaying: bool,
+}
+
+/// What changes that came too late add to an outcome.
+#[derive(Clone, Debug, Default)]
+struct Late {
+    hash: u128,
+    fingerprints: Vec<Fingerprint>,
+    newest: Option<u64>,
+    anchor: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +100,7 @@ impl State {
             tickets: HashMap::new(),
             endings: HashMap::new(),
             newest: HashMap::new(),
+            late: HashMap::new(),
             rows: Rows::default(),
             queue: Queue::default(),
             loans: Loans::default(),

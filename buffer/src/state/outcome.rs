@@ -10,7 +10,10 @@ pub(crate) struct Outcome {
     pub(crate) sequence: u64,
     /// Summarised or recorded; other ends stay in the journal.
     pub(crate) state: OrderState,
+    /// Source version of the content in the OMS.
     pub(crate) version: Option<u64>,
+    /// Newest source version seen, of changes that came too late.
+    pub(crate) newest: Option<u64>,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) fingerprint_version: u8,
     /// Fingerprints of earlier versions, and of changes that came too late.

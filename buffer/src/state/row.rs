@@ -22,6 +22,8 @@ pub(crate) struct Row {
     pub(crate) body: Option<RowBody>,
     /// The segment from which a replay can rebuild it.
     pub(super) anchor: u64,
+    /// It came of its order's records, not of one of its own: a change that was parked when the summary came.
+    pub(super) derived: bool,
 }
 
 /// A row's own body.
@@ -45,6 +47,11 @@ impl Row {
     /// Whether it is a body's that occupies no key.
     pub(crate) fn is_stray(&self) -> bool {
         matches!(self.category, ExceptionCategory::Unreadable | ExceptionCategory::FetchNeeded)
+    }
+
+    /// Whether a replay can rebuild it only beside its order, so that it is carried forward with it.
+    pub(super) fn travels(&self) -> bool {
+        self.is_own() || self.derived
     }
 
     pub(super) fn live_bytes(&self) -> u64 {

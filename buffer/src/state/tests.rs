@@ -1,1 +1,171 @@
+//! What the conformance suite and the model cannot reach through a backend.
 
+use bytes::Bytes;
+use forebay_order::{Fingerprint, OrderKey, Readiness};
+
+use super::{EARLIER_MAX, Kept, State};
+use crate::record::{Delivery, Record, RowSnapshot, Settled};
+use crate::{Envelope, ExceptionCategory, OrderState};
+
+const NOW_MS: i64 = 1_000_000;
+
+fn envelope(id: &str, content: u8) -> Envelope {
+    Envelope {
+        key: OrderKey::new("shopify", "demo", id),
+        number: String::new(),
+        readiness: Readiness::Pending,
+        amend: true,
+        version: None,
+        fingerprint: Fingerprint([content; 16]),
+        fingerprint_version: 1,
+        not_before_ms: None,
+        format: 2,
+        lane: 0,
+        total: None,
+        lookup: None,
+        traceparent: None,
+        synthetic: false,
+        unplaced: false,
+        masked: Vec::new(),
+        reason: String::new(),
+        body: Bytes::from_static(b"body"),
+    }
+}
+
+fn delivery(id: &str, content: u8) -> Delivery {
+    Delivery { envelope: envelope(id, content), accepted_at_ms: NOW_MS }
+}
+
+fn apply(state: &mut State, record: u64, what: &Record) {
+    state.apply(what, Kept { record, location: None, bytes: 4 });
+}
+
+fn accepted(ids: &[&str]) -> State {
+    let mut state = State::new(b"secret");
+    for (sequence, id) in (1..).zip(ids) {
+        apply(&mut state, sequence, &Record::Accept(delivery(id, 1)));
+    }
+    state
+}
+
+fn retry(order: u64, not_before_ms: i64) -> Record {
+    Record::Retry { order, not_before_ms, attempts: 1, sent: false, reason: String::new() }
+}
+
+#[test]
+fn a_retry_time_from_a_clock_that_was_set_back_does_not_park_an_order_for_years() {
+    let mut state = accepted(&["1"]);
+    apply(&mut state, 2, &retry(1, NOW_MS + 400 * 86_400_000));
+    state.replayed(NOW_MS);
+    assert_eq!(state.next_due_ms(), Some(NOW_MS + 86_400_000));
+}
+
+#[test]
+fn a_time_the_sender_asked_for_stands() {
+    let mut state = State::new(b"secret");
+    let mut later = delivery("1", 1);
+    later.envelope.not_before_ms = Some(NOW_MS + 400 * 86_400_000);
+    apply(&mut state, 1, &Record::Accept(later));
+    state.replayed(NOW_MS);
+    assert_eq!(state.next_due_ms(), Some(NOW_MS + 400 * 86_400_000));
+}
+
+#[test]
+fn acceptance_times_never_go_back() {
+    let state = accepted(&["1"]);
+    assert_eq!(state.accepted_at(NOW_MS - 5_000), NOW_MS);
+    assert_eq!(state.accepted_at(NOW_MS + 1), NOW_MS + 1);
+}
+
+#[test]
+fn hashes_depend_on_the_secret_and_keep_the_parts_apart() {
+    let state = State::new(b"secret");
+    let hash = |a: &str, b: &str, c: &str| state.hash_of_key(&OrderKey::new(a, b, c));
+    assert_ne!(hash("a", "bc", "d"), hash("ab", "c", "d"));
+    assert_ne!(hash("a", "b", "cd"), hash("a", "bc", "d"));
+    let key = OrderKey::new("a", "b", "c");
+    assert_ne!(state.hash_of_key(&key), State::new(b"another").hash_of_key(&key));
+    let mut recorded = envelope("c", 1);
+    recorded.readiness = Readiness::Recorded(forebay_order::RecordedAs::Draft);
+    assert_ne!(state.hash_of(&recorded), state.hash_of_key(&recorded.key));
+}
+
+#[test]
+fn an_endlessly_amended_order_takes_no_endless_memory() {
+    let mut state = accepted(&["1"]);
+    for n in 2..200_u8 {
+        let delivery = delivery("1", n);
+        apply(&mut state, u64::from(n), &Record::Replace { order: 1, parked: false, delivery });
+    }
+    assert_eq!(state.earlier[&1].len(), EARLIER_MAX);
+}
+
+#[test]
+fn records_of_orders_that_are_retired_have_no_effect() {
+    let mut state = accepted(&["1"]);
+    let gone = 99;
+    let entry = Settled {
+        order: gone,
+        summary_id: "S".into(),
+        existing: false,
+        attempts: 1,
+        at_ms: NOW_MS,
+    };
+    apply(&mut state, 100, &retry(gone, 0));
+    apply(&mut state, 101, &Record::Settle { entries: vec![entry] });
+    apply(&mut state, 102, &Record::Leased { orders: vec![(gone, 0)] });
+    apply(&mut state, 103, &Record::Submitting { orders: vec![gone] });
+    apply(&mut state, 104, &Record::Ticket { order: gone, ticket: "T".into() });
+    let delivery = delivery("gone", 2);
+    let replace = Record::Replace { order: gone, parked: false, delivery: delivery.clone() };
+    apply(&mut state, 105, &replace);
+    apply(&mut state, 106, &Record::Cancel { order: gone, parked: true, delivery });
+    let failed = Record::Failed {
+        order: gone,
+        at_ms: NOW_MS,
+        attempts: 1,
+        category: ExceptionCategory::Rejected,
+        reason: String::new(),
+    };
+    apply(&mut state, 107, &failed);
+    assert_eq!(state.replayed(NOW_MS), []);
+    assert_eq!(state.pending(), 1);
+    assert_eq!(state.row_heads(0, 10).len(), 0);
+    assert!(state.tickets.is_empty() && state.parked.is_empty() && state.endings.is_empty());
+}
+
+#[test]
+fn a_carried_order_replaces_its_earlier_copy_and_is_rebuilt_without_it() {
+    let mut full = accepted(&["1", "2"]);
+    apply(&mut full, 3, &retry(1, 0));
+    let failed = Record::Failed {
+        order: 2,
+        at_ms: NOW_MS,
+        attempts: 3,
+        category: ExceptionCategory::Rejected,
+        reason: "no".into(),
+    };
+    apply(&mut full, 4, &failed);
+    let moved = [
+        full.moved_record(1, delivery("1", 1)).unwrap(),
+        full.moved_record(2, delivery("2", 1)).unwrap(),
+        full.moved_row_record(4, None).unwrap(),
+    ];
+    let mut rebuilt = State::new(b"secret");
+    for (sequence, record) in (10..).zip(&moved) {
+        apply(&mut full, sequence, record);
+        apply(&mut rebuilt, sequence, record);
+    }
+    for (id, state) in [("1", OrderState::Pending), ("2", OrderState::Exception)] {
+        let key = OrderKey::new("shopify", "demo", id);
+        let (view, kept) = full.view(&key).unwrap();
+        assert_eq!((view.state, view.attempts > 0), (state, true));
+        assert_eq!(rebuilt.view(&key), Some((view, kept)), "order {id}");
+    }
+    let rows = |state: &State| -> Vec<RowSnapshot> {
+        state.rows.after(0).map(|(_, row)| row.snapshot()).collect()
+    };
+    assert_eq!(rows(&full), rows(&rebuilt));
+    assert_eq!(rows(&rebuilt).len(), 1);
+    assert_eq!(full.status(NOW_MS), rebuilt.status(NOW_MS));
+}

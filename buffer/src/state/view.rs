@@ -66,7 +66,9 @@ impl State {
     /// content of the order a row is about.
     pub(crate) fn body_at(&self, sequence: u64) -> Option<Kept> {
         if let Some(order) = self.get(sequence) {
-            return Some(order.content.kept);
+            // An ended order is carried forward without its bytes.
+            let gone = order.ended() && order.content.kept.bytes == 0;
+            return (!gone).then_some(order.content.kept);
         }
         let row = self.rows.get(sequence)?;
         row.body.map(|body| body.kept).or_else(|| Some(self.get(row.order)?.content.kept))

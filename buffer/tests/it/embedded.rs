@@ -1,1 +1,457 @@
+//! What only the embedded backend must stand: reopens, crashes, retirement, a full disk, a lost index.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::{
+    Act, Answer, AppendError, Buffer, Clock, Embedded, Envelope, ExceptionCategory, OrderState,
+    Status, Verdict,
+};
+use forebay_order::{OrderKey, Readiness, RecordedAs};
+
+use crate::support::*;
+
+const SLOT: u64 = 64 << 10;
+
+fn key(id: &str) -> OrderKey {
+    OrderKey::new("shopify", "demo", id)
+}
+
+/// A delivery with a body of that many bytes.
+fn large(id: &str, bytes: usize) -> Envelope {
+    Envelope { body: vec![b'x'; bytes].into(), ..delivery(id, 1, Some(1)) }
+}
+
+fn summarised(id: &str) -> Verdict {
+    Verdict::Summarised { summary_id: id.to_owned(), existing: false }
+}
+
+/// Sends and summarises `n` orders of 1 KiB, so that whole segments end.
+async fn pass_through(buffer: &Embedded, prefix: &str, n: usize) {
+    for chunk in 0..n.div_ceil(20) {
+        for i in 0..20 {
+            post(buffer, large(&format!("{prefix}-{chunk}-{i}"), 1 << 10)).await;
+        }
+        let mut left = 20;
+        while left > 0 {
+            let leases = buffer.lease(20, SOON).await.unwrap();
+            assert!(!leases.is_empty(), "{left} never came");
+            left -= leases.len();
+            for lease in leases {
+                let id = lease.key.id.clone();
+                assert!(id.starts_with(prefix), "{id} is not to be lent");
+                lease.settle(summarised(&id));
+            }
+        }
+    }
+}
+
+/// Waits, by asking, until what was said of the status holds.
+async fn until(buffer: &Embedded, holds: impl Fn(&Status) -> bool) -> Status {
+    let deadline = tokio::time::Instant::now() + SOON;
+    loop {
+        let status = buffer.status().await.unwrap();
+        if holds(&status) {
+            return status;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never so: {status:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn everything_said_survives_a_close_and_a_crash() {
+    for orderly in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock::default());
+        let buffer = embedded(dir.path(), 1 << 20, &clock);
+        // An exception, a retry that waits, a discard, a conflict, a summary with a change after it.
+        for id in ["exception", "retry", "discard", "summary"] {
+            post(&buffer, delivery(id, 1, Some(1))).await;
+        }
+        for lease in buffer.lease(10, SOON).await.unwrap() {
+            let verdict = match lease.key.id.as_str() {
+                "retry" => Verdict::Retry {
+                    after: Duration::from_secs(60),
+                    counts: true,
+                    sent: false,
+                    reason: "busy".into(),
+                },
+                "summary" => summarised("S1"),
+                _ => Verdict::Exception {
+                    category: ExceptionCategory::Rejected,
+                    reason: "no".into(),
+                },
+            };
+            lease.settle(verdict);
+        }
+        let rows = buffer.exceptions(0, 10).await.unwrap();
+        buffer.act(rows[1].id, Act::Discard).await.unwrap();
+        post(&buffer, delivery("summary", 2, Some(2))).await;
+        post(&buffer, with(UNPAID, delivery("held", 1, Some(1)))).await;
+        post(&buffer, delivery("conflict", 1, None)).await;
+        post(&buffer, delivery("conflict", 2, None)).await;
+        post(&buffer, delivery("amended", 1, Some(1))).await;
+        post(&buffer, delivery("amended", 2, Some(2))).await;
+        post(&buffer, with(Readiness::Cancelled, delivery("cancelled", 1, Some(5)))).await;
+        let draft = with(Readiness::Recorded(RecordedAs::Draft), delivery("draft", 1, None));
+        post(&buffer, draft.clone()).await;
+        clock.advance(10);
+        let before = all(&buffer).await;
+        if orderly {
+            buffer.close().await;
+        }
+        drop(buffer);
+
+        let buffer = embedded(dir.path(), 1 << 20, &clock);
+        let after = all(&buffer).await;
+        assert_eq!(before, after, "orderly: {orderly}");
+        for (id, content, version, expected) in [
+            ("exception", 1, Some(1), Answer::Duplicate),
+            ("discard", 1, Some(1), Answer::Duplicate),
+            ("summary", 1, Some(1), Answer::Duplicate),
+            ("summary", 2, Some(2), Answer::Duplicate),
+            ("summary", 3, Some(3), Answer::ChangeAfterSummary),
+            ("conflict", 2, None, Answer::Conflict),
+            ("amended", 1, Some(1), Answer::Duplicate),
+            ("cancelled", 2, Some(1), Answer::Held),
+            ("held", 2, Some(2), Answer::Amended),
+        ] {
+            assert_eq!(answer(&buffer, delivery(id, content, version)).await, expected, "{id}");
+        }
+        assert_eq!(answer(&buffer, draft).await, Answer::Duplicate);
+        let lent = buffer.lease(10, SOON).await.unwrap();
+        let lent: Vec<_> = lent.iter().map(|lease| (&lease.key.id[..], &lease.body[..])).collect();
+        assert_eq!(
+            lent,
+            [
+                ("held", &b"body held 2"[..]),
+                ("conflict", b"body conflict 1"),
+                ("amended", b"body amended 2")
+            ]
+        );
+    }
+}
+
+/// Everything that can be seen of those orders.
+async fn all(buffer: &Embedded) -> String {
+    let mut seen = String::new();
+    for id in
+        ["exception", "retry", "discard", "summary", "held", "conflict", "amended", "cancelled"]
+    {
+        let mut view = buffer.order(&key(id)).await.unwrap().unwrap();
+        // Once its segment is gone, an order that ended has no bytes, and one in the index no number.
+        let ended = view.settled_at_ms.is_some();
+        let body = if ended { None } else { buffer.body(view.sequence).await.unwrap() };
+        view.number.retain(|_| !ended);
+        seen += &format!("{view:?} {body:?}\n");
+    }
+    for row in buffer.exceptions(0, 100).await.unwrap() {
+        let body = buffer.body(row.id).await.unwrap();
+        seen += &format!("{row:?} {body:?}\n");
+    }
+    let status = buffer.status().await.unwrap();
+    seen + &format!("{:?} {:?} {:?}", status.live, status.ended, status.exceptions)
+}
+
+#[tokio::test]
+async fn an_order_lent_out_at_a_crash_comes_alone_and_as_sent_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    for id in ["1", "2", "3"] {
+        post(&buffer, delivery(id, 1, Some(1))).await;
+    }
+    // As if the process died: the leases are not given back while it lives.
+    let lost = buffer.lease(2, SOON).await.unwrap();
+    drop(buffer);
+    drop(lost);
+
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    let first = lend(&buffer).await;
+    assert_eq!((first.key.id.as_str(), first.sent_before), ("1", true));
+    let others = lend(&buffer).await;
+    assert_eq!(others.key.id, "3", "one suspect at a time; the innocent go on");
+    assert_eq!(answer(&buffer, delivery("2", 2, Some(2))).await, Answer::Parked);
+    first.settle(summarised("S1"));
+    let second = lend(&buffer).await;
+    assert_eq!((second.key.id.as_str(), second.sent_before), ("2", true));
+    assert_eq!(second.body, "body 2 1");
+    buffer.close().await;
+    drop((second, others));
+
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    let lent = buffer.lease(10, SOON).await.unwrap();
+    assert_eq!(lent.len(), 2, "after an orderly close nobody is suspect");
+    assert_eq!(lent.iter().map(|lease| lease.sent_before).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
+async fn an_order_that_kills_the_process_three_times_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    post(&buffer, delivery("poison", 1, Some(1))).await;
+    let mut kept = Vec::new();
+    kept.extend(buffer.lease(10, SOON).await.unwrap());
+    drop(buffer);
+    for _ in 0..2 {
+        let buffer = embedded(dir.path(), 1 << 20, &clock);
+        let lease = lend(&buffer).await;
+        assert!(lease.sent_before);
+        kept.push(lease);
+        drop(buffer);
+    }
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    none_to_lend(&buffer).await;
+    let rows = buffer.exceptions(0, 10).await.unwrap();
+    assert_eq!(rows[0].category, ExceptionCategory::Poison);
+    assert!(rows[0].reason.contains("3 times"), "{}", rows[0].reason);
+    assert_eq!(rows[0].key, key("poison"));
+    drop(buffer);
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap(), rows, "set aside once, for good");
+    buffer.act(rows[0].id, Act::Retry).await.unwrap();
+    assert!(lend(&buffer).await.sent_before);
+}
+
+#[tokio::test]
+async fn segments_retire_and_their_outcomes_still_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let mut buffer = embedded(dir.path(), SLOT, &clock);
+    let draft = with(Readiness::Recorded(RecordedAs::Draft), delivery("draft", 1, None));
+    post(&buffer, draft.clone()).await;
+    pass_through(&buffer, "early", 100).await;
+    pass_through(&buffer, "late", 400).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    for round in 0..2 {
+        let again = post(&buffer, large("early-0-0", 1 << 10)).await;
+        assert_eq!(again.answer(), Answer::Duplicate, "round {round}");
+        assert_eq!(again.first().summary_id.as_deref(), Some("early-0-0"));
+        assert_eq!(again.first().accepted_at_ms, START_MS);
+        assert_eq!(answer(&buffer, draft.clone()).await, Answer::Duplicate);
+        let view = buffer.order(&key("early-0-1")).await.unwrap().unwrap();
+        assert_eq!((view.state, view.number.as_str()), (OrderState::Summarised, ""));
+        assert_eq!(buffer.body(view.sequence).await.unwrap(), None, "its bytes are gone");
+        let status = buffer.status().await.unwrap();
+        assert_eq!((status.ended["summarised"], status.ended["recorded"]), (500, 1));
+        buffer.close().await;
+        drop(buffer);
+        buffer = embedded(dir.path(), SLOT, &clock);
+    }
+    let change = post(&buffer, delivery("early-0-0", 2, Some(2))).await;
+    assert_eq!(change.answer(), Answer::ChangeAfterSummary);
+    assert_eq!(change.first().state, OrderState::Summarised);
+    assert_eq!(answer(&buffer, delivery("early-0-0", 2, Some(2))).await, Answer::Duplicate);
+    assert_eq!(answer(&buffer, delivery("early-0-0", 3, Some(1))).await, Answer::Stale);
+    assert_eq!(answer(&buffer, delivery("early-0-0", 3, None)).await, Answer::Conflict);
+    none_to_lend(&buffer).await;
+}
+
+#[tokio::test]
+async fn live_orders_and_rows_are_carried_forward_out_of_old_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    let held = post(&buffer, with(UNPAID, delivery("held", 1, Some(1)))).await;
+    post(&buffer, with(UNPAID, delivery("held", 2, Some(2)))).await;
+    post(&buffer, with(UNPAID, delivery("conflict", 1, None))).await;
+    let conflict = post(&buffer, delivery("conflict", 2, None)).await;
+    assert_eq!(conflict.answer(), Answer::Amended);
+    let conflict = post(&buffer, delivery("conflict", 3, None)).await.sequence();
+    let unreadable = with(Readiness::Unreadable, delivery("", 1, None));
+    let stray = post(&buffer, unreadable.clone()).await.sequence();
+    post(&buffer, delivery("bad", 1, None)).await;
+    post(&buffer, delivery("given-up", 1, None)).await;
+    post(&buffer, delivery("lent", 1, Some(1))).await;
+    let mut leases = buffer.lease(10, SOON).await.unwrap();
+    let lent = leases.remove(3);
+    assert_eq!(lent.key.id, "lent");
+    post(&buffer, delivery("lent", 2, Some(2))).await;
+    for lease in leases {
+        let category = ExceptionCategory::Rejected;
+        lease.settle(Verdict::Exception { category, reason: "no".into() });
+    }
+    let rows = buffer.exceptions(0, 10).await.unwrap();
+    let given_up = rows.iter().find(|row| row.key == key("given-up")).unwrap();
+    buffer.act(given_up.id, Act::Discard).await.unwrap();
+    post(&buffer, with(Readiness::Cancelled, delivery("cancelled", 1, Some(5)))).await;
+    let before = snapshot(&buffer).await;
+
+    pass_through(&buffer, "flow", 600).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    assert_eq!(snapshot(&buffer).await, before);
+    assert_eq!(buffer.body(held.sequence()).await.unwrap().unwrap(), "body held 2");
+    assert_eq!(buffer.body(conflict).await.unwrap().unwrap(), "body conflict 3");
+    assert_eq!(buffer.body(stray).await.unwrap().unwrap(), "body  1");
+    drop(buffer);
+
+    // The index is lost too; none of these needs it.
+    std::fs::remove_dir_all(dir.path().join("outcomes")).unwrap();
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    drop(lent);
+    assert_eq!(answer(&buffer, delivery("given-up", 1, None)).await, Answer::Duplicate);
+    assert_eq!(answer(&buffer, unreadable).await, Answer::Duplicate);
+    assert_eq!(answer(&buffer, delivery("cancelled", 2, Some(1))).await, Answer::Held);
+    assert_eq!(answer(&buffer, delivery("held", 1, Some(1))).await, Answer::Duplicate);
+    assert_eq!(answer(&buffer, delivery("lent", 2, Some(2))).await, Answer::Duplicate);
+    let lent = lend(&buffer).await;
+    assert_eq!((lent.key.id.as_str(), lent.sent_before), ("lent", true));
+    assert_eq!(lent.body, "body lent 1");
+    lent.settle(summarised("S"));
+    let rows = buffer.exceptions(0, 20).await.unwrap();
+    let change = rows.iter().find(|row| row.key == key("lent")).unwrap();
+    assert_eq!(change.category, ExceptionCategory::ChangeAfterSummary);
+    assert_eq!(buffer.body(change.id).await.unwrap().unwrap(), "body lent 2");
+}
+
+async fn snapshot(buffer: &Embedded) -> String {
+    let mut seen = String::new();
+    for id in ["held", "conflict", "bad", "given-up", "lent", "cancelled"] {
+        let mut view = buffer.order(&key(id)).await.unwrap().unwrap();
+        view.position = None;
+        seen += &format!("{view:?}\n");
+    }
+    for row in buffer.exceptions(0, 100).await.unwrap() {
+        seen += &format!("{row:?}\n");
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_lost_index_changes_no_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    pass_through(&buffer, "flow", 300).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    buffer.close().await;
+    drop(buffer);
+    let db = dir.path().join("outcomes/db");
+    std::fs::write(&db, vec![0xa5; 4096]).unwrap();
+    std::fs::write(dir.path().join("outcomes/conf"), b"no settings").unwrap();
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    assert!(dir.path().join("outcomes.bad-1").exists());
+    let recovery = buffer.status().await.unwrap().recovery;
+    assert!(recovery.iter().any(|line| line.contains("outcomes.bad-1")), "{recovery:?}");
+    assert_eq!(answer(&buffer, large("flow-0-0", 1 << 10)).await, Answer::Accepted, "drains again");
+    assert_eq!(lend(&buffer).await.key.id, "flow-0-0");
+}
+
+/// Flips one bit of what the slots hold at `body`.
+fn flip(dir: &Path, body: &[u8]) {
+    for entry in std::fs::read_dir(dir.join("journal")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let found = bytes.windows(body.len()).position(|window| window == body);
+        if let Some(at) = found {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            return;
+        }
+    }
+    panic!("no slot holds that body");
+}
+
+#[tokio::test]
+async fn damaged_bytes_are_listed_and_the_same_order_repairs_them() {
+    for at_start in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock::default());
+        let mut buffer = embedded(dir.path(), 1 << 20, &clock);
+        post(&buffer, delivery("whole", 1, Some(1))).await;
+        post(&buffer, delivery("damaged", 1, Some(1))).await;
+        post(&buffer, with(UNPAID, delivery("after", 1, Some(1)))).await;
+        if at_start {
+            drop(buffer);
+            flip(dir.path(), b"body damaged 1");
+            buffer = embedded(dir.path(), 1 << 20, &clock);
+        } else {
+            flip(dir.path(), b"body damaged 1");
+        }
+        let whole = lend(&buffer).await;
+        assert_eq!(whole.key, key("whole"));
+        let rows = buffer.exceptions(0, 10).await.unwrap();
+        assert_eq!(rows.len(), 1, "at start: {at_start}");
+        assert_eq!(
+            (rows[0].category, rows[0].key.clone()),
+            (ExceptionCategory::Damaged, key("damaged"))
+        );
+        assert!(buffer.act(rows[0].id, Act::Retry).await.is_err());
+        assert_eq!(answer(&buffer, delivery("damaged", 1, Some(1))).await, Answer::Amended);
+        assert_eq!(answer(&buffer, delivery("damaged", 1, Some(1))).await, Answer::Duplicate);
+        assert_eq!(lend(&buffer).await.body, "body damaged 1");
+        assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_orders_settles_what_it_has_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let mut config = config(dir.path(), SLOT);
+    config.disk_max = 12 * SLOT;
+    let on_failure = Box::new(|reason| panic!("the buffer failed: {reason}"));
+    let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+    let buffer = Embedded::open(config, clock, on_failure).unwrap();
+    let mut kept = 0_usize;
+    let refused = loop {
+        let envelope = large(&format!("order-{kept}"), 4 << 10);
+        let permit = buffer.admission().admit(envelope.body.len()).unwrap();
+        match buffer.append(envelope, permit).await {
+            Ok(receipt) => assert_eq!(receipt.answer(), Answer::Accepted),
+            Err(error) => break error,
+        }
+        kept += 1;
+        assert!(kept < 10_000, "a disk of 768 KiB never filled");
+    };
+    assert_eq!(refused, AppendError::Full);
+    assert!(kept > 20, "only {kept} orders of 4 KiB fit");
+    assert!(buffer.health().is_err());
+    assert_eq!(answer(&buffer, large("order-0", 4 << 10)).await, Answer::Duplicate);
+    assert_eq!(buffer.order(&key(&format!("order-{kept}"))).await.unwrap(), None);
+    let mut settled = 0;
+    while settled < kept {
+        for lease in buffer.lease(50, SOON).await.unwrap() {
+            lease.settle(summarised("S"));
+            settled += 1;
+        }
+    }
+    until(&buffer, |status| status.segments <= 4).await;
+    assert_eq!(answer(&buffer, large("one-more", 4 << 10)).await, Answer::Accepted);
+    assert_eq!(buffer.health(), Ok(()));
+}
+
+#[tokio::test]
+async fn an_order_larger_than_a_slot_is_refused_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    let envelope = large("huge", 100 << 10);
+    let permit = buffer.admission().admit(envelope.body.len()).unwrap();
+    let small_permit = buffer.admission().admit(1).unwrap();
+    let (huge, small) = tokio::join!(
+        buffer.append(envelope, permit),
+        buffer.append(delivery("small", 1, None), small_permit)
+    );
+    assert_eq!(huge, Err(AppendError::Full));
+    assert_eq!(small.unwrap().answer(), Answer::Accepted);
+}
+
+#[tokio::test]
+async fn a_directory_in_use_is_not_opened_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    let second = open_error(dir.path(), &clock);
+    assert!(second.contains("in use"), "{second}");
+    drop(buffer);
+    drop(embedded(dir.path(), SLOT, &clock));
+}
+
+fn open_error(dir: &Path, clock: &Arc<HandClock>) -> String {
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    Embedded::open(config(dir, SLOT), clock, Box::new(|_| {})).map(drop).unwrap_err().to_string()
+}

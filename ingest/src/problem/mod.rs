@@ -19,6 +19,7 @@ use serde::{Serialize, Serializer};
 use crate::answer::Response;
 
 pub(crate) use kind::Kind;
+pub(crate) use wording::short;
 
 /// The longest `instance` that is repeated.
 const INSTANCE_MAX: usize = 1024;
@@ -177,7 +178,7 @@ impl Serialize for Document<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let problem = self.problem;
         let word = problem.kind.word();
-        let instance = self.instance.get(..INSTANCE_MAX).unwrap_or(self.instance);
+        let instance = short(self.instance, INSTANCE_MAX);
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("type", &format_args!("https://forebay.dev/problems/{word}"))?;
         map.serialize_entry("title", problem.kind.title())?;

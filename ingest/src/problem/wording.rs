@@ -5,6 +5,14 @@ use http::StatusCode;
 
 use super::{Conflict, Kind, More, Place, Problem, QuotaState};
 
+/// The longest pointer that is told: its names are the sender's, and may be of any length.
+const POINTER_MAX: usize = 256;
+
+/// The beginning of a text, at most so many bytes.
+pub(crate) fn short(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
+}
+
 impl Problem {
     /// The bytes do not parse, or hold more than they may.
     pub(crate) fn unreadable(fault: &Unreadable) -> Self {
@@ -13,7 +21,7 @@ impl Problem {
             _ => Kind::Unreadable,
         };
         let place = Place {
-            pointer: fault.pointer.clone(),
+            pointer: fault.pointer.as_deref().map(|pointer| short(pointer, POINTER_MAX).to_owned()),
             line: fault.line,
             column: fault.column,
             kind: fault.kind.word(),
@@ -21,7 +29,10 @@ impl Problem {
         };
         let problem = Self::new(
             kind,
-            format!("{fault}. Nothing was kept; correct the body and send it again."),
+            format!(
+                "{} (line {}, column {}). Nothing was kept; correct the body and send it again.",
+                fault.message, fault.line, fault.column
+            ),
         );
         Self { more: More::Place(Box::new(place)), ..problem }
     }

@@ -268,3 +268,48 @@ async fn noise_instead_of_http() {
     }
     door.shut().await;
 }
+
+#[tokio::test]
+async fn card_data_is_masked_before_anything_is_kept() {
+    let door = TestDoor::open();
+    let leak =
+        shopify(13, 1, "1.00").replace(r#""name""#, r#""note":"card 4111 1111 1111 1111","name""#);
+    for channel in ["shopify", "shopify-api"] {
+        let reply = door.post(channel, &leak).await;
+        assert_eq!(reply.word("outcome"), "accepted");
+        let kept = door.buffer.body(reply.json()["sequence"].as_u64().unwrap()).await.unwrap();
+        let kept = String::from_utf8(kept.unwrap().to_vec()).unwrap();
+        assert_eq!(kept, leak.replace("4111 1111 1111 1111", "**** **** **** ****"));
+    }
+    // Unreadable bytes are masked as well as bytes nobody can read can be.
+    let cut = &leak[..leak.len() - 1];
+    let reply = door.post("shopify", cut).await;
+    assert_eq!(reply.word("outcome"), "exception");
+    let kept = door.buffer.body(reply.json()["sequence"].as_u64().unwrap()).await.unwrap();
+    let kept = String::from_utf8(kept.unwrap().to_vec()).unwrap();
+    assert!(kept.contains("**** **** **** ****") && !kept.contains("4111"), "{kept}");
+    door.shut().await;
+}
+
+#[tokio::test]
+async fn long_names_in_a_body_do_not_make_long_answers() {
+    let door = TestDoor::open();
+    let name = "n".repeat(1 << 20);
+    let body = format!(r#"{{"id":1,"{name}":{{"a":1,}}}}"#);
+    let reply = door.post("shopify-api", &body).await;
+    reply.problem(400, "unreadable");
+    assert!(reply.body.len() < 4096, "{}", reply.body.len());
+    assert_eq!(door.post("shopify", &body).await.word("outcome"), "exception");
+    let rows = door.buffer.exceptions(0, 10).await.unwrap();
+    assert!(rows[0].reason.len() <= 512);
+    door.shut().await;
+}
+
+#[tokio::test]
+async fn a_small_body_of_very_many_items_needs_room_for_its_answer() {
+    let door = TestDoor::budgeted(100, 1 << 20, |_| ());
+    let ndjson = [("content-type", "application/x-ndjson")];
+    let body = "{}\n".repeat(9_000);
+    door.post_with("shopify-api", &ndjson, &body).await.problem(503, "overloaded");
+    door.shut().await;
+}

@@ -123,3 +123,25 @@ async fn the_order_of_a_body_is_the_order_of_its_deliveries() {
     assert!((1..50).all(|n| batch["items"][n]["outcome"] == "amended"), "{batch}");
     door.shut().await;
 }
+
+#[tokio::test]
+async fn unreadable_neighbours_of_a_webhook_share_one_exception() {
+    let door = TestDoor::open();
+    let (first, last) = (shopify(50, 1, "1.00"), shopify(51, 1, "1.00"));
+    let body = format!("{first}\n{{\"id\":,}}\n{{\"id\":!}}\n{last}\nnot json either\n");
+    let ndjson = [("content-type", "application/x-ndjson")];
+    let reply = door.post_with("shopify", &ndjson, body).await;
+    let batch = reply.json();
+    assert_eq!((reply.status, &batch["durable"]), (200, &5.into()), "{batch}");
+    let rows = forebay_buffer::Buffer::exceptions(&door.buffer, 0, 10).await.unwrap();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(batch["items"][1]["sequence"], batch["items"][2]["sequence"]);
+    assert_eq!((&batch["items"][1]["index"], &batch["items"][2]["index"]), (&1.into(), &2.into()));
+    let mut kept = Vec::new();
+    for row in rows {
+        let bytes = forebay_buffer::Buffer::body(&door.buffer, row.id).await.unwrap().unwrap();
+        kept.push(String::from_utf8(bytes.to_vec()).unwrap().trim().to_owned());
+    }
+    assert_eq!(kept, ["{\"id\":,}\n{\"id\":!}", "not json either"]);
+    door.shut().await;
+}

@@ -82,8 +82,8 @@ async fn a_long_body_has_the_time_its_size_earns() {
     let body_at = whole.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
     slow.write(&whole[..body_at]).await;
     let begun = Instant::now();
-    // Some 1,000 bytes a second: longer than the time for a body, faster than the slowest allowed.
-    for chunk in whole[body_at..].chunks(40) {
+    // Some 400 bytes a second: longer than the time for a body, faster than the slowest allowed.
+    for chunk in whole[body_at..].chunks(20) {
         slow.write(chunk).await;
         tokio::time::sleep(Duration::from_millis(45)).await;
     }
@@ -249,7 +249,11 @@ async fn a_sender_that_does_not_read_its_answer_is_cut_off() {
         (0..9_000).map(|n| xml_order(&format!("big-{n}"), "FAILED", "1.00")).collect();
     let mut client = Client::narrow(door.address).await;
     client.write(&request("POST", PATH, &[], xml(&orders).as_bytes())).await;
-    // The answer has some 5 MB, more than the socket buffers hold, and nobody reads it.
+    // The answer has some 5 MB, more than the socket buffers hold, and nobody reads it: what is not sent
+    // still counts against the budget, until the connection is cut.
+    let admission = forebay_buffer::Buffer::admission(&door.buffer).clone();
+    until("the answer waits", || admission.in_flight().1 > 5 << 20).await;
+    until("what it held is given back", || admission.in_flight() == (0, 0)).await;
     until_let_in(&door, "after").await;
     assert!(client.ends_within_an_answer().await);
     door.tell_to_stop();

@@ -60,7 +60,7 @@ pub(super) fn write(out: &mut String, order: &Content<'_>) -> fmt::Result {
     address(out, cart, &cart.shipping)?;
     out.push_str(r#"}],"lines":["#);
     // Every other shop states the coupon once for the order, the others its share of each line.
-    let once = order.n % 2 == 0;
+    let once = order.n.is_multiple_of(2);
     lines(out, cart, once)?;
     write!(
         out,

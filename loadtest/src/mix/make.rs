@@ -22,6 +22,9 @@ use crate::Sale;
 /// equal bytes whatever the day.
 const FIRST_PLACED_MS: i64 = 1_795_737_600_000;
 
+/// No sale is longer than a year, however low its rate.
+const LONGEST_S: f64 = 365.0 * 86_400.0;
+
 /// Orders with a follow-up come before this share of the sale, the follow-up within the share after it.
 const FOLLOWED_BEFORE: f64 = 0.9;
 const FOLLOWS_WITHIN: f64 = 0.1;
@@ -35,7 +38,7 @@ pub(super) fn mix(sale: &Sale) -> Mix {
     let first = items().count();
     let following = items().filter(|item| item.follow.is_some()).count();
     let rate = if sale.rate > 0.0 { sale.rate } else { 1.0 };
-    let within = Duration::from_secs_f64((first + following) as f64 / rate);
+    let within = Duration::from_secs_f64(((first + following) as f64 / rate).min(LONGEST_S));
     let times = arrival::times(sale.shape, first, within, &mut rng);
     let second: Arc<str> = format!("{}-2", sale.source).into();
     let mut maker = Maker {

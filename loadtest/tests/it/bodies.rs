@@ -369,3 +369,12 @@ fn follow_ups_come_after_their_order_and_within_the_sale() {
         assert!(follow_ups > 50, "{follow_ups}");
     }
 }
+
+#[test]
+fn a_rate_that_is_none_makes_a_sale_all_the_same() {
+    for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE] {
+        let mix = Mix::new(&Sale { rate, orders: 20, ..Sale::default() });
+        assert!(mix.deliveries.len() >= 20, "{rate}");
+    }
+    assert!(Mix::new(&sale(0, 1)).requests.is_empty());
+}

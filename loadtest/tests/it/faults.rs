@@ -50,6 +50,18 @@ fn a_refusal_for_the_moment_is_tried_again_and_counted_once() {
     assert_eq!(books.offered, calm.offered);
 }
 
+/// The items that were taken are not counted again as the duplicates they are the second time.
+#[test]
+fn items_a_batch_had_no_room_for_are_sent_again() {
+    let sale = Sale { batch_share: 1.0, tries: 20, ..sale(2) };
+    let (_, full) = against(Faults { full_every: Some(15), ..Faults::default() }, &sale);
+    let (_, calm) = against(Faults::default(), &sale);
+    assert!(full.kept() && calm.kept(), "{full}\n{calm}");
+    assert_eq!((full.refused, full.unknown), (calm.refused, 0), "{full}\n{calm}");
+    assert_eq!(full.acknowledged, calm.acknowledged);
+    assert!(full.duplicates < calm.duplicates + 5, "{full}\n{calm}");
+}
+
 #[test]
 fn a_server_that_refuses_everything_is_refused_and_not_unknown() {
     let sale = Sale { orders: 50, ..small(3) };

@@ -39,6 +39,8 @@ pub(crate) struct Faults {
     pub(crate) refuse_every: Option<u64>,
     /// Keeps every n-th request's orders and cuts the connection instead of answering.
     pub(crate) cut_every: Option<u64>,
+    /// Has no room for every n-th item of a batch.
+    pub(crate) full_every: Option<usize>,
     /// Refuses every request with 503.
     pub(crate) refuse_all: bool,
     /// Keeps the orders of every n-th request for good and answers 503.
@@ -56,6 +58,7 @@ pub(crate) struct Store {
     requests: u64,
     stalled: bool,
     forgot: bool,
+    full: usize,
 }
 
 type Key = (String, String, String);
@@ -244,9 +247,16 @@ impl Store {
             return reply(code, &body);
         };
         let mut answers: Vec<(u16, Value)> = Vec::new();
-        for item in &items {
-            answers.push(self.item(channel, source, item, webhook, faults));
+        for (at, item) in (1..).zip(&items) {
+            let full =
+                batch && faults.full_every.is_some_and(|n| (self.full + at).is_multiple_of(n));
+            answers.push(match full {
+                true => (503, json!({"problem": {"status": 503}})),
+                false => self.item(channel, source, item, webhook, faults),
+            });
         }
+        // Another item the next time, so that a batch sent again comes through.
+        self.full += 1;
         if !batch {
             let (code, body) = answers.pop().unwrap();
             return reply(code, &body);

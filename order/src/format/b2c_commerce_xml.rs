@@ -20,7 +20,8 @@
 //! | another root, another child of `orders`, no order at all | recorded (other) |
 //!
 //! Payment, confirmation and shipping status do not decide: the platform feeds NEW and OPEN orders
-//! whatever they say, and holds an order back by leaving it CREATED.
+//! whatever they say, and holds an order back by leaving it CREATED. A held order is released when it
+//! comes again as NEW or OPEN: becoming ready counts as newer, though there is no version.
 //!
 //! # Fingerprint
 //! Volatile, because they are bookkeeping about the order and not part of what was sold:

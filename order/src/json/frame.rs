@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use super::fault::Fault;
-use super::lex::{Lexer, Rules, Scan, blanks, byte, unescape, unexpected};
+use super::lex::{Lexer, Rules, Scan};
+use super::token::{blanks, byte, unescape, unexpected};
 use crate::{Limits, UnreadableKind};
 
 /// Wrappers in wrappers, as in `{"data":{"orders":[]}}`; also what bounds the recursion here.

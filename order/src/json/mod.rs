@@ -36,6 +36,7 @@ mod path;
 mod place;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::cell::RefCell;
 
@@ -49,8 +50,7 @@ pub(crate) use field::{Amount, Flag, Label, Labels, List, LooseList, Obj, Presen
 
 use crate::read::ItemResult;
 use crate::{
-    Currency, Fingerprint, Item, Limits, MaskedSpan, ReadOptions, Readiness, Unreadable,
-    UnreadableKind, mask,
+    Currency, Fingerprint, Item, Limits, ReadOptions, Readiness, Unreadable, UnreadableKind, mask,
 };
 use fault::Place as FaultPlace;
 use frame::{Framed, Framer, Sink};

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use super::fault::Fault;
-use super::lex::{blanks, byte, unescape};
+use super::token::{blanks, byte, unescape};
 use crate::UnreadableKind;
 
 /// Deeper places have no pointer.

@@ -10,10 +10,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::item::{Reading, Stream, is_blank};
 use super::place::Places;
 use super::tokens::{Attribute, Token, Tokens};
 use super::{Fault, cards};
-use crate::UnreadableKind::{self, Depth, Encoding, Syntax, TooLarge};
+use crate::UnreadableKind::{self, Encoding, Syntax, TooLarge};
 use crate::{Fingerprint, Limits, MaskedSpan, ReadOptions, Unreadable};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -152,149 +153,137 @@ struct Walk<'a, 'o, F> {
     items: usize,
     /// Everything before this byte has been looked at for blemishes.
     checked: usize,
-    current: Option<Current<'a, F>>,
-    /// Token stream of the current item; kept for its memory.
-    stream: Vec<u8>,
-}
-
-/// The item being read.
-struct Current<'a, F> {
-    start: usize,
-    is_item: bool,
-    facts: F,
-    fault: Option<Fault>,
-    /// Elements open inside the item.
-    depth: usize,
-    /// Their names, as far as the limit on depth allows.
-    path: Vec<&'a str>,
-    text: Option<Cow<'a, str>>,
-    /// Depth of the volatile element the walk is in.
-    volatile: Option<usize>,
-    /// An element is named like a card verification value.
-    verification: bool,
+    reading: Option<Reading<'a, F>>,
+    /// Of the last item, for its memory.
+    stream: Stream,
 }
 
 impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
     fn new(content: &'a [u8], shape: &'a Shape, options: &'a ReadOptions<'o>) -> Self {
-        let (root, current, stream) = (Root::Before, None, Vec::new());
-        Self { content, shape, options, root, items: 0, checked: 0, current, stream }
+        let (root, reading, stream) = (Root::Before, None, Stream::default());
+        Self { content, shape, options, root, items: 0, checked: 0, reading, stream }
     }
 
     fn step(&mut self, tokens: &mut Tokens<'a>) -> Result<Step<F>, Fault> {
         let token = tokens.next()?;
         let span = tokens.span();
-        if let Some(fault) = tokens.take_fault() {
-            match &mut self.current {
-                Some(current) => current.fail(fault),
-                None if fault.at < span.start || self.root == Root::After => return Err(fault),
-                None => match token {
-                    Token::Start(..) => return self.start(token, span, Some(fault)),
-                    _ => return Err(fault),
-                },
-            }
+        let mut fault = tokens.take_fault();
+        if let Some(reading) = &mut self.reading
+            && let Some(fault) = fault.take()
+        {
+            reading.fail(fault);
         }
-        match token {
-            Token::Start(..) => self.start(token, span, None),
-            Token::Text(text) => self.text(text, span.start),
-            Token::End => self.end(span.end),
-            Token::Aside => Ok(Step::More),
-            Token::Done => self.done(span.start),
+        match (token, fault) {
+            (Token::Start(name, attributes), fault) => {
+                self.start(name, &attributes, span.start, fault)
+            }
+            (_, Some(fault)) => Err(fault),
+            (Token::Text(text), None) => self.text(text, span.start),
+            (Token::End, None) => Ok(self.end(span.end)),
+            (Token::Aside, None) => Ok(Step::More),
+            (Token::Done, None) => self.done(span.start),
         }
     }
 
     fn start(
         &mut self,
-        token: Token<'a>,
-        span: Range<usize>,
+        name: &'a str,
+        attributes: &[Attribute<'a>],
+        at: usize,
         fault: Option<Fault>,
     ) -> Result<Step<F>, Fault> {
-        let Token::Start(name, attributes) = token else { return Ok(Step::More) };
-        let (shape, limits) = (self.shape, self.options.limits);
-        if let Some(current) = &mut self.current {
-            current.open(name, &attributes, span.start, self.options, shape, &mut self.stream);
+        if let Some(reading) = &mut self.reading {
+            reading.open(name, attributes, at, self.shape, self.options);
             return Ok(Step::More);
         }
-        match self.root {
-            Root::After => return Err(Fault::new(Syntax, span.start, "a second root element")),
-            Root::Before if name == shape.list => {
-                self.root = Root::List;
-                return fault.map_or(Ok(Step::More), Err);
-            }
-            Root::Before => self.root = Root::Item,
-            Root::List | Root::Item => {}
+        if self.root == Root::After {
+            return Err(Fault::new(Syntax, at, "a second root element"));
         }
-        self.look(span.start)?;
+        let is_list = self.root == Root::Before && name == self.shape.list;
+        match fault {
+            // Of the list's own tag, or of something before this tag and outside every item.
+            Some(fault) if is_list || fault.at < at => Err(fault),
+            _ if is_list => {
+                self.root = Root::List;
+                Ok(Step::More)
+            }
+            fault => self.begin(name, attributes, at, fault),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        name: &'a str,
+        attributes: &[Attribute<'a>],
+        at: usize,
+        fault: Option<Fault>,
+    ) -> Result<Step<F>, Fault> {
+        if self.root == Root::Before {
+            self.root = Root::Item;
+        }
+        self.look(at)?;
         self.items += 1;
+        let limits = self.options.limits;
         if self.items > limits.items {
             let message = "more items in one body than allowed; send it in parts";
-            return Err(Fault::new(TooLarge, span.start, message));
+            return Err(Fault::new(TooLarge, at, message));
         }
-        let is_item = name == shape.item;
-        let mut current = Current {
-            start: span.start,
-            is_item,
-            facts: F::new(&limits),
-            fault,
-            depth: 0,
-            path: Vec::new(),
-            text: None,
-            volatile: None,
-            verification: false,
-        };
         self.stream.clear();
-        current.start_tokens(name, &attributes, &mut self.stream);
-        if is_item && let Err(complaint) = current.facts.open(&[], &attributes) {
-            current.complain(complaint, span.start);
-        }
-        self.current = Some(current);
+        let stream = std::mem::take(&mut self.stream);
+        let is_item = name == self.shape.item;
+        let facts = F::new(&limits);
+        let mut reading = Reading::begin(at, (name, attributes), is_item, facts, stream);
+        // The tag's own fault comes before what the format has against its attributes.
+        reading.fault = fault.or(reading.fault);
+        self.reading = Some(reading);
         Ok(Step::More)
     }
 
     fn text(&mut self, text: Cow<'a, str>, at: usize) -> Result<Step<F>, Fault> {
-        match &mut self.current {
-            Some(current) => current.gather(text),
+        match &mut self.reading {
+            Some(reading) => reading.gather(text),
             None if is_blank(&text) => {}
             None => return Err(Fault::new(Syntax, at, "text outside an order")),
         }
         Ok(Step::More)
     }
 
-    fn end(&mut self, end: usize) -> Result<Step<F>, Fault> {
-        let Some(current) = &mut self.current else {
+    fn end(&mut self, end: usize) -> Step<F> {
+        let Some(reading) = &mut self.reading else {
             self.root = Root::After;
-            return Ok(Step::More);
+            return Step::More;
         };
-        current.flush(end, &mut self.stream);
-        current.end_token(&mut self.stream);
-        let too_large = end - current.start > self.options.limits.item_bytes;
-        if too_large && current.fault.is_none() {
+        let is_over = reading.close(end);
+        if end - reading.start > self.options.limits.item_bytes {
             let message = "the order has more bytes than allowed";
-            current.fail(Fault::new(TooLarge, current.start, message));
-            self.stream = Vec::new();
+            reading.fail(Fault::new(TooLarge, reading.start, message));
         }
-        if current.depth > 0 {
-            current.depth -= 1;
-            current.path.truncate(current.depth);
-            return Ok(Step::More);
+        match self.reading.take_if(|_| is_over) {
+            Some(reading) => self.part(reading, end),
+            None => Step::More,
         }
+    }
+
+    /// The item that ends at `end`, or why it cannot be read.
+    fn part(&mut self, reading: Reading<'a, F>, end: usize) -> Step<F> {
         if self.root == Root::Item {
             self.root = Root::After;
         }
         self.checked = end;
-        let Some(current) = self.current.take() else { return Ok(Step::More) };
-        let span = current.start..end;
+        let span = reading.start..end;
         let blemish = blemish(self.content, span.clone());
-        if let Some(fault) = current.fault.into_iter().chain(blemish).min_by_key(|f| f.at) {
-            return Ok(Step::Part(Err(fault)));
+        if let Some(fault) = reading.fault.into_iter().chain(blemish).min_by_key(|f| f.at) {
+            return Step::Part(Err(fault));
         }
-        let fingerprint = fingerprint(&self.stream);
-        let (is_item, facts) = (current.is_item, current.facts);
         let bytes = self.content.get(span.clone()).unwrap_or_default();
-        let masked = match cards::suspected(bytes, current.verification) {
+        let masked = match cards::suspected(bytes, reading.verification) {
             true => cards::spans(bytes, &self.shape.cards),
             false => Vec::new(),
         };
-        Ok(Step::Part(Ok(Part { span, is_item, facts, fingerprint, masked })))
+        let fingerprint = reading.stream.fingerprint();
+        self.stream = reading.stream;
+        let (is_item, facts) = (reading.is_item, reading.facts);
+        Step::Part(Ok(Part { span, is_item, facts, fingerprint, masked }))
     }
 
     fn done(&mut self, end: usize) -> Result<Step<F>, Fault> {
@@ -319,126 +308,13 @@ impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
     /// The first thing wrong, if reading ended with `fault`: a bad byte before it may be its cause.
     fn earliest(&self, fault: Fault) -> Fault {
         let before = blemish(self.content, self.checked..fault.at.max(self.checked));
-        let inside = self.current.as_ref().and_then(|current| current.fault.clone());
-        [before, inside]
-            .into_iter()
-            .flatten()
-            .chain([fault.clone()])
-            .min_by_key(|f| f.at)
-            .unwrap_or(fault)
+        let inside = self.reading.as_ref().and_then(|reading| reading.fault.clone());
+        let earlier = before.into_iter().chain(inside).min_by_key(|earlier| earlier.at);
+        earlier.filter(|earlier| earlier.at < fault.at).unwrap_or(fault)
     }
-}
-
-impl<'a, F: Facts> Current<'a, F> {
-    fn fail(&mut self, fault: Fault) {
-        self.fault.get_or_insert(fault);
-    }
-
-    fn complain(&mut self, complaint: Complaint, at: usize) {
-        self.fail(Fault::new(complaint.0, at, complaint.1));
-    }
-
-    fn open(
-        &mut self,
-        name: &'a str,
-        attributes: &[Attribute<'a>],
-        at: usize,
-        options: &ReadOptions<'_>,
-        shape: &Shape,
-        stream: &mut Vec<u8>,
-    ) {
-        self.flush(at, stream);
-        // The item itself and the list around it count too.
-        if self.depth + 2 >= options.limits.depth {
-            self.fail(Fault::new(Depth, at, "elements nested deeper than allowed"));
-        }
-        self.depth += 1;
-        if self.fault.is_some() {
-            return;
-        }
-        self.path.push(name);
-        let ignored =
-            matches!(&*self.path, [top] if options.fingerprint_ignore.iter().any(|i| i == top));
-        if self.volatile.is_none() && (ignored || shape.volatile.contains(&&*self.path)) {
-            self.volatile = Some(self.depth);
-        }
-        self.start_tokens(name, attributes, stream);
-        if self.is_item
-            && let Err(complaint) = self.facts.open(&self.path, attributes)
-        {
-            self.complain(complaint, at);
-        }
-    }
-
-    fn gather(&mut self, piece: Cow<'a, str>) {
-        if self.fault.is_some() {
-            return;
-        }
-        match &mut self.text {
-            Some(text) => text.to_mut().push_str(&piece),
-            None => self.text = Some(piece),
-        }
-    }
-
-    /// Text is complete when the next tag comes.
-    fn flush(&mut self, at: usize, stream: &mut Vec<u8>) {
-        let Some(text) = self.text.take() else { return };
-        let text = text.trim_matches(BLANKS);
-        if text.is_empty() || self.fault.is_some() {
-            return;
-        }
-        if self.volatile.is_none() {
-            put(stream, b'T', text);
-        }
-        if self.is_item
-            && let Err(complaint) = self.facts.text(&self.path, text)
-        {
-            self.complain(complaint, at);
-        }
-    }
-
-    fn start_tokens(&self, name: &str, attributes: &[Attribute<'_>], stream: &mut Vec<u8>) {
-        if self.volatile.is_none() && self.fault.is_none() {
-            put(stream, b'S', name);
-            for (name, value) in attributes {
-                put(stream, b'A', name);
-                put(stream, b'V', value);
-            }
-        }
-    }
-
-    fn end_token(&mut self, stream: &mut Vec<u8>) {
-        match self.volatile {
-            Some(depth) if depth == self.depth => self.volatile = None,
-            Some(_) => {}
-            None if self.fault.is_none() => stream.push(b'E'),
-            None => {}
-        }
-    }
-}
-
-const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
-
-fn is_blank(text: &str) -> bool {
-    text.trim_matches(BLANKS).is_empty()
-}
-
-fn put(stream: &mut Vec<u8>, tag: u8, text: &str) {
-    stream.push(tag);
-    stream.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
-    stream.extend_from_slice(text.as_bytes());
-}
-
-fn fingerprint(stream: &[u8]) -> Fingerprint {
-    let hash = blake3::hash(stream);
-    let mut out = [0; 16];
-    for (out, byte) in out.iter_mut().zip(hash.as_bytes()) {
-        *out = *byte;
-    }
-    Fingerprint(out)
 }
 
 /// The fingerprint of a list without items.
 pub(crate) fn empty() -> Fingerprint {
-    fingerprint(&[])
+    Stream::default().fingerprint()
 }

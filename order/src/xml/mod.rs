@@ -16,6 +16,7 @@
 
 pub(crate) mod cards;
 pub(crate) mod document;
+mod item;
 mod place;
 pub(crate) mod tokens;
 pub(crate) mod tree;

@@ -1,7 +1,5 @@
 //! Forebay's canonical JSON and its schema.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
 use bytes::Bytes;
 use forebay_order::readiness::{HoldReason, RecordedAs};
 use forebay_order::summary::{LineKind, Oddity, PaymentState, TaxLocale};
@@ -127,7 +125,7 @@ fn order_level_discount_with_and_without_shares_by_hand() {
         r#""totals":{"grand":"90"},"lines":[{"sku":"A","amount":"60"},{"sku":"B","amount":"40"}],
         "discounts":[{"amount":"10","name":"TEN"}]"#,
     );
-    assert_eq!(shown(&stated), ["Product A 60 [] [H-6.00/0.00]", "Product B 40 [] [H-4.00/0.00]"]);
+    assert_eq!(shown(&stated), ["Product A 60 [] [H-6.00/0]", "Product B 40 [] [H-4.00/0]"]);
     assert_eq!((stated.totals.grand_total, stated.difference), (dec("90"), dec("0")));
     assert!(stated.oddities.contains(&Oddity::DiscountDistributed));
 }
@@ -383,7 +381,7 @@ fn cases() -> Vec<(String, bool)> {
         r#"{"id":"1","lines":{"a":1}}"#,
         r#"{"id":"1","lines":[{"amount":"12 EUR"}]}"#,
         r#"{"id":"1","lines":[{"quantity":"NaN"}]}"#,
-        r#"{"id":"1","lines":[{"amount":100000000000000000000}]}"#,
+        r#"{"id":"1","lines":[{"amount":1000000000000000000000000}]}"#,
         r#"{"id":"1","lines":[{"taxes":[{"name":"VAT"}]}]}"#,
         r#"{"id":"1","lines":[{"discounts":[{"name":"x"}]}]}"#,
         r#"{"id":"1","discounts":[{"amount":"-0.01"}]}"#,

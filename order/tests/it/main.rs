@@ -1,7 +1,12 @@
-//! The order domain from outside: bodies in, items and summaries out.
+//! Integration tests of the order domain: bodies in, items and summaries out.
 
+#[cfg(test)]
 mod b2c;
-mod expected;
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod forebay;
+#[cfg(test)]
 mod real;
+#[cfg(test)]
 mod salesforce;

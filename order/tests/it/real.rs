@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use forebay_order::summary::{Line, LineKind};
 use forebay_order::{
     Format, Item, OrderKey, OrderSummary, ReadOptions, Readiness, UnreadableKind, read, summarise,
 };
@@ -167,6 +168,139 @@ fn every_real_woocommerce_file_means_what_the_table_says() {
     assert!(only_ids.iter().all(|i| i.as_ref().unwrap().readiness == Readiness::FetchNeeded));
     let fault = items(MALFORMED).unwrap_err();
     assert_eq!((fault.kind, fault.line, fault.column), (UnreadableKind::Syntax, 148, 5));
+}
+
+/// A line in one text: kind, quantity, amount, adjustments (amount/tax, `*` for an order-level share),
+/// taxes; amounts with two decimals.
+pub(crate) fn told(line: &Line) -> String {
+    let kind = match line.kind {
+        LineKind::Product => "product",
+        LineKind::DeliveryCharge => "delivery",
+        LineKind::Fee => "fee",
+        LineKind::Difference => "difference",
+    };
+    let share = |group: Option<usize>| if group.is_some() { "*" } else { "" };
+    let adjustments = line.adjustments.iter();
+    let adjustments: Vec<String> =
+        adjustments.map(|a| format!("{:.2}/{:.2}{}", a.amount, a.tax, share(a.group))).collect();
+    let taxes: Vec<String> = line.taxes.iter().map(|t| format!("{:.2}", t.amount)).collect();
+    let (adjustments, taxes) = (adjustments.join(" "), taxes.join(" "));
+    format!("{kind} {} x {:.2} [{adjustments}] [{taxes}]", line.quantity, line.line_amount)
+}
+
+/// Checks one file's first order against lines and totals (amount, tax, grand total) worked out by hand.
+fn by_hand(format: Format, file: &str, lines: &[&str], totals: [&str; 3]) {
+    let Some(root) = orders() else { return };
+    let body = Bytes::from(std::fs::read(root.join(file)).unwrap());
+    let item = read(format, &body, &ReadOptions::default()).unwrap().remove(0).unwrap();
+    let key = OrderKey::new("test", file, item.id.clone().unwrap());
+    let summary = summarise(format, key, item.fingerprint, &item.bytes).unwrap();
+    assert_eq!(summary.lines.iter().map(told).collect::<Vec<_>>(), lines, "{file}");
+    let derived = &summary.totals;
+    let derived = [derived.total_amount, derived.total_tax_amount, derived.grand_total];
+    assert_eq!(derived.map(|amount| format!("{amount:.2}")), totals, "{file}");
+}
+
+#[test]
+fn real_shopify_summaries_worked_out_by_hand() {
+    let check = |file: &str, lines: &[&str], totals| {
+        by_hand(Format::Shopify, &format!("shopify/{file}.json"), lines, totals);
+    };
+    // Tax 11.94 stands in the order alone: 3.98 for each of three equal lines. 597.00 + 11.94 = 608.94,
+    // but the order says 409.94: its lines list one iPod more than its totals count.
+    let ipods = [
+        "product 1 x 199.00 [] [3.98]",
+        "product 1 x 199.00 [] [3.98]",
+        "product 1 x 199.00 [] [3.98]",
+        "delivery 1 x 0.00 [] []",
+        "difference 1 x -199.00 [] []",
+    ];
+    for file in ["fulfil__order", "pyapi__order", "taxreceipts__order_no_zip"] {
+        check(file, &ipods, ["398.00", "11.94", "409.94"]);
+    }
+    // TENOFF spread: 3.34 + 3.33 + 3.33. 587.00 + 11.94 = 598.94.
+    check(
+        "scraper__orders",
+        &[
+            "product 1 x 199.00 [-3.34/0.00*] [3.98]",
+            "product 1 x 199.00 [-3.33/0.00*] [3.98]",
+            "product 1 x 199.00 [-3.33/0.00*] [3.98]",
+            "delivery 1 x 0.00 [] []",
+        ],
+        ["587.00", "11.94", "598.94"],
+    );
+    // 2 x 40.00 - 10.00 = 70.00, and 9.28 that nothing explains.
+    check(
+        "taxreceipts__order_with_discount",
+        &["product 2 x 80.00 [-10.00/0.00] []", "difference 1 x 9.28 [] []"],
+        ["79.28", "0.00", "79.28"],
+    );
+}
+
+#[test]
+fn real_woocommerce_summaries_worked_out_by_hand() {
+    let check = |file: &str, lines: &[&str], totals| {
+        by_hand(Format::WooCommerce, &format!("woocommerce/{file}.json"), lines, totals);
+    };
+    check(
+        "fluxc__wc-fetch-order-response-success",
+        &["product 1 x 15.00 [] []", "delivery 1 x 0.00 [] []"],
+        ["15.00", "0.00", "15.00"],
+    );
+    // 10.00 + 30.00 + 4.00 + 10.00 + 12.00 + tax 4.40 = 70.40; the shop says 44.00.
+    check(
+        "fluxc__wc-orders-response-success",
+        &[
+            "product 1 x 10.00 [] []",
+            "product 1 x 30.00 [] []",
+            "delivery 1 x 4.00 [] []",
+            "fee 1 x 10.00 [] [2.00]",
+            "fee 1 x 12.00 [] [2.40]",
+            "difference 1 x -26.40 [] []",
+        ],
+        ["39.60", "4.40", "44.00"],
+    );
+    // 50.00 + 2.00 tax, reduced to 30.00 + 1.20.
+    check(
+        "ios__order-without-data",
+        &["product 2 x 50.00 [-20.00/-0.80] [2.00]"],
+        ["30.00", "1.20", "31.20"],
+    );
+    // 17.65 + 0.35 + 15.00 + 0.30.
+    check(
+        "ios__order-with-charge",
+        &["product 1 x 17.65 [] [0.35]", "delivery 1 x 15.00 [] [0.30]"],
+        ["32.65", "0.65", "33.30"],
+    );
+    // 340.40 + 30.21, delivery tax 0.62 without delivery, 7.00 that nothing explains: 378.23.
+    check(
+        "ios__order-with-faulty-attributes",
+        &[
+            "product 2 x 340.40 [] [30.21]",
+            "delivery 1 x 0.00 [] [0.62]",
+            "difference 1 x 7.00 [] []",
+        ],
+        ["347.40", "30.83", "378.23"],
+    );
+    // 18.00 + 10.00, of which gift cards of 20.00 and 4.00 paid 24.00.
+    check(
+        "ios__order-with-gift-cards",
+        &["product 1 x 18.00 [] []", "delivery 1 x 10.00 [] []", "fee 1 x -24.00 [] []"],
+        ["4.00", "0.00", "4.00"],
+    );
+    // Coupons take 2 x 10.00 of 50.00 + 0.80 tax of 2.00, and the whole 10.00 + 0.40 of 1.5 pieces; the
+    // shop says 31.20, which leaves out the fee and the delivery it lists: 258.50.
+    check(
+        "ios__order",
+        &[
+            "product 2 x 50.00 [-20.00/-0.80*] [2.00]",
+            "product 1.5 x 10.00 [-10.00/-0.40*] [0.40]",
+            "delivery 1 x 133.00 [] []",
+            "fee 1 x 125.50 [] []",
+            "difference 1 x -258.50 [] []",
+        ],
+        ["30.00", "1.20", "31.20"],
+    );
 }
 
 #[test]

@@ -17,18 +17,18 @@ use std::sync::Arc;
 use forebay_buffer::Clock;
 use forebay_order::{Fingerprint, OrderSummary};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use super::thread::{self, CallThread};
 use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
 
-const QUEUE: usize = 16;
 const IDENTITY_MAX: usize = 255;
 const BATCH_MAX: usize = 1_000;
 const LIST_MAX: usize = 10_000;
 
-/// The ledger. Dropping it lets its thread finish what was handed in, and end.
+/// The ledger. Dropping it waits until what was handed in is done and the file is closed.
 pub struct Ledger {
-    calls: mpsc::Sender<Call>,
+    calls: CallThread<Call>,
 }
 
 enum Call {
@@ -72,12 +72,7 @@ impl Ledger {
     /// The file's or the thread's.
     pub fn open(path: &Path, cut_every: Option<u32>, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let mut book = Book::open(path, cut_every, clock)?;
-        let (calls, mut served) = mpsc::channel(QUEUE);
-        std::thread::Builder::new().name("oms-ledger".to_owned()).spawn(move || {
-            while let Some(call) = served.blocking_recv() {
-                book.serve(call);
-            }
-        })?;
+        let calls = CallThread::start("oms-ledger", move |call| book.serve(call))?;
         Ok(Self { calls })
     }
 }
@@ -194,10 +189,6 @@ fn verified(line: &[u8]) -> Option<Create> {
     serde_json::from_str(json).ok()
 }
 
-fn stopped() -> CallFailure {
-    CallFailure::NotSent("its thread has ended; restart Forebay".to_owned())
-}
-
 impl OrderManagement for Ledger {
     fn guarantee(&self) -> Guarantee {
         Guarantee::LookedUp
@@ -225,21 +216,20 @@ impl OrderManagement for Ledger {
         };
         let (answer, answered) = oneshot::channel();
         let call = Call::Submit(batch.iter().map(create).collect(), answer);
-        self.calls.send(call).await.map_err(|_| stopped())?;
-        let ended = || CallFailure::Unknown("its thread ended in the middle of it".to_owned());
-        answered.await.map_err(|_| ended())?
+        self.calls.hand_in(call).await?;
+        answered.await.map_err(|_| thread::ended_in_the_middle())?
     }
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
         let (answer, answered) = oneshot::channel();
-        self.calls.send(Call::Find(identities.to_vec(), answer)).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())
+        self.calls.hand_in(Call::Find(identities.to_vec(), answer)).await?;
+        answered.await.map_err(|_| thread::ended())
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
         let (answer, answered) = oneshot::channel();
         let call = Call::List(after, limit.min(LIST_MAX), answer);
-        self.calls.send(call).await.map_err(|_| stopped())?;
-        answered.await.map(Some).map_err(|_| stopped())
+        self.calls.hand_in(call).await?;
+        answered.await.map(Some).map_err(|_| thread::ended())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod ledger;
 pub mod sqlite;
+mod thread;
 
 use std::time::Duration;
 

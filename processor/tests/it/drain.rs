@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay_buffer::{Buffer, ExceptionCategory, ExceptionRow, Memory, OrderState, Verdict};
+use forebay_buffer::{
+    Buffer, Embedded, EmbeddedConfig, ExceptionCategory, ExceptionRow, Memory, OrderState, Verdict,
+};
 use forebay_processor::{
     CallFailure, Drain, DrainConfig, Limiter, Limits, Oms, OrderManagement, Outcome, RetryPolicy,
     Scope,
@@ -25,11 +27,11 @@ fn config() -> DrainConfig {
     DrainConfig { limits, retry, lease_wait: Duration::from_millis(200), ..DrainConfig::default() }
 }
 
-fn start<O: OrderManagement>(buffer: &Memory, oms: &Arc<O>) -> Drain {
+fn start<O: OrderManagement>(buffer: &impl Buffer, oms: &Arc<O>) -> Drain {
     Drain::start(config(), buffer.clone(), Arc::clone(oms), clock()).unwrap()
 }
 
-async fn live(buffer: &Memory) -> u64 {
+async fn live(buffer: &impl Buffer) -> u64 {
     let status = buffer.status().await.unwrap();
     ["held", "pending", "leased", "submitted"]
         .iter()
@@ -38,7 +40,7 @@ async fn live(buffer: &Memory) -> u64 {
 }
 
 /// Drains until nothing waits and nothing is lent, then stops.
-async fn drained(drain: Drain, buffer: &Memory) {
+async fn drained(drain: Drain, buffer: &impl Buffer) {
     in_time("drained", until(async || live(buffer).await == 0)).await;
     in_time("stopped", drain.stop(Duration::from_secs(30))).await;
 }
@@ -47,11 +49,11 @@ async fn state(buffer: &Memory, id: &str) -> OrderState {
     buffer.order(&key(id)).await.unwrap().unwrap().state
 }
 
-async fn exceptions(buffer: &Memory) -> Vec<ExceptionRow> {
+async fn exceptions(buffer: &impl Buffer) -> Vec<ExceptionRow> {
     buffer.exceptions(0, 10_000).await.unwrap()
 }
 
-async fn append_all(buffer: &Memory, ids: impl IntoIterator<Item = String>) {
+async fn append_all(buffer: &impl Buffer, ids: impl IntoIterator<Item = String>) {
     for id in ids {
         Delivery::new(&id).append(buffer).await;
     }
@@ -304,6 +306,24 @@ async fn trouble_of_the_whole_oms_is_nobodys_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_oms_that_takes_nothing_burns_no_order_sent_alone() {
+    // Every call times out, every look-up says absent, and each order goes in a call of its own.
+    let directory = tempdir().unwrap();
+    let dead = std::iter::repeat_n(CallFailure::Unknown("timed out".into()), 200);
+    let oms = ledger(&directory.path().join("oms.ledger"), None);
+    let oms = Arc::new(Unruly::new(oms).fails(dead));
+    let buffer = buffer(clock());
+    append_all(&buffer, (0..5).map(|n| n.to_string())).await;
+    let limits = Limits { batch: Some(1), ..Limits::default() };
+    let config = DrainConfig { limits, ..config() };
+    let drain = Drain::start(config, buffer.clone(), Arc::clone(&oms), clock()).unwrap();
+    drained(drain, &buffer).await;
+    assert!(oms.times_sent("0") > 5, "more attempts than an order has");
+    assert_eq!(exceptions(&buffer).await, []);
+    assert_eq!(creates(&*oms).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_oms_is_left_alone_with_growing_waits() {
     let directory = tempdir().unwrap();
     let dead = std::iter::repeat_n(CallFailure::NotSent("connection refused".into()), 100_000);
@@ -433,6 +453,45 @@ async fn a_stop_in_the_middle_loses_nothing_and_a_new_drain_goes_on() {
     let all = creates(&*oms).await;
     assert_eq!(all.len(), 600);
     assert!(all.iter().all(|(_, creates)| *creates == 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deaths_of_the_whole_process_lose_and_double_nothing_on_disk() {
+    let directory = tempdir().unwrap();
+    let open = || {
+        let mut config = EmbeddedConfig::new(directory.path().join("buffer"));
+        (config.slot_bytes, config.burst_reserve) = (1 << 20, 1);
+        Embedded::open(config, clock(), Box::new(|reason| panic!("{reason}"))).unwrap()
+    };
+    for kind in 0..2 {
+        let oms = || {
+            let [sqlite, ledger] = both(directory.path());
+            Arc::new(Unruly::new(if kind == 0 { sqlite } else { ledger }))
+        };
+        let id = |n: usize| format!("{kind}.{n}");
+        append_all(&open(), (0..400).map(id)).await;
+        let limits = Limits { ceiling_per_s: Some(500.0), batch: Some(10), ..Limits::default() };
+        for round in 0..5 {
+            let (buffer, oms) = (open(), oms());
+            let slow = DrainConfig { limits, ..config() };
+            let drain = Drain::start(slow, buffer.clone(), Arc::clone(&oms), clock()).unwrap();
+            in_time("some calls", until(async || oms.submits() >= 3 + round)).await;
+            // Calls are cut off where they are, and nobody closes the buffer.
+            drain.stop(Duration::ZERO).await;
+            drop(buffer);
+        }
+        let (buffer, oms) = (open(), oms());
+        drained(start(&buffer, &oms), &buffer).await;
+        let all = creates(&*oms).await;
+        assert_eq!(all.len(), 400);
+        assert!(all.iter().all(|(_, creates)| *creates == 1));
+        for n in 0..400 {
+            let view = buffer.order(&key(&id(n))).await.unwrap().unwrap();
+            assert_eq!(view.state, OrderState::Summarised, "{n}");
+        }
+        assert_eq!(exceptions(&buffer).await, []);
+        in_time("closed", buffer.close()).await;
+    }
 }
 
 /// The most orders committed within any second, by the OMS's own clock.

@@ -116,7 +116,7 @@ impl Delivery {
         Bytes::from(text)
     }
 
-    pub(crate) async fn append(&self, buffer: &Memory) {
+    pub(crate) async fn append(&self, buffer: &impl Buffer) {
         let body = self.body();
         let permit = buffer.admission().admit(body.len()).unwrap();
         let envelope = Envelope {

@@ -82,11 +82,17 @@ pub(super) struct RealDirectory {
 }
 
 impl RealDirectory {
-    /// Opens the directory, making it if need be (readable by this user only), and locks it. `Ok(None)`: another process
+    /// Opens the directory, making it durably if need be (readable by this user only), and locks it. `Ok(None)`: another process
     /// has the lock.
     pub(super) fn lock(path: &Path) -> io::Result<Option<Self>> {
         use std::os::unix::fs::DirBuilderExt;
+        let missing: Vec<_> = path.ancestors().take_while(|part| !part.exists()).collect();
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for made in missing {
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = File::open(parent.unwrap_or(Path::new(".")))?;
+            sync(|| parent.sync_all())?;
+        }
         let handle = File::open(path)?;
         match handle.try_lock() {
             Ok(()) => Ok(Some(Self { path: path.to_owned(), handle })),

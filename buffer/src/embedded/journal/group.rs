@@ -14,6 +14,12 @@ pub(super) const COPY: u32 = 1;
 /// The group ends its segment.
 pub(super) const SEAL: u32 = 2;
 
+/// The last of a segment's groups of copies: with it, all that had to be copied is there.
+pub(super) const COPIES_END: u32 = 4;
+
+/// Flags from here on mean something a reader must know.
+pub(super) const MUST_KNOW: u32 = 0xffff_0000;
+
 /// Where a group stands, and the seed of its checksums.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {

@@ -13,7 +13,7 @@
 //! ```text
 //! let (mut journal, mut recovered) = Journal::open(dir, options)?;   // OpenError: nothing was touched, or no room
 //! recovered.replay(|restored| ...)?;      // every record once, by ascending sequence; bodies stay on disk
-//! journal.next_sequence()                 // sequence of the first record of the next append; the i-th gets +i
+//! journal.durable_sequence()              // the i-th record of the next append gets this + 1 + i
 //! journal.append(&[record, ...])?         // -> Vec<Placed { sequence, location }>, all durable
 //! journal.reader().read(location)?        // Clone + Send + Sync: the whole record with its body, verified
 //! journal.prove()?                        // on idle: an empty group that proves the last one
@@ -26,7 +26,6 @@
 //! kinds in one append when the disk budget is nearly used up.
 //!
 //! The bytes are described in `docs/format-1.md`.
-#![allow(dead_code, unused_imports, reason = "the writer thread and state machine come next")]
 
 mod codec;
 mod files;
@@ -55,7 +54,6 @@ pub(crate) use types::{
 use crate::metrics;
 use crate::record::Record;
 use reader::Live;
-use slots::Slots;
 use writer::Writer;
 
 /// The journal, open for writing by this process alone.
@@ -86,7 +84,7 @@ impl Journal {
     }
 
     /// Makes `records` durable, in order: one group and one sync, or one of each for every 4 MiB. They get the
-    /// sequences from [`Journal::next_sequence`] on. Blocks on the disk.
+    /// sequences after [`Journal::durable_sequence`]. Blocks on the disk.
     ///
     /// # Errors
     /// [`WriteError`]; `Full`, `TooLarge` and `NotRetirable` wrote nothing, `Failed` ends the journal.
@@ -116,6 +114,7 @@ impl Journal {
     }
 
     /// Sequence of the first record of the next append. Starts at 1; never used twice, but not every one is used.
+    #[cfg(test)]
     pub(crate) fn next_sequence(&self) -> u64 {
         self.writer.as_ref().map_or(0, |writer| writer.chain.next_seq)
     }
@@ -166,6 +165,7 @@ impl Journal {
     }
 
     /// The store's identity, made when it was created and copied with the directory.
+    #[cfg(test)]
     pub(crate) fn store_id(&self) -> [u8; 16] {
         self.writer.as_ref().map_or([0; 16], |writer| writer.store.uuid)
     }
@@ -181,8 +181,33 @@ impl Journal {
     }
 
     /// Why the journal takes nothing more, if so.
+    #[cfg(test)]
     pub(crate) fn failed(&self) -> Option<&Failed> {
         self.writer.as_ref().err()
+    }
+
+    /// Opens a journal on a test's ground.
+    #[cfg(test)]
+    fn open_on(
+        ground: recovery::Ground,
+        options: &Options,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (writer, recovered) = recovery::open_on(ground, Path::new("disk"), options)?;
+        Ok((Self::of(writer, options), recovered))
+    }
+
+    /// Slot of the open segment.
+    #[cfg(test)]
+    fn slot_of_open(&self) -> u32 {
+        self.writer.as_ref().map_or(u32::MAX, |writer| writer.open.slot.number)
+    }
+
+    /// Does the filler's work now.
+    #[cfg(test)]
+    fn pump(&self) {
+        if let Ok(writer) = &self.writer {
+            writer.slots.pump();
+        }
     }
 
     /// Waits until the pool of spare slots is as full as it gets.

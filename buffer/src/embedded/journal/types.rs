@@ -5,8 +5,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use forebay_order::{Fingerprint, OrderKey};
-
 use crate::Clock;
 use crate::record::Record;
 
@@ -18,17 +16,10 @@ pub(crate) struct Options {
     pub(crate) slot_bytes: u64,
     /// Spare slots kept filled for a burst.
     pub(crate) burst_reserve: u32,
-    /// Bytes of disk all slots together may take; at least four slots.
+    /// Bytes of disk all slots together may take; at least five slots.
     pub(crate) disk_max: u64,
     /// Where wall time and sync durations come from.
     pub(crate) clock: Arc<dyn Clock>,
-}
-
-impl Options {
-    /// 64 MiB slots, 16 spare ones, 16 GiB in all.
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { slot_bytes: 64 << 20, burst_reserve: 16, disk_max: 16 << 30, clock }
-    }
 }
 
 impl fmt::Debug for Options {
@@ -94,18 +85,6 @@ pub(crate) struct DamagedRecord {
     /// True if it had certainly been acknowledged; false at the very end of the journal, where it may be
     /// a group that was being written when the power went.
     pub(crate) proven: bool,
-}
-
-impl DamagedRecord {
-    /// The order's key, where the record is a delivery.
-    pub(crate) fn key(&self) -> Option<&OrderKey> {
-        self.record.delivery().map(|delivery| &delivery.envelope.key)
-    }
-
-    /// The fingerprint of the lost content.
-    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
-        self.record.delivery().map(|delivery| delivery.envelope.fingerprint)
-    }
 }
 
 /// A segment not yet retired.

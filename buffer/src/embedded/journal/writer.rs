@@ -10,7 +10,7 @@ use super::header::{Header, Store};
 use super::layout::{GROUPS_AT, Seed, group_max, size, to_blocks};
 use super::reader::{Live, LiveSegment};
 use super::seal::{self, Index, Indexed};
-use super::slots::{NoSlot, Slot, Slots, failed};
+use super::slots::{NoSlot, Purpose, Slot, Slots, failed};
 use super::types::{Failed, Location, Placed, Segment, WriteError};
 use crate::record::Record;
 use crate::{Clock, metrics};
@@ -151,12 +151,13 @@ impl Writer {
     fn take_slots(&self, scratch: &Scratch) -> Result<VecDeque<(Header, Slot)>, WriteError> {
         let turns = scratch.planned.iter().filter(|planned| planned.turns).count();
         let growth = scratch.items.iter().any(|item| group::is_growth(item.kind));
+        let purpose = if growth { Purpose::Growth } else { Purpose::Upkeep };
         let mut fresh = VecDeque::with_capacity(turns);
         let mut prev_epoch = self.open.place.epoch;
         for _ in 0..turns {
             let header = self.next_header(prev_epoch);
             prev_epoch = header.epoch;
-            match self.slots.take(header, growth) {
+            match self.slots.take(header, purpose) {
                 Ok(slot) => fresh.push_back((Header { slot: slot.number, ..header }, slot)),
                 Err(NoSlot::Full(reason)) => {
                     tracing::warn!(reason, "no slot for the next segment");

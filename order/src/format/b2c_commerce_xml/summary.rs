@@ -29,7 +29,7 @@ use crate::summary::{
 };
 use crate::text::{instant_ms, normalise_email};
 use crate::xml::tree::Element;
-use crate::{Fingerprint, OrderKey, OrderSummary, Unmappable};
+use crate::{Fingerprint, OrderKey, OrderSummary, Unmappable, exact};
 
 type Mapped<T> = Result<T, Unmappable>;
 
@@ -48,6 +48,7 @@ pub(crate) fn summarise(
         code: "no_currency",
         reason: "`currency` is missing or no ISO 4217 code; correct it at the source".to_owned(),
     })?;
+    exact::check_parts(parts(&order))?;
     let mut draft = Draft::new(key, fingerprint, currency);
     draft.order_number = order.attribute("order-no").unwrap_or_default().to_owned();
     if let Some(date) = order.text_of("order-date") {
@@ -77,7 +78,15 @@ pub(crate) fn summarise(
     for payment in order.each("payments", "payment") {
         draft.payments.push(self::payment(payment)?);
     }
+    exact::check(&draft)?;
     Ok(draft.finish())
+}
+
+/// How many amounts are summed up, before any is. The tree bounds the recursion.
+fn parts(element: &Element<'_>) -> usize {
+    let own = matches!(element.name, "price-adjustment" | "tax-item" | "payment")
+        || element.name.ends_with("-lineitem");
+    usize::from(own) + element.children.iter().map(parts).sum::<usize>()
 }
 
 fn owned(element: &Element<'_>, name: &str) -> Option<String> {
@@ -189,11 +198,11 @@ fn line(
     locale: TaxLocale,
 ) -> Mapped<Line> {
     let base = number(item, "base-price")?;
-    let by_base = match locale {
-        TaxLocale::Net => base.and_then(|base| base.checked_mul(quantity)).filter(is_amount),
-        TaxLocale::Gross => None,
+    let line_amount = match (net(item)?, base, locale) {
+        (Some(net), ..) => net,
+        (None, Some(base), TaxLocale::Net) => exact::times(base, quantity)?,
+        (None, ..) => Decimal::ZERO,
     };
-    let line_amount = net(item)?.or(by_base).unwrap_or_default();
     let of_one = || line_amount.checked_div(quantity).unwrap_or(line_amount);
     let adjustments = item.each("price-adjustments", "price-adjustment").map(|adjustment| {
         let (name, amount, tax) = adjusted(adjustment)?;
@@ -211,11 +220,6 @@ fn line(
         adjustments: adjustments.collect::<Mapped<_>>()?,
         taxes: taxes(item)?,
     })
-}
-
-/// Small enough to be summed up over any order, as [`parse_amount`] sees to for what is read.
-fn is_amount(product: &Decimal) -> bool {
-    product.abs() < Decimal::from(u64::MAX)
 }
 
 fn taxes(item: &Element<'_>) -> Mapped<Vec<Tax>> {
@@ -265,10 +269,15 @@ fn totals(order: &Element<'_>, draft: &mut Draft) -> Mapped<()> {
         }
     }
     let shipping = totals.child("shipping-total");
+    let mut shipping_adjustments = Vec::new();
     for adjustment in shipping.iter().flat_map(|s| s.each("price-adjustments", "price-adjustment"))
     {
         let (name, amount, tax) = adjusted(adjustment)?;
-        adjust_delivery(draft, HeaderAdjustment { name, amount, tax });
+        shipping_adjustments.push(HeaderAdjustment { name, amount, tax });
+    }
+    exact::check_parts(shipping_adjustments.len() * draft.lines.len())?;
+    for adjustment in shipping_adjustments {
+        adjust_delivery(draft, adjustment);
     }
     if let Some(total) = totals.child("order-total") {
         draft.stated.tax_total = number(total, "tax")?;

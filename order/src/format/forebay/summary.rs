@@ -15,7 +15,7 @@ use crate::summary::{
     Oddity, Payment, PaymentState, Shopper, Stated, Tax, TaxLocale,
 };
 use crate::text::{instant_ms, normalise_email};
-use crate::{Fingerprint, OrderKey, OrderSummary, Unmappable};
+use crate::{Fingerprint, OrderKey, OrderSummary, Unmappable, exact};
 
 /// The summary of one order's bytes.
 pub(crate) fn summarise(
@@ -40,6 +40,7 @@ fn of_order(
         reason: "`currency` is missing or no ISO 4217 code; send a newer version with it"
             .to_owned(),
     })?;
+    exact::check_parts(parts(order))?;
     let number = owned(&order.number).unwrap_or_else(|| key.id.clone());
     let mut draft = Draft::new(key, fingerprint, currency);
     draft.order_number = number;
@@ -54,12 +55,12 @@ fn of_order(
     draft.stated = stated(order);
     let mut groups = HashMap::new();
     for line in order.lines.iter() {
-        let line = self::line(line, LineKind::Product, &mut draft, &mut groups);
+        let line = self::line(line, LineKind::Product, &mut draft, &mut groups)?;
         draft.lines.push(line);
     }
     for charge in order.charges.iter() {
         let kind = charge.kind.map_or(LineKind::DeliveryCharge, |kind| kind.0.into());
-        let line = self::line(charge, kind, &mut draft, &mut groups);
+        let line = self::line(charge, kind, &mut draft, &mut groups)?;
         draft.lines.push(line);
     }
     for discount in order.discounts.iter() {
@@ -72,7 +73,14 @@ fn of_order(
     if order.line_count.is_some_and(|count| count.0 > lines) {
         draft.oddities.push(Oddity::LinesIncomplete);
     }
+    exact::check(&draft)?;
     Ok(draft.finish())
+}
+
+/// How many amounts are summed up, before any is.
+fn parts(order: &Order<'_>) -> usize {
+    let lines = order.lines.iter().chain(order.charges.iter());
+    lines.map(|line| 1 + line.taxes.len() + line.discounts.len()).sum()
 }
 
 fn given<'a>(text: &'a Option<Text<'_>>) -> Option<&'a str> {
@@ -145,11 +153,14 @@ fn line<'a>(
     kind: LineKind,
     draft: &mut Draft,
     groups: &mut Groups<'a>,
-) -> Line {
+) -> Result<Line, Unmappable> {
     let quantity = value(line.quantity).unwrap_or(Decimal::ONE);
     let unit_price = value(line.unit_price);
-    let by_unit = unit_price.and_then(|price| price.checked_mul(quantity)).filter(is_amount);
-    let amount = value(line.amount).or(by_unit).unwrap_or_default();
+    let amount = match (value(line.amount), unit_price) {
+        (Some(amount), _) => amount,
+        (None, Some(price)) => exact::times(price, quantity)?,
+        (None, None) => Decimal::ZERO,
+    };
     let taxes = taxes(line);
     let tax: Decimal = taxes.iter().map(|tax| tax.amount).sum();
     let line_amount = match draft.tax_locale {
@@ -169,7 +180,7 @@ fn line<'a>(
         Adjustment { amount, tax, name: name.to_owned(), group }
     });
     let adjustments = adjustments.collect();
-    Line {
+    Ok(Line {
         number: 0,
         kind,
         delivery_group: shipment(given(&line.shipment), draft),
@@ -180,12 +191,7 @@ fn line<'a>(
         line_amount,
         adjustments,
         taxes,
-    }
-}
-
-/// Small enough to be summed up over any order.
-fn is_amount(product: &Decimal) -> bool {
-    product.abs() < Decimal::from(u64::MAX)
+    })
 }
 
 fn taxes(line: &model::Line<'_>) -> Vec<Tax> {

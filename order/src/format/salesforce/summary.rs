@@ -21,7 +21,7 @@ use crate::summary::{
     Payment, PaymentState, Shopper, Tax, TaxLocale,
 };
 use crate::text::{instant_ms, normalise_email};
-use crate::{Fingerprint, OrderKey, OrderSummary, Unmappable};
+use crate::{Fingerprint, OrderKey, OrderSummary, Unmappable, exact};
 
 type Mapped<T> = Result<T, Unmappable>;
 
@@ -101,6 +101,8 @@ fn of_graph(key: OrderKey, fingerprint: Fingerprint, graph: &Graph<'_>) -> Mappe
         let reason = "CurrencyIsoCode of the OrderSummary is missing or no ISO 4217 code; send it";
         refuse("no_currency", reason)
     })?;
+    let money = |node: &&Node<'_>| !matches!(node.kind(), Kind::Other | Kind::Product2);
+    exact::check_parts(nodes.all.iter().copied().filter(money).count())?;
     let mut draft = Draft::new(key, fingerprint, currency);
     draft.order_number = order.get(Field::OrderNumber).unwrap_or_default().to_owned();
     if let Some(date) = order.get(Field::OrderedDate) {
@@ -121,6 +123,7 @@ fn of_graph(key: OrderKey, fingerprint: Fingerprint, graph: &Graph<'_>) -> Mappe
     let adjustments = self::adjustments(&nodes, &lines, &mut draft)?;
     taxes(&nodes, &lines, &adjustments, &mut draft)?;
     draft.payments = payments(&nodes)?;
+    exact::check(&draft)?;
     Ok(draft.finish())
 }
 
@@ -239,11 +242,13 @@ fn line(node: &Node<'_>, nodes: &Nodes<'_, '_>, delivery_group: Option<usize>) -
     };
     let quantity = amount(node, Field::Quantity)?.unwrap_or(Decimal::ONE);
     let unit_price = amount(node, Field::UnitPrice)?;
-    let by_unit = || unit_price.and_then(|price| price.checked_mul(quantity));
-    let line_amount = amount(node, Field::TotalLineAmount)?
-        .or_else(by_unit)
-        .filter(|amount| amount.abs() < Decimal::from(u64::MAX))
-        .ok_or_else(|| refuse("amount", "an OrderItemSummary without TotalLineAmount; send it"))?;
+    let line_amount = match (amount(node, Field::TotalLineAmount)?, unit_price) {
+        (Some(amount), _) => amount,
+        (None, Some(price)) => exact::times(price, quantity)?,
+        (None, None) => {
+            return Err(refuse("amount", "an OrderItemSummary without TotalLineAmount; send it"));
+        }
+    };
     Ok(Line {
         number: 0,
         kind: match node.get(Field::Type) {

@@ -11,8 +11,11 @@ use crate::summary::{
     self, Adjustment, AdjustmentGroup, DeliveryGroup, Draft, HeaderAdjustment, LineKind, Oddity,
     Payment, PaymentState, Shopper, Stated, TaxLocale, shares,
 };
-use crate::text::{instant_ms, normalise_email};
+use crate::text::{instant_ms, normalise_email, short_name};
 use crate::{Currency, Fingerprint, OrderKey, OrderSummary, Unmappable};
+
+/// More taxes of an order than this are distributed as one.
+const TAX_NAMES_MAX: usize = 10;
 
 /// The summary of `order`.
 ///
@@ -231,7 +234,9 @@ impl Pricing<'_, '_> {
                 let application =
                     index.and_then(|index| self.order.discount_applications.get(index));
                 let name = application.and_then(|a| {
-                    [&a.code, &a.title, &a.description].into_iter().find_map(|l| l.owned())
+                    [&a.code, &a.title, &a.description]
+                        .into_iter()
+                        .find_map(|l| l.given().map(short_name))
                 });
                 let name = name.unwrap_or_default();
                 let spread = application.is_some_and(|a| {
@@ -270,7 +275,9 @@ impl Pricing<'_, '_> {
                 false => Decimal::ZERO,
             };
             tax_saved += tax;
-            line.adjustments.push(Adjustment { amount: tax - amount, tax: -tax, name, group });
+            let net = tax - amount;
+            let tax = Decimal::ZERO - tax;
+            line.adjustments.push(Adjustment { amount: net, tax, name, group });
         }
         if self.gross {
             let weights: Vec<Decimal> = line.taxes.iter().map(|tax| tax.amount).collect();
@@ -288,7 +295,7 @@ fn taxes(lines: &[Tax<'_>]) -> Vec<summary::Tax> {
     lines
         .iter()
         .filter_map(|tax| {
-            let name = tax.title.owned().unwrap_or_default();
+            let name = tax.title.given().map(short_name).unwrap_or_default();
             Some(summary::Tax { name, rate: amount(tax.rate), amount: amount(tax.price)? })
         })
         .collect()
@@ -332,7 +339,8 @@ fn unallocated_discount(order: &Order<'_>, allocated: Decimal, draft: &mut Draft
     let rest = amount(order.total_discounts).unwrap_or_default() - allocated;
     if rest > Decimal::ZERO {
         let codes: Vec<&str> = order.discount_codes.iter().filter_map(|c| c.code.given()).collect();
-        let name = if codes.is_empty() { "Discount".to_owned() } else { codes.join(", ") };
+        let name =
+            if codes.is_empty() { "Discount".to_owned() } else { short_name(&codes.join(", ")) };
         draft.header.push(HeaderAdjustment { name, amount: -rest, tax: Decimal::ZERO });
     }
 }
@@ -362,6 +370,9 @@ fn unallocated_tax(order: &Order<'_>, draft: &mut Draft) {
         .filter(|(line, taxable)| *taxable && price(line) > Decimal::ZERO)
         .map(|(line, _)| line)
         .collect();
+    if named.len() > TAX_NAMES_MAX {
+        named = vec![summary::Tax { name: String::new(), rate: None, amount: total }];
+    }
     if sharing.is_empty() {
         return;
     }

@@ -12,7 +12,7 @@ use crate::summary::{
     self, Adjustment, AdjustmentGroup, DeliveryGroup, Draft, LineKind, Oddity, Payment,
     PaymentState, Shopper, Stated, TaxLocale, shares,
 };
-use crate::text::{normalise_email, utc_ms};
+use crate::text::{normalise_email, short_name, utc_ms};
 use crate::{Currency, Fingerprint, OrderKey, OrderSummary, Unmappable};
 
 /// The summary of `order`.
@@ -59,13 +59,13 @@ pub(super) fn of(
     Ok(draft.finish())
 }
 
-/// Everything in the order that becomes a line, a discount or a tax.
+/// Everything in the order that becomes a line, a discount or a tax, or names one.
 fn parts(order: &Order<'_>) -> usize {
     let lines = order.line_items.iter().flat_map(|lines| lines.iter());
     let lines: usize = lines.map(|line| 2 + line.taxes.len()).sum();
     let charges = order.shipping_lines.iter().chain(order.fee_lines.iter());
     let charges: usize = charges.map(|charge| 1 + charge.taxes.len()).sum();
-    lines + charges + order.gift_cards.len()
+    lines + charges + order.gift_cards.len() + order.tax_lines.len()
 }
 
 fn amount(amount: Option<Amount>) -> Option<Decimal> {
@@ -130,7 +130,7 @@ fn address(from: &Address<'_>) -> Option<summary::Address> {
 
 fn products(order: &Order<'_>, draft: &mut Draft) {
     let codes: Vec<&str> = order.coupon_lines.iter().filter_map(|c| c.code.given()).collect();
-    let name = codes.join(", ");
+    let name = short_name(&codes.join(", "));
     let group = (!codes.is_empty()).then_some(0);
     let delivered = !draft.delivery_groups.is_empty();
     let mut discounted = false;
@@ -211,8 +211,8 @@ fn rate(order: &Order<'_>, id: &Label<'_>) -> (String, Option<Decimal>) {
         .find(|rate| rate.rate_id.given().is_some() && rate.rate_id.given() == id.given());
     let Some(known) = known else { return (String::new(), None) };
     let percent = known.rate_percent.given().and_then(|text| parse_amount(text).ok());
-    let name = known.label.owned().or(known.rate_code.owned()).unwrap_or_default();
-    (name, percent.map(|percent| (percent / Decimal::ONE_HUNDRED).normalize()))
+    let name = known.label.given().or(known.rate_code.given()).map(short_name);
+    (name.unwrap_or_default(), percent.map(|percent| (percent / Decimal::ONE_HUNDRED).normalize()))
 }
 
 fn charges(order: &Order<'_>, draft: &mut Draft) {

@@ -11,8 +11,8 @@
 //! - Trouble of the file (busy, full, I/O) is never an order's fault: [`CallFailure`], with
 //!   [`CallFailure::Unknown`] only where the commit itself failed.
 //!
-//! One thread writes and one reads, each with its own connection and a queue of [`QUEUE`] calls; callers
-//! wait for room, and no async thread waits for the disk. A caller that goes away undoes nothing.
+//! One thread writes and one reads, each with its own connection and a short queue; callers wait for room,
+//! and no async thread waits for the disk. A caller that goes away undoes nothing.
 
 mod open;
 mod read;
@@ -25,14 +25,12 @@ use std::time::Duration;
 
 use forebay_buffer::Clock;
 use forebay_order::OrderSummary;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use super::thread::{self, CallThread};
 use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
 
 pub use open::OpenError;
-
-/// Calls that may wait for each of the two threads.
-pub const QUEUE: usize = 16;
 
 /// The longest identity, in bytes.
 const IDENTITY_MAX: usize = 255;
@@ -60,10 +58,10 @@ impl Default for SqliteOptions {
     }
 }
 
-/// An OMS in one SQLite file. Dropping it lets the two threads finish what was handed in, and end.
+/// An OMS in one SQLite file. Dropping it waits until what was handed in is done and the file is closed.
 pub struct Sqlite {
-    writer: mpsc::Sender<Submit>,
-    reader: mpsc::Sender<Read>,
+    writer: CallThread<Submit>,
+    reader: CallThread<Read>,
     test: bool,
 }
 
@@ -96,52 +94,24 @@ impl Sqlite {
         options: SqliteOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let write_to = open::writer(path, &options)?;
+        let mut write_to = open::writer(path, &options)?;
         let read_from = open::reader(path, &options)?;
-        let (writer, submits) = mpsc::channel(QUEUE);
-        let (reader, reads) = mpsc::channel(QUEUE);
-        spawn("oms-writer", move || serve_submits(write_to, submits, &*clock))?;
-        spawn("oms-reader", move || serve_reads(&read_from, reads))?;
-        Ok(Self { writer, reader, test: options.test })
-    }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map(drop)
-        .map_err(OpenError::Thread)
-}
-
-fn serve_submits(
-    mut connection: rusqlite::Connection,
-    mut submits: mpsc::Receiver<Submit>,
-    clock: &dyn Clock,
-) {
-    while let Some(Submit { batch, answer }) = submits.blocking_recv() {
-        let outcomes = write::submit(&mut connection, &batch, clock);
-        // Nobody waits any more where the caller gave up; the orders are in all the same.
-        drop(answer.send(outcomes));
-    }
-}
-
-fn serve_reads(connection: &rusqlite::Connection, mut reads: mpsc::Receiver<Read>) {
-    while let Some(read) = reads.blocking_recv() {
-        match read {
+        let writer = CallThread::start("oms-writer", move |Submit { batch, answer }: Submit| {
+            // Nobody waits any more where the caller gave up; the orders are in all the same.
+            drop(answer.send(write::submit(&mut write_to, &batch, &*clock)));
+        });
+        let reader = CallThread::start("oms-reader", move |read: Read| match read {
             Read::Find { identities, answer } => {
-                drop(answer.send(read::find(connection, &identities)));
+                drop(answer.send(read::find(&read_from, &identities)));
             }
             Read::List { after, limit, answer } => {
-                drop(answer.send(read::list(connection, after, limit)));
+                drop(answer.send(read::list(&read_from, after, limit)));
             }
-        }
+        });
+        let (writer, reader) =
+            (writer.map_err(OpenError::Thread)?, reader.map_err(OpenError::Thread)?);
+        Ok(Self { writer, reader, test: options.test })
     }
-}
-
-/// Nothing can have happened: the thread is gone.
-fn stopped() -> CallFailure {
-    CallFailure::NotSent("its thread has ended; restart Forebay".to_owned())
 }
 
 impl OrderManagement for Sqlite {
@@ -164,22 +134,21 @@ impl OrderManagement for Sqlite {
     async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
         let (answer, answered) = oneshot::channel();
         let submit = Submit { batch: batch.to_vec(), answer };
-        self.writer.send(submit).await.map_err(|_| stopped())?;
-        let ended = || CallFailure::Unknown("its thread ended in the middle of it".to_owned());
-        answered.await.map_err(|_| ended())?
+        self.writer.hand_in(submit).await?;
+        answered.await.map_err(|_| thread::ended_in_the_middle())?
     }
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
         let (answer, answered) = oneshot::channel();
         let find = Read::Find { identities: identities.to_vec(), answer };
-        self.reader.send(find).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        self.reader.hand_in(find).await?;
+        answered.await.map_err(|_| thread::ended())?
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
         let (answer, answered) = oneshot::channel();
         let list = Read::List { after, limit: limit.min(LIST_MAX), answer };
-        self.reader.send(list).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?.map(Some)
+        self.reader.hand_in(list).await?;
+        answered.await.map_err(|_| thread::ended())?.map(Some)
     }
 }

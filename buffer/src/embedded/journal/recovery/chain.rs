@@ -6,13 +6,13 @@ use std::ops::Range;
 
 use super::super::codec::{self, Undecodable, kinds};
 use super::super::files::name;
-use super::super::group::{COPY, GroupHeader, SEAL};
+use super::super::group::{COPIES_END, COPY, GroupHeader, MUST_KNOW, SEAL};
 use super::super::header::Store;
 use super::super::layout::{GROUPS_AT, group_max};
 use super::super::slots::Slot;
 use super::super::types::{DamagedRecord, Location, OpenError};
 use super::survey::{Candidate, Survey};
-use super::walk::{Salvaged, Step, Walker, salvage, untouched};
+use super::walk::{Bodies, Salvaged, Step, Walker, salvage, untouched};
 use crate::record::Record;
 
 /// One live segment.
@@ -49,6 +49,17 @@ impl Live {
             holes: Vec::new(),
             tail: None,
         }
+    }
+}
+
+impl Live {
+    /// Whether a start was cut short while it copied the segment before into this one. That segment still has it all, so
+    /// this one is nothing yet.
+    fn is_unfinished(&self) -> bool {
+        let copied = self.last.is_some_and(|(_, header)| header.flags & COPIES_END != 0);
+        self.candidate.opened
+            && self.only_copies
+            && !(copied && last_groups(self, true).iter().all(|record| record.body.is_some()))
     }
 }
 
@@ -118,6 +129,7 @@ pub(super) fn chain(survey: &mut Survey, store: &Store) -> Result<Chain, OpenErr
         chain.segments.push(live);
     }
     chain.drop_retired();
+    chain.drop_healed();
     chain.damaged.sort_by_key(|damaged| damaged.sequence);
     if chain.lost > 0 {
         chain.report.push(format!(
@@ -138,6 +150,21 @@ impl Chain {
                 self.spare.push(live.candidate.slot);
             } else {
                 self.quarantined += 1;
+            }
+        }
+    }
+
+    /// Records damaged in a copy whose original is whole are not damaged: the original is replayed.
+    fn drop_healed(&mut self) {
+        for pair in self.segments.windows(2) {
+            let [before, live] = pair else { continue };
+            let copies_gone = live.holes.first().is_some_and(|hole| hole.range.start == GROUPS_AT);
+            if !live.candidate.opened || !copies_gone {
+                continue;
+            }
+            for original in last_groups(before, false) {
+                let (sequence, whole) = (original.descriptor.sequence, original.body.is_some());
+                self.damaged.retain(|damaged| !(whole && damaged.sequence == sequence));
             }
         }
     }
@@ -166,8 +193,9 @@ impl Chain {
                 && !untouched(&store.secret, candidate.place, &candidate.slot.file);
             if begun {
                 live.candidate = candidate;
-                if after.is_none() {
-                    live.tail = Some(GROUPS_AT);
+                match after {
+                    None => live.tail = Some(GROUPS_AT),
+                    Some(next) => next.prev_epoch = live.candidate.prev_epoch,
                 }
                 self.segments.push(live);
             } else {
@@ -175,7 +203,13 @@ impl Chain {
             }
             return Ok(());
         };
-        if let (Some(next), Some(tail)) = (*after, live.tail.take()) {
+        if after.is_none() && live.is_unfinished() {
+            self.spare.push(live.candidate.slot);
+            return Ok(());
+        }
+        if let Some(next) = *after
+            && let Some(tail) = live.tail.take()
+        {
             let range = tail..store.slot_bytes;
             live.holes.push(Hole { range, from: live.next_seq, to: Some(next.first_seq) });
             for begun in &mut self.segments {
@@ -256,6 +290,10 @@ impl Chain {
         header: GroupHeader,
     ) -> Result<(), OpenError> {
         let slot = live.candidate.slot.number;
+        if header.flags & MUST_KNOW != 0 {
+            let what = format!("group flags {:#010x}", header.flags);
+            return Err(OpenError::Newer { path: name(slot), what });
+        }
         for described in walker.descriptors(offset, &header).unwrap_or_default() {
             let descriptor = described.descriptor;
             if descriptor.kind == kinds::SEAL {
@@ -352,4 +390,30 @@ pub(super) fn decode(
 pub(super) fn tail_range(live: &Live) -> Option<Range<u64>> {
     let slot_bytes = live.candidate.place.slot_bytes;
     live.tail.map(|tail| tail..(tail + group_max(slot_bytes)).min(slot_bytes))
+}
+
+/// The records of a segment's last valid group (of all, with `all`), their bodies looked at.
+pub(super) fn last_groups(live: &Live, all: bool) -> Vec<Salvaged> {
+    let mut records = Vec::new();
+    let mut walker = Walker::new(live.candidate.place, &live.candidate.slot.file, live.next_group);
+    let mut bodies = Bodies::new(live.candidate.place, &live.candidate.slot.file);
+    loop {
+        match walker.next() {
+            Step::Group { offset, header } => {
+                if !all && live.last.is_some_and(|(last, _)| last != offset) {
+                    continue;
+                }
+                for described in walker.descriptors(offset, &header).unwrap_or_default() {
+                    records.push(Salvaged {
+                        offset: described.offset,
+                        descriptor: described.descriptor,
+                        extensions: described.extensions.to_vec(),
+                        body: bodies.get(&described.descriptor),
+                    });
+                }
+            }
+            Step::Hole(_) => {}
+            Step::End { .. } => return records,
+        }
+    }
 }

@@ -14,37 +14,54 @@ mod window;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::chain::{Chain, Live as LiveSegmentFound, decode, tail_range};
+use self::chain::{Chain, Live as LiveSegmentFound, decode, last_groups, tail_range};
 pub(crate) use self::replay::Recovered;
 use self::survey::{Survey, place};
-use self::walk::{Bodies, Salvaged, Walker, salvage};
+use self::walk::{Salvaged, salvage};
 use super::codec::kinds;
 use super::files::{Directory, RealDirectory};
-use super::group::{COPY, Entry, HEADER, Heading, assemble, descriptor_bytes};
+use super::group::{COPIES_END, COPY, Entry, HEADER, Heading, assemble, descriptor_bytes};
 use super::header::{Header, OPENED, Store, valid_slot_bytes};
 use super::layout::{GROUPS_AT, group_max, len32};
 use super::reader::{Live, LiveSegment};
 use super::seal::{Index, Indexed};
-use super::slots::{Census, NoSlot, RESERVED, Slot, Slots};
+use super::slots::{Census, NoSlot, Purpose, RESERVED, Slot, Slots};
 use super::types::{OpenError, Options, Segment};
 use super::writer::{Chain as GroupChain, OpenSegment, Writer};
+
+/// What the journal stands on; other than the machine's in tests.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) directory: Arc<dyn Directory>,
+    /// Random bytes, for a new store's identity and secret.
+    pub(super) random: fn() -> std::io::Result<[u8; 32]>,
+    /// Whether a thread makes and prepares spare slots.
+    pub(super) filler: bool,
+}
 
 /// Opens the journal in `dir`, making it if need be.
 pub(super) fn open(dir: &Path, options: &Options) -> Result<(Writer, Recovered), OpenError> {
     let locked = RealDirectory::lock(dir)
         .map_err(|source| io(&format!("opening {}", dir.display()), source))?;
     let directory = locked.ok_or_else(|| OpenError::Locked(dir.to_owned()))?;
-    open_in(Arc::new(directory), dir, options)
+    let ground = Ground { directory: Arc::new(directory), random, filler: true };
+    open_on(ground, dir, options)
 }
 
-/// Opens the journal behind `directory`; `dir` is for messages.
-pub(super) fn open_in(
-    directory: Arc<dyn Directory>,
+fn random() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens the journal on `ground`; `dir` is for messages.
+pub(super) fn open_on(
+    ground: Ground,
     dir: &Path,
     options: &Options,
 ) -> Result<(Writer, Recovered), OpenError> {
-    let mut survey = survey::survey(&*directory)?;
-    let store = survey.store.map_or_else(|| new_store(options), Ok)?;
+    let mut survey = survey::survey(&*ground.directory)?;
+    let store = survey.store.map_or_else(|| new_store(options, ground.random), Ok)?;
     let slots_max = options.disk_max / store.slot_bytes;
     if slots_max < u64::from(RESERVED) + 2 {
         return Err(OpenError::Options(format!(
@@ -59,7 +76,7 @@ pub(super) fn open_in(
     if survey.max_epoch >= u64::from(u32::MAX) {
         return Err(OpenError::Options("the store has used up its epochs".to_owned()));
     }
-    let start = Start { directory, dir, options, store };
+    let start = Start { ground, dir, options, store };
     start.begin(survey, chain, carry)
 }
 
@@ -67,17 +84,17 @@ fn io(what: &str, source: std::io::Error) -> OpenError {
     OpenError::Io { what: what.to_owned(), source }
 }
 
-fn new_store(options: &Options) -> Result<Store, OpenError> {
+fn new_store(
+    options: &Options,
+    random: fn() -> std::io::Result<[u8; 32]>,
+) -> Result<Store, OpenError> {
     if !valid_slot_bytes(options.slot_bytes) {
         return Err(OpenError::Options(format!(
             "slot_bytes of {} is no multiple of 4096 from 32 KiB to 1 GiB",
             options.slot_bytes
         )));
     }
-    let mut random = [0; 32];
-    let read = std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut random));
-    read.map_err(|source| io("reading random bytes for a new store", source))?;
+    let random = random().map_err(|source| io("reading random bytes for a new store", source))?;
     let (mut uuid, mut secret) = ([0; 16], [0; 16]);
     for (to, from) in uuid.iter_mut().chain(secret.iter_mut()).zip(random) {
         *to = from;
@@ -156,35 +173,9 @@ impl Carry {
     }
 }
 
-/// The records of a segment's last valid group (of all, with `all`), their bodies looked at.
-fn last_groups(live: &LiveSegmentFound, all: bool) -> Vec<Salvaged> {
-    let mut records = Vec::new();
-    let mut walker = Walker::new(live.candidate.place, &live.candidate.slot.file, live.next_group);
-    let mut bodies = Bodies::new(live.candidate.place, &live.candidate.slot.file);
-    loop {
-        match walker.next() {
-            walk::Step::Group { offset, header } => {
-                if !all && live.last.is_some_and(|(last, _)| last != offset) {
-                    continue;
-                }
-                for described in walker.descriptors(offset, &header).unwrap_or_default() {
-                    records.push(Salvaged {
-                        offset: described.offset,
-                        descriptor: described.descriptor,
-                        extensions: described.extensions.to_vec(),
-                        body: bodies.get(&described.descriptor),
-                    });
-                }
-            }
-            walk::Step::Hole(_) => {}
-            walk::Step::End { .. } => return records,
-        }
-    }
-}
-
 /// What it takes to begin writing.
 struct Start<'a> {
-    directory: Arc<dyn Directory>,
+    ground: Ground,
     dir: &'a Path,
     options: &'a Options,
     store: Store,
@@ -208,7 +199,7 @@ impl Start<'_> {
             spare,
         };
         let slots = Slots::new(
-            Arc::clone(&self.directory),
+            Arc::clone(&self.ground.directory),
             self.store,
             self.options.burst_reserve,
             self.options.disk_max,
@@ -223,17 +214,20 @@ impl Start<'_> {
             retired_below: chain.retired_below,
             wall_ms: self.options.clock.wall_ms(),
         };
-        let slot = slots.take(header, false).map_err(|no_slot| self.no_room(no_slot))?;
+        let slot = slots.take(header, Purpose::Opening).map_err(|no_slot| self.no_room(no_slot))?;
         let mut writer = self.writer(slots, &chain, &carry, header, slot);
         self.write_copies(&mut writer, &carry)?;
         for live in &chain.segments {
             let synced = live.candidate.slot.file.sync();
             synced.map_err(|source| io("syncing a live slot", source))?;
         }
-        self.directory.sync().map_err(|source| io("syncing the directory", source))?;
+        self.ground.directory.sync().map_err(|source| io("syncing the directory", source))?;
         writer.slots.discard(misfits);
         writer.slots.give_back(carry.voided.map(|live| live.candidate.slot));
-        writer.slots.start().map_err(|source| io("starting the thread for spare slots", source))?;
+        if self.ground.filler {
+            let started = writer.slots.start();
+            started.map_err(|source| io("starting the thread for spare slots", source))?;
+        }
         writer.prepare_next();
         let mut report = survey.report;
         report.extend(chain.report);
@@ -304,7 +298,8 @@ impl Start<'_> {
                 total <= max
             });
             let (now, later) = rest.split_at(fitting.count().min(rest.len()));
-            self.write_copy(writer, now, first_seq)?;
+            let end = if later.is_empty() { COPIES_END } else { 0 };
+            self.write_copy(writer, now, first_seq, COPY | end)?;
             if later.is_empty() {
                 return Ok(());
             }
@@ -317,6 +312,7 @@ impl Start<'_> {
         writer: &mut Writer,
         records: &[Salvaged],
         first_seq: Option<u64>,
+        flags: u32,
     ) -> Result<(), OpenError> {
         let next_seq = writer.chain.next_seq;
         let lowest = records.first().map(|record| record.descriptor.sequence);
@@ -325,7 +321,7 @@ impl Start<'_> {
             first_seq: first_seq.or(lowest).unwrap_or(next_seq).min(lowest.unwrap_or(next_seq)),
             durable_seq: next_seq - 1,
             wall_ms: self.options.clock.wall_ms(),
-            flags: COPY,
+            flags,
             prev_crc: writer.chain.prev_crc,
         };
         let entries = records.iter().map(|record| Entry {

@@ -74,6 +74,13 @@ impl Recovered {
         }
     }
 
+    /// Slot of a segment found.
+    #[cfg(test)]
+    pub(in super::super) fn slot_of(&self, epoch: u64) -> Option<u32> {
+        let slot = |live: &Live| live.candidate.slot.number;
+        self.segments.iter().find(|live| live.candidate.place.epoch == epoch).map(slot)
+    }
+
     /// Records whose descriptor verifies and whose body does not, by ascending sequence. They are not replayed.
     pub(crate) fn damaged(&self) -> &[DamagedRecord] {
         &self.damaged

@@ -9,7 +9,7 @@ use super::super::header::{Header, OPENED, Parsed, Store};
 use super::super::layout::{BLOCK, Seed, size};
 use super::super::slots::Slot;
 use super::super::types::OpenError;
-use super::walk::{is_zero, probe};
+use super::walk::{is_unused, probe};
 
 /// A slot that holds a segment, by its header or by its groups.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ impl Survey {
         let Seen { slot, header } = seen;
         let file_name = name(slot.number);
         let Some(store) = self.store else {
-            self.quarantine_unless_zero(slot, 0);
+            self.quarantine_unless_unused(slot, 0);
             return;
         };
         match header {
@@ -152,7 +152,7 @@ impl Survey {
     fn headless(&mut self, store: Store, slot: Slot) {
         let unknown = place(&store, 0, slot.number);
         let Some(epoch) = probe(&store.secret, unknown, &slot.file) else {
-            self.quarantine_unless_zero(slot, store.slot_bytes);
+            self.quarantine_unless_unused(slot, store.slot_bytes);
             return;
         };
         self.report.push(format!(
@@ -164,9 +164,9 @@ impl Survey {
         self.candidates.push(Candidate { place, slot, prev_epoch: None, opened: false });
     }
 
-    fn quarantine_unless_zero(&mut self, slot: Slot, slot_bytes: u64) {
+    fn quarantine_unless_unused(&mut self, slot: Slot, slot_bytes: u64) {
         let bytes = slot.file.bytes().unwrap_or(u64::MAX);
-        if is_zero(&slot.file, bytes.max(slot_bytes)) {
+        if is_unused(&slot.file, bytes.max(slot_bytes)) {
             self.spare.push(slot);
         } else {
             self.quarantined += 1;

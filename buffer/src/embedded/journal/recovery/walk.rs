@@ -69,11 +69,14 @@ impl Walker {
         Step::End { tail: Some(self.at) }
     }
 
-    /// The group at `offset`, if all but its bodies verifies and it is younger than the last one.
+    /// The group at `offset`, if all but its bodies verifies and its number is between its neighbours'.
     fn valid(&mut self, offset: u64) -> Option<GroupHeader> {
         let header = GroupHeader::parse(&self.place, offset, self.window.get(offset, BLOCK))?;
-        let younger = self.last.is_none_or(|last| header.group_no > last.group_no);
-        (younger && self.descriptors(offset, &header).is_some()).then_some(header)
+        // A group as young as the next segment's first one was given up when that segment was begun: it came to the
+        // disk later.
+        let fits = self.last.is_none_or(|last| header.group_no > last.group_no)
+            && self.next_group.is_none_or(|next| header.group_no < next);
+        (fits && self.descriptors(offset, &header).is_some()).then_some(header)
     }
 
     /// The descriptors of the group at `offset`.
@@ -159,10 +162,10 @@ pub(super) fn salvage(place: Place, file: &Arc<dyn SlotFile>, range: Range<u64>)
     found
 }
 
-/// Whether a slot holds nothing but zeros.
-pub(super) fn is_zero(file: &Arc<dyn SlotFile>, slot_bytes: u64) -> bool {
+/// Whether a slot never held anything: zeros but for the first copy of a header, which is written before the second.
+pub(super) fn is_unused(file: &Arc<dyn SlotFile>, slot_bytes: u64) -> bool {
     let mut window = Window::new(file, slot_bytes);
-    let mut at = 0;
+    let mut at = BLOCK;
     while at < slot_bytes {
         let piece = window.get(at, 64 << 10);
         if piece.iter().any(|byte| *byte != 0) || window.unreadable() > 0 {

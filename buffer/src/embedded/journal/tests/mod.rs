@@ -1,4 +1,8 @@
 //! What the journal promises, tested through its interface.
 
 mod basic;
+mod crash;
+mod damage;
+mod disk;
+mod fixture;
 mod support;

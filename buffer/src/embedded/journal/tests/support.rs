@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
 
+use super::super::recovery::Ground;
 use super::super::{Journal, Options, Recovered, Restored};
+use super::disk::Disk;
 use crate::record::{Delivery, Record};
 use crate::{Envelope, SystemClock};
 
@@ -50,12 +52,28 @@ pub(super) fn envelope(id: u64, body_bytes: usize) -> Envelope {
 }
 
 pub(super) fn body(id: u64, bytes: usize) -> Bytes {
-    let mut random = fastrand::Rng::with_seed(id);
-    Bytes::from((0..bytes).map(|_| random.u8(..)).collect::<Vec<_>>())
+    let mut body = vec![0; bytes];
+    fastrand::Rng::with_seed(id).fill(&mut body);
+    Bytes::from(body)
 }
 
 pub(super) fn open(dir: &Path) -> (Journal, Recovered) {
     Journal::open(dir, options()).unwrap()
+}
+
+/// Options for a disk in memory.
+pub(super) fn small() -> Options {
+    Options { disk_max: 12 * SLOT, ..options() }
+}
+
+/// A disk to open on, the filler's work done by [`Journal::pump`] alone, every new store the same.
+pub(super) fn ground(disk: &Disk) -> Ground {
+    let directory = Arc::new(disk.clone());
+    Ground { directory, random: || Ok(*b"a store's uuid..a store's secret"), filler: false }
+}
+
+pub(super) fn open_disk(disk: &Disk) -> (Journal, Recovered) {
+    Journal::open_on(ground(disk), &small()).unwrap()
 }
 
 /// Every record found, its body read back.

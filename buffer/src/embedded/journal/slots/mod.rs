@@ -4,20 +4,43 @@
 //! the next segment ahead of time, and removes what a burst left over. Taking a slot never waits for zeros to be
 //! written: with the pool empty a slot of reserved, unwritten space is made on the spot.
 
+mod filler;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::files::{Directory, SlotFile};
-use super::header::{Header, Store};
-use super::layout::BLOCK;
+use super::files::{Aligned, Directory, SlotFile};
+use super::header::{Header, Parsed, Store};
+use super::layout::{BLOCK, size};
 use super::types::Failed;
-use crate::metrics;
 
-/// Slots that only settles and carry-forward may take, so that retirement works with the disk full.
-pub(super) const RESERVED: u32 = 2;
-const CHUNK: u64 = 1 << 20;
+/// Spare slots that orders leave alone: two for settles and carry-forward, so that retirement works with the
+/// disk full, and one to open the store with.
+pub(super) const RESERVED: u32 = 3;
+
+/// What a slot is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Orders.
+    Growth,
+    /// Settles, carry-forward, and what else makes room in the end.
+    Upkeep,
+    /// The fresh segment every start begins with; may go over the budget if the disk has room.
+    Opening,
+}
+
+impl Purpose {
+    /// How many spare slots it must leave.
+    fn leaves(self) -> u32 {
+        match self {
+            Self::Growth => RESERVED,
+            Self::Upkeep => 1,
+            Self::Opening => 0,
+        }
+    }
+}
 
 /// A slot file by its number.
 #[derive(Clone, Debug)]
@@ -118,8 +141,8 @@ impl Slots {
         Ok(())
     }
 
-    /// A slot whose header is durable. `growth`: leave the reserve alone.
-    pub(super) fn take(&self, header: Header, growth: bool) -> Result<Slot, NoSlot> {
+    /// A slot whose header is durable.
+    pub(super) fn take(&self, header: Header, purpose: Purpose) -> Result<Slot, NoSlot> {
         let mut state = self.shared.lock();
         state.want = None;
         while state.preparing {
@@ -130,19 +153,18 @@ impl Slots {
         }
         let prepared = state.prepared.take();
         if let Some((made, slot)) = prepared {
-            let reserve_stays = state.spare() >= RESERVED || !growth;
+            let reserve_stays = state.spare() >= purpose.leaves();
             if (made.epoch, made.prev_epoch) == (header.epoch, header.prev_epoch) && reserve_stays {
                 self.shared.changed.notify_all();
                 return Ok(slot);
             }
             state.ready.push_back(slot);
         }
-        let keep = if growth { RESERVED } else { 0 };
-        let ready = if state.spare() > keep { state.ready.pop_front() } else { None };
+        let ready = if state.spare() > purpose.leaves() { state.ready.pop_front() } else { None };
         drop(state);
         let slot = match ready {
             Some(slot) => slot,
-            None => self.shared.create()?,
+            None => self.shared.create(purpose == Purpose::Opening)?,
         };
         self.shared.changed.notify_all();
         let header = Header { slot: slot.number, ..header };
@@ -194,12 +216,28 @@ impl Slots {
         self.shared.lock().fault.clone()
     }
 
+    /// Does the filler's work on this thread, so that a test decides when.
+    #[cfg(test)]
+    pub(super) fn pump(&self) {
+        let mut state = self.shared.lock();
+        loop {
+            let (after, worked) = self.shared.step(state);
+            state = after;
+            if !worked || state.fault.is_some() {
+                return;
+            }
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn wait_until_full(&self) {
         let mut state = self.shared.lock();
         while !state.stalled
             && !state.stopped
-            && (state.preparing || state.want.is_some() || self.shared.lacking(&state))
+            && (state.preparing
+                || state.want.is_some()
+                || self.shared.lacking(&state)
+                || self.shared.abounding(&state))
         {
             state = self.shared.wait(state);
         }
@@ -233,76 +271,10 @@ impl Shared {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lacking(&self, state: &State) -> bool {
-        let target = self.burst_reserve.max(RESERVED);
-        state.spare() < target && state.total < self.max
-    }
-
-    /// The filler's loop.
-    fn fill(&self) {
-        let mut state = self.lock();
-        while !state.stopped && state.fault.is_none() {
-            self.report(&state);
-            if state.want.is_some() && state.prepared.is_none() && !state.ready.is_empty() {
-                state = self.prepare(state);
-            } else if state.spare() > self.burst_reserve.max(RESERVED) + RESERVED {
-                state = self.remove_one(state);
-            } else if !state.stalled && self.lacking(&state) {
-                drop(state);
-                let made = self.create_filled();
-                state = self.lock();
-                match made {
-                    Ok(slot) => state.ready.push_back(slot),
-                    Err(NoSlot::Full(reason)) => {
-                        if !state.stopped {
-                            tracing::warn!(reason, "no further spare slot can be made");
-                        }
-                        state.stalled = true;
-                    }
-                    Err(NoSlot::Failed(fault)) => state.fault = Some(fault),
-                }
-            } else {
-                state = self.wait(state);
-                continue;
-            }
-            self.changed.notify_all();
-        }
-        self.changed.notify_all();
-    }
-
-    fn prepare<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let (Some(header), Some(slot)) = (state.want.take(), state.ready.pop_front()) else {
-            return state;
-        };
-        state.preparing = true;
-        drop(state);
-        let header = Header { slot: slot.number, ..header };
-        let written = put_header(&slot, &header);
-        state = self.lock();
-        state.preparing = false;
-        match written {
-            Ok(()) => state.prepared = Some((header, slot)),
-            Err(error) => state.fault = Some(failed("next segment's header", &error)),
-        }
-        state
-    }
-
-    fn remove_one<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let Some(slot) = state.ready.pop_back() else { return state };
-        drop(state);
-        let removed = self.directory.remove(slot.number).and_then(|()| self.directory.sync());
-        state = self.lock();
-        state.total -= 1;
-        if let Err(error) = removed {
-            tracing::warn!(slot = slot.number, %error, "a spare slot cannot be removed");
-        }
-        state
-    }
-
     /// A new slot of reserved, unwritten space, its place in the directory durable.
-    fn create(&self) -> Result<Slot, NoSlot> {
+    fn create(&self, over_budget: bool) -> Result<Slot, NoSlot> {
         let mut state = self.lock();
-        if state.total >= self.max {
+        if state.total >= self.max && !over_budget {
             let reason = format!("all {} slots of the disk budget are in use", self.max);
             return Err(NoSlot::Full(reason));
         }
@@ -321,64 +293,24 @@ impl Shared {
             }
         }
     }
-
-    /// A new slot, every block written and durable, with a header that says it is spare.
-    fn create_filled(&self) -> Result<Slot, NoSlot> {
-        let slot = self.create()?;
-        let spare = Header {
-            store: self.store,
-            flags: 0,
-            epoch: 0,
-            slot: slot.number,
-            prev_epoch: 0,
-            retired_below: 0,
-            wall_ms: 0,
-        };
-        match self.write_zeros(&slot).and_then(|()| put_header(&slot, &spare)) {
-            Ok(()) => Ok(slot),
-            Err(error) => {
-                if let Err(error) = self.directory.remove(slot.number) {
-                    tracing::warn!(slot = slot.number, %error, "a half-filled slot stays");
-                } else {
-                    self.lock().total -= 1;
-                }
-                Err(sort_out("filling a slot", &error))
-            }
-        }
-    }
-
-    fn write_zeros(&self, slot: &Slot) -> io::Result<()> {
-        let zeros = vec![0; usize::try_from(CHUNK.min(self.store.slot_bytes)).unwrap_or_default()];
-        let mut at = 2 * BLOCK;
-        while at < self.store.slot_bytes {
-            if self.lock().stopped {
-                return Err(io::Error::new(io::ErrorKind::Interrupted, "the journal is closing"));
-            }
-            let left = usize::try_from(self.store.slot_bytes - at).unwrap_or(usize::MAX);
-            let chunk = zeros.get(..left.min(zeros.len())).unwrap_or_default();
-            slot.file.write_at(at, chunk)?;
-            at += chunk.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn report(&self, state: &State) {
-        let live = state.total.saturating_sub(state.spare()).saturating_sub(state.quarantined);
-        metrics::disk(
-            u64::from(state.total) * self.store.slot_bytes,
-            u64::from(live),
-            u64::from(state.spare()),
-            u64::from(state.quarantined),
-        );
-    }
 }
 
-/// Writes both copies of a header and makes them durable.
+/// Writes both copies of a header and makes them durable, one after the other, a copy that is no good
+/// first: at no moment are both torn.
 fn put_header(slot: &Slot, header: &Header) -> io::Result<()> {
+    let mut memory = Aligned::default();
+    let mut sound = |at| {
+        let into = memory.bytes_mut(size(BLOCK));
+        let read = slot.file.read_device_at(at, into);
+        read.is_ok() && matches!(Header::parse(into), Parsed::Valid(_))
+    };
+    let order = if sound(0) && !sound(BLOCK) { [BLOCK, 0] } else { [0, BLOCK] };
     let block = header.encode();
-    slot.file.write_at(0, &block)?;
-    slot.file.write_at(BLOCK, &block)?;
-    slot.file.sync()
+    for at in order {
+        slot.file.write_at(at, &block)?;
+        slot.file.sync()?;
+    }
+    Ok(())
 }
 
 /// No space is a refusal; anything else is a disk that cannot be trusted.

@@ -1,0 +1,178 @@
+//! One append, one sync; then what it says takes effect, and everybody is answered.
+
+use super::group::{Group, Then};
+use super::journal::{Placed, WriteError};
+use super::shared::{Call, Seen};
+use super::writer::{Fatal, Writer, answer};
+use crate::metrics;
+use crate::record::Record;
+use crate::state::Kept;
+use crate::{ActReceipt, AppendError, Durability};
+
+impl Writer {
+    /// One append, one sync; then everything is applied and everybody answered.
+    pub(super) fn commit(&mut self, group: Group) -> Result<(), Fatal> {
+        let lazy = std::mem::take(&mut self.lazy);
+        let (records, thens) = group.into_records(lazy);
+        let appended = self.append_all(records, thens)?;
+        self.touched_hashes.clear();
+        if self.lazy.is_empty() {
+            self.touched.clear();
+        }
+        for (placed, record, then) in appended {
+            self.apply(placed, &record);
+            self.answer(placed.sequence, then);
+        }
+        Ok(())
+    }
+
+    /// Appends what there is room for; whatever is refused is answered here.
+    fn append_all(
+        &mut self,
+        mut records: Vec<Record>,
+        mut thens: Vec<Then>,
+    ) -> Result<Vec<(Placed, Record, Then)>, Fatal> {
+        loop {
+            match self.append(&records) {
+                Ok(placed) => {
+                    let records = records.into_iter().zip(thens);
+                    return Ok(placed
+                        .into_iter()
+                        .zip(records)
+                        .map(|(p, (r, t))| (p, r, t))
+                        .collect());
+                }
+                Err(WriteError::TooLarge { index, .. }) if index < records.len() => {
+                    records.remove(index);
+                    thens.remove(index).refuse();
+                }
+                Err(WriteError::Full) if thens.iter().any(Then::is_order) => {
+                    let (mut kept, mut kept_thens) = (Vec::new(), Vec::new());
+                    for (record, then) in records.into_iter().zip(thens) {
+                        if then.is_order() {
+                            then.refuse();
+                        } else {
+                            kept.push(record);
+                            kept_thens.push(then);
+                        }
+                    }
+                    (records, thens) = (kept, kept_thens);
+                }
+                Err(WriteError::Full) => {
+                    self.no_room_at_all(records, thens);
+                    return Ok(Vec::new());
+                }
+                Err(error) => return Err(self.shared.fail(error.to_string())),
+            }
+            if records.is_empty() {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    fn append(&mut self, records: &[Record]) -> Result<Vec<Placed>, WriteError> {
+        #[cfg(test)]
+        if let Some(gate) = &self.gate {
+            gate.pass()?;
+        }
+        self.journal.append(records)
+    }
+
+    /// Not even the reserve has room: what nobody waits for waits on, the rest hears so.
+    fn no_room_at_all(&mut self, records: Vec<Record>, thens: Vec<Then>) {
+        for (record, then) in records.into_iter().zip(thens) {
+            match then {
+                Then::Nothing => self.lazy.push(record),
+                then => then.refuse(),
+            }
+        }
+        for append in self.deferred.drain(..) {
+            append.reply.send(Err(AppendError::Full)).ok();
+        }
+    }
+
+    pub(super) fn apply(&mut self, placed: Placed, record: &Record) {
+        let bytes = record.delivery().map_or(0, |delivery| delivery.envelope.body.len());
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let location = Some(placed.location);
+        self.state.apply(record, Kept { record: placed.sequence, location, bytes });
+        match record {
+            Record::Settle { entries } => {
+                metrics::summarised(entries.len() as u64);
+                self.shared.meter.add(self.shared.clock.elapsed(), entries.len() as u64);
+            }
+            Record::Ticket { order, .. } => {
+                self.state.pause_ticket(*order, self.shared.clock.wall_ms());
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, sequence: u64, then: Then) {
+        match then {
+            Then::Nothing => {}
+            Then::Sent(reply) => {
+                reply.send(()).ok();
+            }
+            Then::Lent(reply, lent) => {
+                // Nobody there any more: dropping the loans gives the orders back.
+                reply.send(lent).ok();
+            }
+            Then::Acted { exception, act, acting, reply } => {
+                let state = self.state.state_after(acting);
+                reply.send(Ok(ActReceipt { id: exception, act, state })).ok();
+            }
+            Then::Accepted { judged, outcome, permit, reply } => {
+                let durability = Durability::Fsync;
+                let receipt =
+                    self.state.receipt(&judged, Some(sequence), outcome.as_ref(), durability);
+                answer(reply, receipt);
+                drop(permit);
+            }
+        }
+    }
+
+    pub(super) fn serve(&mut self, read: Call) {
+        match read {
+            Call::Where { sequence, loan, reply } => {
+                reply.send(self.state.kept_on_loan(sequence, loan)).ok();
+            }
+            Call::Order { key, reply } => {
+                let seen = match self.state.view(&key) {
+                    Some((view, kept)) => Some(Seen::Live(view, kept)),
+                    None => {
+                        let outcome = self.outcomes.find(self.state.hash_of_key(&key));
+                        outcome.map(|outcome| Seen::Ended(self.state.outcome_view(&key, outcome)))
+                    }
+                };
+                reply.send(seen).ok();
+            }
+            Call::BodyAt { sequence, reply } => {
+                reply.send(self.state.body_at(sequence)).ok();
+            }
+            Call::Rows { after, limit, reply } => {
+                reply.send(self.state.row_heads(after, limit)).ok();
+            }
+            Call::Status { reply } => {
+                let mut status = self.state.status(self.shared.clock.wall_ms());
+                let disk = self.journal.disk_use();
+                status.durable_sequence = self.journal.durable_sequence();
+                status.durability = Durability::Fsync.to_string();
+                (status.disk_bytes, status.disk_bytes_max) = (disk.bytes, disk.bytes_max);
+                status.segments = disk.segments;
+                status.recovery = self.recovery.clone();
+                reply.send(status).ok();
+            }
+            // Put back by the open group; its order is free now. The queue has room: it was just taken from there.
+            call => self.again(call),
+        }
+    }
+
+    fn again(&mut self, call: Call) {
+        if let Ok(place) = self.shared.call_room.try_acquire()
+            && self.shared.calls.push(call).is_ok()
+        {
+            place.forget();
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The filler: the thread that keeps the pool as it should be.
+
+use std::io;
+use std::sync::MutexGuard;
+
+use super::super::header::Header;
+use super::super::layout::BLOCK;
+use super::{NoSlot, RESERVED, Shared, Slot, State, failed, put_header, sort_out};
+use crate::metrics;
+
+const CHUNK: u64 = 1 << 20;
+
+impl Shared {
+    pub(super) fn lacking(&self, state: &State) -> bool {
+        let target = self.burst_reserve.max(RESERVED);
+        state.spare() < target && state.total < self.max
+    }
+
+    /// More spare slots than are worth keeping.
+    pub(super) fn abounding(&self, state: &State) -> bool {
+        state.spare() > self.burst_reserve.max(RESERVED) + 2
+    }
+
+    /// The filler's loop.
+    pub(super) fn fill(&self) {
+        let mut state = self.lock();
+        while !state.stopped && state.fault.is_none() {
+            self.report(&state);
+            let (after, worked) = self.step(state);
+            state = after;
+            if worked {
+                self.changed.notify_all();
+            } else {
+                state = self.wait(state);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// One thing that needs doing, the most urgent first; false if there is none.
+    pub(super) fn step<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, bool) {
+        if state.want.is_some() && state.prepared.is_none() && !state.ready.is_empty() {
+            state = self.prepare(state);
+        } else if self.abounding(&state) {
+            state = self.remove_one(state);
+        } else if !state.stalled && self.lacking(&state) {
+            drop(state);
+            let made = self.create_filled();
+            state = self.lock();
+            match made {
+                Ok(slot) => state.ready.push_back(slot),
+                Err(NoSlot::Full(reason)) => {
+                    if !state.stopped {
+                        tracing::warn!(reason, "no further spare slot can be made");
+                    }
+                    state.stalled = true;
+                }
+                Err(NoSlot::Failed(fault)) => state.fault = Some(fault),
+            }
+        } else {
+            return (state, false);
+        }
+        (state, true)
+    }
+
+    fn prepare<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let (Some(header), Some(slot)) = (state.want.take(), state.ready.pop_front()) else {
+            return state;
+        };
+        state.preparing = true;
+        drop(state);
+        let header = Header { slot: slot.number, ..header };
+        let written = put_header(&slot, &header);
+        state = self.lock();
+        state.preparing = false;
+        match written {
+            Ok(()) => state.prepared = Some((header, slot)),
+            Err(error) => state.fault = Some(failed("next segment's header", &error)),
+        }
+        state
+    }
+
+    fn remove_one<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(slot) = state.ready.pop_back() else { return state };
+        drop(state);
+        let removed = self.directory.remove(slot.number).and_then(|()| self.directory.sync());
+        state = self.lock();
+        state.total -= 1;
+        if let Err(error) = removed {
+            tracing::warn!(slot = slot.number, %error, "a spare slot cannot be removed");
+        }
+        state
+    }
+
+    /// A new slot, every block written and durable, with a header that says it is spare.
+    fn create_filled(&self) -> Result<Slot, NoSlot> {
+        let slot = self.create(false)?;
+        let spare = Header {
+            store: self.store,
+            flags: 0,
+            epoch: 0,
+            slot: slot.number,
+            prev_epoch: 0,
+            retired_below: 0,
+            wall_ms: 0,
+        };
+        match self.write_zeros(&slot).and_then(|()| put_header(&slot, &spare)) {
+            Ok(()) => Ok(slot),
+            Err(error) => {
+                if let Err(error) = self.directory.remove(slot.number) {
+                    tracing::warn!(slot = slot.number, %error, "a half-filled slot stays");
+                } else {
+                    self.lock().total -= 1;
+                }
+                Err(sort_out("filling a slot", &error))
+            }
+        }
+    }
+
+    fn write_zeros(&self, slot: &Slot) -> io::Result<()> {
+        let zeros = vec![0; usize::try_from(CHUNK.min(self.store.slot_bytes)).unwrap_or_default()];
+        let mut at = 2 * BLOCK;
+        while at < self.store.slot_bytes {
+            if self.lock().stopped {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "the journal is closing"));
+            }
+            let left = usize::try_from(self.store.slot_bytes - at).unwrap_or(usize::MAX);
+            let chunk = zeros.get(..left.min(zeros.len())).unwrap_or_default();
+            slot.file.write_at(at, chunk)?;
+            // In small portions, so that an order's sync never waits behind a whole slot of zeros.
+            slot.file.sync()?;
+            at += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn report(&self, state: &State) {
+        let live = state.total.saturating_sub(state.spare()).saturating_sub(state.quarantined);
+        metrics::disk(
+            u64::from(state.total) * self.store.slot_bytes,
+            u64::from(live),
+            u64::from(state.spare()),
+            u64::from(state.quarantined),
+        );
+    }
+}

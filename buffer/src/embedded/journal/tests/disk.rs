@@ -1,0 +1,269 @@
+//! A disk in memory whose unsynced writes may be lost, sector by sector, and whose calls may fail.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::super::files::{Directory, SlotFile};
+
+const SECTOR: usize = 512;
+
+/// What survives and what is only in the page cache.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    /// Whether the name survives.
+    named: bool,
+    /// Writes since the last sync: offset and length.
+    unsynced: Vec<(usize, usize)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: BTreeMap<u32, Slot>,
+    /// Removed, and not yet durably so.
+    removed: BTreeMap<u32, Slot>,
+    /// Calls that change the disk, until the power goes.
+    calls_left: Option<u64>,
+    /// The sync of that count from now fails; what it should have made durable is dropped or kept.
+    failing_sync: Option<u64>,
+    syncs: u64,
+    calls: u64,
+    down: bool,
+}
+
+/// The disk. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk(Arc<Mutex<State>>);
+
+impl Disk {
+    /// After so many more changing calls every call fails, as if the power had gone.
+    pub(super) fn cut_after(&self, calls: u64) {
+        self.0.lock().unwrap().calls_left = Some(calls);
+    }
+
+    /// The n-th sync from now (0: the next) fails, once.
+    pub(super) fn fail_sync(&self, n: u64) {
+        self.0.lock().unwrap().failing_sync = Some(n);
+    }
+
+    /// Nothing fails any more.
+    pub(super) fn calm(&self) {
+        self.0.lock().unwrap().failing_sync = None;
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.0.lock().unwrap().calls
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.0.lock().unwrap().down
+    }
+
+    /// Power comes back: each sector of an unsynced write survived with the given chance, each name likewise.
+    pub(super) fn restart(&self, random: &mut fastrand::Rng, survives: f64) {
+        let mut state = self.0.lock().unwrap();
+        let removed = std::mem::take(&mut state.removed);
+        for (number, slot) in removed {
+            if random.f64() >= survives {
+                state.slots.entry(number).or_insert(slot);
+            }
+        }
+        state.slots.retain(|_, slot| slot.named || random.f64() < survives);
+        for slot in state.slots.values_mut() {
+            for (offset, len) in std::mem::take(&mut slot.unsynced) {
+                if slot.durable.len() < slot.cached.len() {
+                    slot.durable.resize(slot.cached.len(), 0);
+                }
+                for start in (offset..offset + len).step_by(SECTOR) {
+                    let sector = start..(start + SECTOR).min(offset + len);
+                    if random.f64() < survives {
+                        slot.durable[sector.clone()].copy_from_slice(&slot.cached[sector]);
+                    }
+                }
+            }
+            slot.cached.clone_from(&slot.durable);
+            slot.named = true;
+        }
+        state.calls_left = None;
+        state.failing_sync = None;
+        state.down = false;
+    }
+
+    /// Changes durable bytes behind the journal's back.
+    pub(super) fn damage(&self, slot: u32, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.0.lock().unwrap();
+        let slot = state.slots.get_mut(&slot).unwrap();
+        change(&mut slot.durable);
+        slot.cached.clone_from(&slot.durable);
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.0.lock().unwrap().slots.keys().copied().collect()
+    }
+
+    pub(super) fn bytes_of(&self, slot: u32) -> Vec<u8> {
+        self.0.lock().unwrap().slots[&slot].durable.clone()
+    }
+
+    /// All of it, to start from again.
+    pub(super) fn image(&self) -> Disk {
+        let state = self.0.lock().unwrap();
+        let slots = state.slots.clone();
+        Disk(Arc::new(Mutex::new(State { slots, ..State::default() })))
+    }
+
+    fn change<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.0.lock().unwrap();
+        if state.calls_left == Some(0) {
+            state.down = true;
+        }
+        if state.down {
+            return Err(io::Error::other("the power is gone"));
+        }
+        if let Some(left) = &mut state.calls_left {
+            *left -= 1;
+        }
+        state.calls += 1;
+        call(&mut state)
+    }
+}
+
+impl State {
+    fn sync_fails(&mut self) -> bool {
+        self.syncs += 1;
+        match &mut self.failing_sync {
+            Some(0) => {
+                self.failing_sync = None;
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+impl Directory for Disk {
+    fn slots(&self) -> io::Result<Vec<u32>> {
+        Ok(self.numbers())
+    }
+
+    fn create(&self, slot: u32, bytes: u64) -> io::Result<Arc<dyn SlotFile>> {
+        self.change(|state| {
+            let bytes = usize::try_from(bytes).unwrap();
+            let made = Slot {
+                cached: vec![0; bytes],
+                durable: vec![0; bytes],
+                named: false,
+                unsynced: Vec::new(),
+            };
+            assert!(state.slots.insert(slot, made).is_none(), "slot {slot} is there already");
+            Ok(())
+        })?;
+        self.open(slot)
+    }
+
+    fn open(&self, slot: u32) -> io::Result<Arc<dyn SlotFile>> {
+        Ok(Arc::new(DiskFile { disk: self.clone(), slot }))
+    }
+
+    fn remove(&self, slot: u32) -> io::Result<()> {
+        self.change(|state| {
+            let gone = state.slots.remove(&slot).unwrap();
+            if gone.named {
+                state.removed.insert(slot, gone);
+            }
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.change(|state| {
+            if state.sync_fails() {
+                return Err(io::Error::other("injected"));
+            }
+            state.slots.values_mut().for_each(|slot| slot.named = true);
+            state.removed.clear();
+            Ok(())
+        })
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile {
+    disk: Disk,
+    slot: u32,
+}
+
+impl DiskFile {
+    fn gone() -> io::Error {
+        io::Error::other("no such slot")
+    }
+}
+
+impl SlotFile for DiskFile {
+    fn bytes(&self) -> io::Result<u64> {
+        let state = self.disk.0.lock().unwrap();
+        Ok(state.slots.get(&self.slot).ok_or_else(Self::gone)?.cached.len() as u64)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.change(|state| {
+            let slot = state.slots.get_mut(&self.slot).ok_or_else(Self::gone)?;
+            let offset = usize::try_from(offset).unwrap();
+            slot.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
+            slot.unsynced.push((offset, bytes.len()));
+            Ok(())
+        })
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let state = self.disk.0.lock().unwrap();
+        let slot = state.slots.get(&self.slot).ok_or_else(Self::gone)?;
+        let offset = usize::try_from(offset).unwrap().min(slot.cached.len());
+        let there = (slot.cached.len() - offset).min(into.len());
+        into[..there].copy_from_slice(&slot.cached[offset..offset + there]);
+        into[there..].fill(0);
+        Ok(())
+    }
+
+    fn read_device_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        assert_eq!(offset % 4096, 0);
+        assert_eq!(into.len() % 4096, 0);
+        assert_eq!(into.as_ptr().align_offset(4096), 0);
+        let state = self.disk.0.lock().unwrap();
+        let slot = state.slots.get(&self.slot).ok_or_else(Self::gone)?;
+        // Dirty pages are written back first; pages a failed sync dropped are not dirty.
+        let offset = usize::try_from(offset).unwrap().min(slot.durable.len());
+        let there = (slot.durable.len() - offset).min(into.len());
+        into[..there].copy_from_slice(&slot.durable[offset..offset + there]);
+        into[there..].fill(0);
+        for (at, len) in &slot.unsynced {
+            let (from, to) = ((*at).max(offset), (at + len).min(offset + there));
+            if from < to {
+                into[from - offset..to - offset].copy_from_slice(&slot.cached[from..to]);
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.change(|state| {
+            if state.sync_fails() {
+                // The pages are marked clean and never reach the disk.
+                let slot = state.slots.get_mut(&self.slot).ok_or_else(Self::gone)?;
+                slot.unsynced.clear();
+                return Err(io::Error::other("injected"));
+            }
+            let slot = state.slots.get_mut(&self.slot).ok_or_else(Self::gone)?;
+            for (at, len) in std::mem::take(&mut slot.unsynced) {
+                slot.durable[at..at + len].copy_from_slice(&slot.cached[at..at + len]);
+            }
+            Ok(())
+        })
+    }
+}
