@@ -1,6 +1,7 @@
 //! The load beside the server: one sale over many starts, its ledger in this process, out of reach of
 //! whatever happens to the server and its disk.
 
+use std::path::Path;
 use std::time::Duration;
 
 use forebay_loadtest::{Books, Ledger, LedgerError, Mix, Sale, Shape, Target, play, reconcile};
@@ -32,8 +33,14 @@ struct Playing {
 }
 
 impl Load {
-    /// A sale of this rate that lasts about this long.
-    pub(super) fn new(runtime: &Handle, rate: f64, lasting: Duration, seed: u64) -> Self {
+    /// A sale of this rate that lasts about this long; its answers are also written to a file.
+    pub(super) fn new(
+        runtime: &Handle,
+        rate: f64,
+        lasting: Duration,
+        seed: u64,
+        answers: &Path,
+    ) -> Result<Self> {
         let mut orders = 1_u32;
         while f64::from(orders) < rate * lasting.as_secs_f64() {
             orders += 100;
@@ -47,8 +54,9 @@ impl Load {
             timeout: TIMEOUT,
             ..Sale::default()
         };
-        let ledger = Ledger::new(Mix::new(&sale));
-        Self { runtime: runtime.clone(), ledger: Some(ledger), playing: None }
+        let mut ledger = Ledger::new(Mix::new(&sale));
+        ledger.keep_in(answers).when("opening the ledger's file")?;
+        Ok(Self { runtime: runtime.clone(), ledger: Some(ledger), playing: None })
     }
 
     /// Starts the next segment: what is still unanswered again, then what was not yet sent.

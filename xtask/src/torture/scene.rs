@@ -71,7 +71,9 @@ impl<'a> Scene<'a> {
         let setup = Setup { binary, data_dir, config, log };
         let lasting: Duration =
             strikes.iter().map(|strike| strike.after + strike.again.unwrap_or_default()).sum();
-        let load = Load::new(interrupt.handle(), plan.rate, lasting + Duration::from_secs(1), seed);
+        let lasting = lasting + Duration::from_secs(1);
+        let answers = place.path().join("answers.jsonl");
+        let load = Load::new(interrupt.handle(), plan.rate, lasting, seed, &answers)?;
         let tally = Tally::default();
         Ok(Self { plan, interrupt, strikes, setup, load, tally, server: None, disk, place })
     }
@@ -199,11 +201,23 @@ impl<'a> Scene<'a> {
         }
         let Some(target) = self.start(&["--no-governor"])? else { return Ok(self.tally.clone()) };
         self.drained(target)?;
-        self.tally.enter(&self.load.books(target, self.interrupt)?);
+        let books = self.load.books(target, self.interrupt)?;
+        self.tally.enter(&books);
+        if !self.plan.control && !books.kept() {
+            self.keep_evidence()?;
+        }
         if let Some(server) = self.server.take() {
             server.stop()?;
         }
         Ok(self.tally.clone())
+    }
+
+    /// Keeps the ledger, the log and a copy of the store of a run that broke a promise.
+    fn keep_evidence(&mut self) -> Result<()> {
+        replace(&self.setup.data_dir, &self.place.path().join("store-as-found"))?;
+        self.place.disable_cleanup(true);
+        complain(format_args!("the evidence is kept in {}", self.place.path().display()));
+        Ok(())
     }
 
     /// Waits until nothing is on its way to the OMS any more.
