@@ -54,9 +54,9 @@ pub fn parse_amount(text: &str) -> Result<Decimal, MoneyError> {
     if amount.abs() >= AMOUNT_MAX { Err(MoneyError::TooLong) } else { Ok(amount) }
 }
 
-/// Amounts stay below this (10^20), so that the sum of every line, tax and adjustment that fits into an
-/// order of any size cannot overflow.
-pub(crate) const AMOUNT_MAX: Decimal = Decimal::from_parts(0x6310_0000, 0x6bc7_5e2d, 0x5, false, 0);
+/// Amounts stay below this (10^24), so that the sum of every line an order may have cannot overflow.
+pub(crate) const AMOUNT_MAX: Decimal =
+    Decimal::from_parts(0xa100_0000, 0x1bce_cced, 0xd3c2, false, 0);
 
 /// Currencies whose exponent is not 2, from ISO 4217 list one.
 const EXPONENTS: &[(&[u8; 3], u32)] = &[
