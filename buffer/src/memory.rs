@@ -60,12 +60,13 @@ impl Memory {
         if model.closed { Err(BufferError::Closing) } else { Ok(model) }
     }
 
-    fn append_now(&self, envelope: Envelope) -> Result<Receipt, AppendError> {
+    fn append_now(&self, mut envelope: Envelope) -> Result<Receipt, AppendError> {
         let mut model = self.open().map_err(|_| AppendError::Closing)?;
         let body = envelope.body.clone();
         let same = |kept: Kept| {
             model.deliveries.get(&kept.record).is_some_and(|kept| kept.envelope.body == body)
         };
+        model.state.hold_failed(&mut envelope, |_| None);
         let hash = model.state.hash_of(&envelope);
         let judged = model.state.judge(hash, &envelope, None, same);
         let accepted_at_ms = model.state.accepted_at(self.shared.clock.wall_ms());

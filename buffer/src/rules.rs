@@ -16,11 +16,13 @@
 //!   equals an *earlier* version under a strictly newer source version is a change back, hence newer.
 //! - A key that was cancelled holds every later content of it (`cancelled_before`), and only a strictly newer
 //!   version releases that.
+//! - A delivery that says an order failed, or was replaced, at its source is no order by itself (recorded); under
+//!   the key of a known order it is a newer version that holds it ([`failed_at_source`]), unless it is older.
 //! - A recorded body, an unreadable one and one with only an id occupy no key; they are known by their content.
 //! - Fingerprints of different rules cannot be compared; then the kept bytes are, and bytes that are equal are
 //!   never a conflict. Where they are gone (only the outcome is left), versions decide alone.
 
-use forebay_order::{Fingerprint, HoldReason, Readiness};
+use forebay_order::{Fingerprint, HoldReason, Readiness, RecordedAs};
 
 use crate::{Answer, Envelope, OrderState};
 
@@ -96,6 +98,13 @@ pub(crate) fn occupies_key(readiness: Readiness) -> bool {
     matches!(readiness, Readiness::Pending | Readiness::Held(_) | Readiness::Cancelled)
 }
 
+/// Whether a delivery says that the order of its key failed or was replaced where it was placed, and so
+/// concerns an order of that key that is in `state`.
+pub(crate) fn failed_at_source(readiness: Readiness, state: OrderState) -> bool {
+    readiness == Readiness::Recorded(RecordedAs::Failed)
+        && !matches!(state, OrderState::Cancelled | OrderState::Discarded | OrderState::Recorded)
+}
+
 /// What `incoming` means. `same_bytes` says whether its body equals the kept one; asked only where the two
 /// fingerprints are of different rules.
 pub(crate) fn decide(
@@ -168,7 +177,8 @@ fn other(known: &Known, incoming: &Envelope, age: Age) -> Decision {
     let released = known.state == OrderState::Held
         && known.hold != Some(HoldReason::CancelledBefore)
         && incoming.readiness == Readiness::Pending;
-    if !incoming.amend || (age == Age::Unclear && !released) {
+    let failed = incoming.readiness == Readiness::Held(HoldReason::FailedAtSource);
+    if !failed && (!incoming.amend || (age == Age::Unclear && !released)) {
         return write(Answer::Conflict, Write::Conflict);
     }
     match known.state {
@@ -219,7 +229,7 @@ fn held_after_cancel(answer: Answer, parked: bool) -> Decision {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use forebay_order::{OrderKey, RecordedAs};
+    use forebay_order::OrderKey;
 
     use super::*;
 
@@ -297,6 +307,28 @@ mod tests {
         for (readiness, answer, write) in rows {
             let decision = decide(None, &incoming(readiness, Some(1), A), || false);
             assert_eq!((decision.answer, decision.write), (answer, write), "{readiness:?}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_failed_at_its_source_is_held() {
+        let failed = Readiness::Held(HoldReason::FailedAtSource);
+        for version in [None, Some(2), Some(3)] {
+            let again = incoming(failed, version, B);
+            for state in WAITING {
+                let came = came_to(&known(state, Some(2)), &again);
+                assert_eq!(came, (Answer::Amended, REPLACE), "{state:?} {version:?}");
+            }
+            for state in LENT {
+                assert_eq!(came_to(&known(state, Some(2)), &again), (Answer::Parked, PARK));
+            }
+            let summarised = known(OrderState::Summarised, Some(2));
+            assert_eq!(came_to(&summarised, &again), (Answer::ChangeAfterSummary, Write::Change));
+        }
+        let older = incoming(failed, Some(1), B);
+        assert_eq!(came_to(&known(OrderState::Pending, Some(2)), &older), (Answer::Stale, NOTHING));
+        for state in [OrderState::Cancelled, OrderState::Discarded, OrderState::Recorded] {
+            assert!(!failed_at_source(Readiness::Recorded(RecordedAs::Failed), state));
         }
     }
 

@@ -1,6 +1,6 @@
 //! From envelopes to answers: the buffer decides what each delivery means.
 
-use forebay_buffer::{Answer, AppendError, Buffer, Envelope, Permit, Receipt};
+use forebay_buffer::{Answer, AppendError, Buffer, Envelope, OrderState, Permit, Receipt};
 use forebay_order::{Format, Readiness};
 use futures_util::StreamExt as _;
 
@@ -8,7 +8,7 @@ use crate::answer::{ItemAnswer, Kept, location};
 use crate::channel::Feed;
 use crate::config::Caller;
 use crate::door::Shared;
-use crate::judge::Step;
+use crate::judge::{Step, recorded_words};
 use crate::problem::{Conflict, Problem};
 use crate::{differ, metrics};
 
@@ -81,6 +81,7 @@ async fn append<B: Buffer>(
     permit: Permit,
 ) -> ItemAnswer {
     let caller = feed.channel.caller;
+    let readiness = envelope.readiness;
     let (key, number) = (envelope.key.clone(), envelope.number.clone());
     let (fingerprint, masked) = (envelope.fingerprint, envelope.masked.len());
     let keyed = matches!(
@@ -98,6 +99,11 @@ async fn append<B: Buffer>(
             channel = %feed.name, sequence = receipt.sequence(), runs = masked,
             "card data was masked in an order; its storefront leaks it"
         );
+    }
+    if let (Caller::Api, Readiness::Recorded(kind)) = (caller, readiness)
+        && receipt.first().state == OrderState::Recorded
+    {
+        return ItemAnswer::refused(Problem::not_an_order(recorded_words(kind)));
     }
     match body {
         Some(body) if receipt.answer() == Answer::Conflict => {

@@ -56,6 +56,8 @@ fn for_api(maker: &Maker<'_>, item: ItemResult) -> Step {
         Ok(item) => item,
     };
     match item.readiness {
+        // It may concern an order that waits here; what it came to decides the answer.
+        Readiness::Recorded(RecordedAs::Failed) => {}
         Readiness::Recorded(kind) => {
             return Step::Refuse(Problem::not_an_order(recorded_words(kind)));
         }
@@ -130,7 +132,7 @@ pub(crate) fn keep_unreadable(
     Step::Append(Box::new(maker.unreadable(bytes, reason)))
 }
 
-fn recorded_words(kind: RecordedAs) -> &'static str {
+pub(crate) fn recorded_words(kind: RecordedAs) -> &'static str {
     match kind {
         RecordedAs::Test => "a test notification or test order",
         RecordedAs::Draft => "a draft",

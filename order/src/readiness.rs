@@ -37,6 +37,8 @@ pub enum HoldReason {
     Unconfirmed = 3,
     /// A cancel for this key came before the order did, or the order had been cancelled and came back.
     CancelledBefore = 4,
+    /// It waited here when the source said that it failed there, or was replaced by another order.
+    FailedAtSource = 5,
 }
 
 /// What a recorded body is, since it is no order.
@@ -101,7 +103,7 @@ impl Readiness {
 
 impl HoldReason {
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Unpaid, Self::OnHold, Self::Unconfirmed, Self::CancelledBefore]
+        [Self::Unpaid, Self::OnHold, Self::Unconfirmed, Self::CancelledBefore, Self::FailedAtSource]
             .into_iter()
             .find(|r| *r as u8 == code)
     }

@@ -117,7 +117,9 @@ impl Writer {
     }
 
     fn judge(&mut self, append: Append, group: &mut Group) {
-        let Append { envelope, permit, reply } = append;
+        let Append { mut envelope, permit, reply } = append;
+        let index = |hash| self.outcomes.find(hash).map(|outcome| outcome.state);
+        self.state.hold_failed(&mut envelope, index);
         let hash = self.state.hash_of(&envelope);
         let found = self.state.find(hash);
         if self.touched_hashes.contains(&hash) || found.is_some_and(|o| self.touched.contains(&o)) {

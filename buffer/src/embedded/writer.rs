@@ -51,7 +51,6 @@ pub(super) struct Writer {
     /// Records nobody waits for; they ride in the next group.
     pub(super) lazy: Vec<Record>,
     /// Orders the open group touches, and hashes of deliveries.
-    /// Orders the open group touches, and hashes of deliveries.
     pub(super) touched: HashSet<u64>,
     pub(super) touched_hashes: HashSet<u128>,
     pub(super) deferred: VecDeque<Append>,

@@ -24,7 +24,7 @@ mod view;
 
 use std::collections::BTreeMap;
 
-use forebay_order::{Fingerprint, OrderKey};
+use forebay_order::{Fingerprint, HoldReason, OrderKey, Readiness, RecordedAs};
 use hashbrown::{HashMap, HashTable};
 
 pub(crate) use carry::Carry;
@@ -121,6 +121,24 @@ impl State {
     pub(crate) fn hash_of(&self, envelope: &Envelope) -> u128 {
         let content = (!rules::occupies_key(envelope.readiness)).then_some(envelope.fingerprint);
         key_hash(&self.hash_key, &envelope.key, content)
+    }
+
+    /// Makes a delivery that says its order failed at the source hold that order, if there is one. `outcome`
+    /// looks a key's hash up in the index.
+    pub(crate) fn hold_failed(
+        &self,
+        envelope: &mut Envelope,
+        outcome: impl FnOnce(u128) -> Option<OrderState>,
+    ) {
+        if envelope.readiness != Readiness::Recorded(RecordedAs::Failed) {
+            return;
+        }
+        let hash = self.hash_of_key(&envelope.key);
+        let in_memory = self.find(hash).and_then(|sequence| self.get(sequence));
+        let known = in_memory.map(|order| order.state).or_else(|| outcome(hash));
+        if known.is_some_and(|state| rules::failed_at_source(envelope.readiness, state)) {
+            envelope.readiness = Readiness::Held(HoldReason::FailedAtSource);
+        }
     }
 
     /// The order of that hash, if it is in memory.

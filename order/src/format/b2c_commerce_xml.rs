@@ -14,7 +14,7 @@
 //! | COMPLETED | pending, life cycle UNMANAGED: history, kept for reference |
 //! | CREATED | held (unconfirmed): the source has not placed it yet |
 //! | CANCELLED | cancelled |
-//! | FAILED, REPLACED | recorded (failed): no sale, or the sale is in another order |
+//! | FAILED, REPLACED | recorded (failed): no sale, or the sale is in another order; an order of that key that waits is held |
 //! | missing or another word | pending, flagged as unplaced |
 //! | no element inside the order | fetch needed: only its number came |
 //! | another root, another child of `orders`, no order at all | recorded (other) |
