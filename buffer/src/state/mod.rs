@@ -35,7 +35,7 @@ pub(crate) use outcome::Outcome;
 pub(crate) use pace::Meter;
 pub(crate) use view::RowHead;
 
-use crate::{Envelope, rules};
+use crate::{Envelope, OrderState, rules};
 use carry::Segments;
 use count::Counts;
 use loan::Loans;
