@@ -125,6 +125,10 @@ fn a_failed_sync_acknowledges_nothing_and_ends_the_process() {
     assert_eq!(ended.code(), Some(70), "{}", server.log());
     drop(tampered);
     server.start_again();
-    let again = server.post("forebay", "application/json", br#"{"id":"after","lines":[]}"#);
+    let again = server.post(
+        "forebay",
+        "application/json",
+        br#"{"id":"after","currency":"EUR","lines":[]}"#,
+    );
     assert_eq!(again.status, 202, "{}", again.text());
 }
