@@ -59,6 +59,9 @@ pub fn run(directory: &Path, size: u64, seed: u64) -> Result<()> {
         };
         tell(&reply)?;
     }
+    // Nobody is left who will read it. A server whose keeper was killed learns by its next sync that the
+    // disk is gone, ends, and lets go of the mount.
+    served.sectors().cut(0.0, &mut random);
     match stack {
         Some(stack) => stack.detach(),
         None => Ok(()),
