@@ -151,7 +151,8 @@ impl OfKey {
                 return;
             }
         };
-        self.acknowledged |= outcome.has_order();
+        // A body that is no order, sent again, is a duplicate, and still no order.
+        self.acknowledged |= outcome.has_order() && delivery.kind != Kind::NotAnOrder;
         self.first_accepted += u64::from(outcome.is_first());
         self.cancelled |= outcome == Outcome::Cancelled;
         self.held |= outcome == Outcome::Held;

@@ -157,9 +157,15 @@ fn write(mut writer: Writer, on_failure: Box<dyn FnOnce(String) + Send>) {
     let shared = Arc::clone(&writer.shared);
     let ended = catch_unwind(AssertUnwindSafe(|| writer.run()))
         .unwrap_or_else(|_| Err(shared.fail("the writer panicked".to_owned())));
-    writer.settle_retiring();
-    // The files are let go before anybody hears that it is over.
-    drop(writer);
+    // The files are let go before anybody hears that it is over. sled panics where it cannot write then; what
+    // it holds is an index, and whoever waits must hear all the same.
+    let let_go = AssertUnwindSafe(move || {
+        writer.settle_retiring();
+        drop(writer);
+    });
+    if catch_unwind(let_go).is_err() {
+        tracing::warn!("the outcome index could not be closed in order; it may start anew");
+    }
     match ended {
         Ok(closers) => {
             shared.enter(Phase::Closed);
