@@ -119,3 +119,25 @@ fn what_was_accepted_is_there_after_a_kill() {
     assert_eq!(found.status, 200, "{}\n{}", found.text(), server.log());
     assert!(server.stop().success(), "{}", server.log());
 }
+
+#[test]
+fn an_order_replaced_at_its_source_never_reaches_the_oms() {
+    let mut server = Forebay::start("[drain]\nceiling_per_s = 0.001\n");
+    let case = &CASES[1];
+    let with = |status: &str| {
+        let body = std::str::from_utf8(case.body).unwrap();
+        assert!(body.contains("<order-status>NEW<"), "{body}");
+        body.replace("<order-status>NEW<", &format!("<order-status>{status}<")).into_bytes()
+    };
+    let unknown = server.post(case.channel, case.content_type, &with("REPLACED"));
+    assert_eq!(unknown.status, 422, "of an unknown order it is no order: {}", unknown.text());
+    let first = server.post(case.channel, case.content_type, &with("NEW"));
+    assert_eq!(first.status, 202, "{}", first.text());
+    // Other bytes than the first time, which are a duplicate of what was recorded.
+    let failed = server.post(case.channel, case.content_type, &with("FAILED"));
+    assert_eq!(failed.status, 200, "{}", failed.text());
+    assert_eq!(failed.json()["outcome"], "amended", "{}", failed.text());
+    let view = server.get(&format!("/v1/orders/{}/demo/{}", case.channel, case.id)).json();
+    assert_eq!((&view["state"], &view["hold"]), (&"held".into(), &"failed_at_source".into()));
+    assert!(server.stop().success(), "{}", server.log());
+}
