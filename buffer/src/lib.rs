@@ -77,13 +77,17 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     /// (an OMS that does not refuse a second create) returns only when the note is durable. After it, a
     /// lease that is dropped comes back as *sent before*.
     ///
+    /// Says of each lease whether it may be sent. One may not, and is not noted, where a newer version or a
+    /// cancel came while it was lent and no earlier loan may have sent it: give it back unsent, so that the
+    /// change takes effect.
+    ///
     /// # Errors
     /// [`BufferError`]; then nothing may be sent.
     fn submitting(
         &self,
         leases: &[Lease],
         synced: bool,
-    ) -> impl Future<Output = Result<(), BufferError>> + Send;
+    ) -> impl Future<Output = Result<Vec<bool>, BufferError>> + Send;
 
     /// What is known of an order, durable facts only; `None` if the key was never accepted (or was, but
     /// longer than the dedup horizon ago).

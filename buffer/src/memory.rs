@@ -174,12 +174,14 @@ impl Buffer for Memory {
         }
     }
 
-    async fn submitting(&self, leases: &[Lease], _synced: bool) -> Result<(), BufferError> {
+    async fn submitting(&self, leases: &[Lease], _synced: bool) -> Result<Vec<bool>, BufferError> {
         let mut model = self.open()?;
-        let sent = |lease: &&Lease| model.state.sending(lease.sequence, lease.loan);
-        let orders = leases.iter().filter(sent).map(|lease| lease.sequence).collect();
+        let note = |lease: &Lease| model.state.sending(lease.sequence, lease.loan);
+        let noted: Vec<bool> = leases.iter().map(note).collect();
+        let orders = leases.iter().zip(&noted).filter(|(_, noted)| **noted);
+        let orders = orders.map(|(lease, _)| lease.sequence).collect();
         model.write(Record::Submitting { orders });
-        Ok(())
+        Ok(noted)
     }
 
     async fn order(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {

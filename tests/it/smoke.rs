@@ -133,11 +133,15 @@ fn an_order_replaced_at_its_source_never_reaches_the_oms() {
     assert_eq!(unknown.status, 422, "of an unknown order it is no order: {}", unknown.text());
     let first = server.post(case.channel, case.content_type, &with("NEW"));
     assert_eq!(first.status, 202, "{}", first.text());
-    // Other bytes than the first time, which are a duplicate of what was recorded.
+    // A worker may hold it already, waiting for the ceiling; then the change waits for that loan's end.
     let failed = server.post(case.channel, case.content_type, &with("FAILED"));
-    assert_eq!(failed.status, 200, "{}", failed.text());
-    assert_eq!(failed.json()["outcome"], "amended", "{}", failed.text());
-    let view = server.get(&format!("/v1/orders/{}/demo/{}", case.channel, case.id)).json();
-    assert_eq!((&view["state"], &view["hold"]), (&"held".into(), &"failed_at_source".into()));
+    let outcome = failed.json()["outcome"].as_str().unwrap().to_owned();
+    assert!(outcome == "amended" || outcome == "parked", "{}", failed.text());
+    assert!(server.stop().success(), "{}", server.log());
+    server.start_again();
+    let location = format!("/v1/orders/{}/demo/{}", case.channel, case.id);
+    let view = server.until_state(&location, "held");
+    assert_eq!(view["hold"], "failed_at_source", "{view}");
+    assert_eq!(server.summaries().len(), 0);
     assert!(server.stop().success(), "{}", server.log());
 }

@@ -111,8 +111,8 @@ impl Writer {
     fn answer(&mut self, sequence: u64, then: Then) {
         match then {
             Then::Nothing => {}
-            Then::Sent(reply) => {
-                reply.send(()).ok();
+            Then::Sent(reply, noted) => {
+                reply.send(noted).ok();
             }
             Then::Lent(reply, lent) => {
                 // Nobody there any more: dropping the loans gives the orders back.

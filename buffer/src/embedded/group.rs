@@ -23,7 +23,7 @@ pub(super) enum Then {
         reply: oneshot::Sender<Result<ActReceipt, ActError>>,
     },
     Lent(oneshot::Sender<Vec<Lent>>, Vec<Lent>),
-    Sent(oneshot::Sender<()>),
+    Sent(oneshot::Sender<Vec<bool>>, Vec<bool>),
 }
 
 impl Then {
@@ -42,7 +42,7 @@ impl Then {
                 let full = BufferError::Failed(AppendError::Full.to_string());
                 reply.send(Err(ActError::Buffer(full))).ok();
             }
-            Self::Nothing | Self::Lent(..) | Self::Sent(_) => {}
+            Self::Nothing | Self::Lent(..) | Self::Sent(..) => {}
         }
     }
 }

@@ -241,7 +241,7 @@ impl Buffer for Embedded {
         self.leases(lent).await
     }
 
-    async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<(), BufferError> {
+    async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {
         let loans = leases.iter().map(|lease| (lease.sequence, lease.loan)).collect();
         self.ask(|reply| Call::Sending { loans, synced, reply }).await
     }

@@ -56,7 +56,8 @@ pub(super) enum Call {
     Sending {
         loans: Vec<(u64, u64)>,
         synced: bool,
-        reply: oneshot::Sender<()>,
+        /// Which of them were noted.
+        reply: oneshot::Sender<Vec<bool>>,
     },
     Order {
         key: OrderKey,

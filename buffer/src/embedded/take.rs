@@ -43,15 +43,16 @@ impl Writer {
                     self.waiters.push_back(Waiter { limit, now, reply });
                 }
                 Call::Sending { loans, synced, reply } => {
-                    let mut sent =
-                        |(sequence, loan): &(u64, u64)| self.state.sending(*sequence, *loan);
-                    let orders = loans.iter().filter(|loan| sent(loan)).map(|loan| loan.0);
-                    let record = Record::Submitting { orders: orders.collect() };
+                    let mut note = |&(sequence, loan)| self.state.sending(sequence, loan);
+                    let noted: Vec<bool> = loans.iter().map(&mut note).collect();
+                    let orders = loans.iter().zip(&noted).filter(|(_, noted)| **noted);
+                    let orders = orders.map(|(loan, _)| loan.0).collect();
+                    let record = Record::Submitting { orders };
                     if synced {
-                        group.push(record, Then::Sent(reply));
+                        group.push(record, Then::Sent(reply, noted));
                     } else {
                         self.lazy.push(record);
-                        reply.send(()).ok();
+                        reply.send(noted).ok();
                     }
                 }
                 Call::Act { exception, act, reply } => match self.state.check_act(exception, act) {

@@ -128,10 +128,13 @@ impl State {
         (out.number == number).then(|| self.get(sequence).map(|order| order.content.kept)).flatten()
     }
 
-    /// Notes that bytes of these loans may leave for the OMS; true for those still out.
+    /// Notes that bytes of a loan may leave for the OMS. False, and nothing is noted, where it is not out any
+    /// more, or where a change waits for its end and nothing of it was ever sent.
     pub(crate) fn sending(&mut self, sequence: u64, number: u64) -> bool {
+        let maybe_sent = self.get(sequence).is_some_and(|order| order.sent_before);
+        let changed = self.parked.contains_key(&sequence) && !maybe_sent;
         let Some(out) = self.loans.out.get_mut(&sequence) else { return false };
-        if out.number != number {
+        if out.number != number || changed {
             return false;
         }
         out.sending = true;

@@ -44,6 +44,7 @@ on_every_backend!(
     a_cancel_before_its_order,
     changes_while_lent_wait_for_the_loan,
     a_parked_change_of_a_summarised_order_is_an_exception,
+    what_is_called_off_while_lent_is_not_sent,
     changes_after_the_summary,
     an_exception_is_repaired_by_a_newer_version,
     leases_oldest_first_each_to_one_worker,
@@ -358,6 +359,25 @@ async fn a_dropped_lease_that_was_being_sent_comes_back_as_sent_before<B: Buffer
         lease.settle(summarised("S"));
         assert_eq!(state(&buffer, id).await, OrderState::Summarised);
     }
+}
+
+async fn what_is_called_off_while_lent_is_not_sent<B: Buffer>(buffer: B, _: &HandClock) {
+    post(&buffer, delivery("1", 1, None)).await;
+    post(&buffer, delivery("2", 2, None)).await;
+    let leases = buffer.lease(2, Duration::ZERO).await.unwrap();
+    let cancel = with(Readiness::Cancelled, delivery("1", 3, None));
+    assert_eq!(post(&buffer, cancel).await.answer(), Answer::Parked);
+    assert_eq!(buffer.submitting(&leases, true).await.unwrap(), [false, true]);
+    for lease in leases {
+        lease.settle(Verdict::Retry {
+            after: Duration::ZERO,
+            counts: false,
+            sent: false,
+            reason: "it changed".to_owned(),
+        });
+    }
+    assert_eq!(state(&buffer, "1").await, OrderState::Cancelled);
+    assert_eq!(state(&buffer, "2").await, OrderState::Pending);
 }
 
 async fn an_order_may_be_sent_again_only_by_its_worker<B: Buffer>(buffer: B, _: &HandClock) {

@@ -419,11 +419,14 @@ impl<S: Store> Run<S> {
             Command::Sending { nth } if nth < self.leases.len() => {
                 let (n, lease) = &self.leases[nth];
                 let order = self.model.orders.get_mut(n).unwrap();
-                (order.state, order.sent) = (OrderState::Submitted, true);
-                order.lent.as_mut().unwrap().sending = true;
+                let may_go = order.parked.is_none() || order.sent;
+                if may_go {
+                    (order.state, order.sent) = (OrderState::Submitted, true);
+                    order.lent.as_mut().unwrap().sending = true;
+                }
                 let synced = nth % 2 == 0;
                 let sending = self.store.buffer().submitting(std::slice::from_ref(lease), synced);
-                sending.await.unwrap();
+                assert_eq!(sending.await.unwrap(), [may_go]);
             }
             Command::Advance => {
                 self.clock.advance(60_000);

@@ -175,21 +175,46 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         if part.is_empty() {
             return if asked { grant.spend() } else { drop(grant) };
         }
-        let noted = part.iter().all(|order| order.noted);
-        let (leases, summaries): (Vec<_>, Vec<_>) =
-            part.into_iter().map(|order| (order.lease, order.summary)).unzip();
-        if !noted {
-            let synced = self.shared.oms.guarantee() != Guarantee::UniqueId;
-            if let Err(error) = self.shared.buffer.submitting(&leases, synced).await {
+        let (leases, summaries) = match self.note(part).await {
+            Ok(noted) => noted,
+            Err(error) => {
                 tracing::error!(%error, "nothing is sent: the buffer cannot note it");
                 batch.halted = Some(Duration::ZERO);
                 return;
             }
+        };
+        if leases.is_empty() {
+            return if asked { grant.spend() } else { drop(grant) };
         }
         let answer = self.submit(&summaries).await;
         let part = leases.into_iter().zip(summaries);
         let part = part.map(|(lease, summary)| Order { lease, summary, ask: false, noted: true });
         self.settle_answer(part.collect(), answer, grant, batch).await;
+    }
+
+    /// Has the buffer note that these are being sent. Orders whose content changed, or that were called off,
+    /// while they were lent go back unsent.
+    async fn note(&self, part: Vec<Order>) -> Result<(Vec<Lease>, Vec<OrderSummary>), BufferError> {
+        let noted = part.iter().all(|order| order.noted);
+        let (leases, summaries): (Vec<_>, Vec<_>) =
+            part.into_iter().map(|order| (order.lease, order.summary)).unzip();
+        if noted {
+            return Ok((leases, summaries));
+        }
+        let synced = self.shared.oms.guarantee() != Guarantee::UniqueId;
+        let may_go = self.shared.buffer.submitting(&leases, synced).await?;
+        let mut going = (Vec::with_capacity(leases.len()), Vec::with_capacity(leases.len()));
+        for ((lease, summary), may_go) in leases.into_iter().zip(summaries).zip(may_go) {
+            if may_go {
+                going.0.push(lease);
+                going.1.push(summary);
+            } else {
+                let reason = "it changed before it was sent".to_owned();
+                let after = Duration::ZERO;
+                lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });
+            }
+        }
+        Ok(going)
     }
 
     /// Permission to send so many; `None` where a pause or the stop came first.
