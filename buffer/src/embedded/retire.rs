@@ -135,7 +135,7 @@ impl Writer {
                 }
             }
         }
-        match self.journal.append(&records) {
+        match self.journal.carry(&records) {
             Ok(placed) => {
                 for (placed, record) in placed.into_iter().zip(&records) {
                     self.apply(placed, record);
@@ -143,6 +143,10 @@ impl Writer {
                 Ok(true)
             }
             Err(WriteError::Full) => Ok(false),
+            Err(error @ WriteError::TooLarge { .. }) => {
+                tracing::error!(%error, "a segment cannot be emptied");
+                Ok(false)
+            }
             Err(error) => Err(self.shared.fail(error.to_string())),
         }
     }

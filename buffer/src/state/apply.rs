@@ -334,11 +334,16 @@ impl State {
             self.rebuild(order, snapshot, delivery, kept);
             return;
         }
+        // What goes with a move (rows, a parked content, the note of a loan) may stand in a later group, and the
+        // process may have died in between. So after a start the order hangs on where it is whole for certain.
+        let anchor = if self.replaying { None } else { Some(kept.epoch()) };
         self.change(order, |order| {
             order.content.kept = kept;
-            order.anchor = kept.epoch();
+            order.anchor = anchor.unwrap_or(order.anchor);
         });
-        self.segments.list_order(kept.epoch(), order);
+        if let Some(epoch) = anchor {
+            self.segments.list_order(epoch, order);
+        }
     }
 
     fn rebuild(&mut self, sequence: u64, snapshot: &Snapshot, delivery: &Delivery, kept: Kept) {

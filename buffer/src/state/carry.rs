@@ -129,6 +129,10 @@ impl State {
         let order = self.get(sequence)?;
         // What the order is known by now, where it differs from what the delivery said.
         delivery.envelope.version = order.content.version;
+        if let Some(ending) = self.endings.get(&sequence).filter(|_| order.ended()) {
+            // When it ended, for the horizon; when it was accepted stands in the snapshot.
+            delivery.accepted_at_ms = ending.at_ms;
+        }
         let earlier = self.earlier.get(&sequence);
         let snapshot = Snapshot {
             state: order.state,

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
 
-use super::{EARLIER_MAX, Kept, State};
+use super::{Carry, EARLIER_MAX, Kept, State};
+use crate::embedded::journal::Location;
 use crate::record::{Delivery, Record, RowSnapshot, Settled};
-use crate::{Envelope, ExceptionCategory, OrderState};
+use crate::{Act, Envelope, ExceptionCategory, OrderState};
 
 const NOW_MS: i64 = 1_000_000;
 
@@ -38,6 +39,21 @@ fn delivery(id: &str, content: u8) -> Delivery {
 
 fn apply(state: &mut State, record: u64, what: &Record) {
     state.apply(what, Kept { record, location: None, bytes: 4 });
+}
+
+fn apply_in(state: &mut State, epoch: u32, record: u64, what: &Record) {
+    let location = Some(Location::new(epoch, 8192));
+    state.apply(what, Kept { record, location, bytes: 4 });
+}
+
+fn rejected(order: u64) -> Record {
+    Record::Failed {
+        order,
+        at_ms: NOW_MS,
+        attempts: 3,
+        category: ExceptionCategory::Rejected,
+        reason: "no".into(),
+    }
 }
 
 fn accepted(ids: &[&str]) -> State {
@@ -168,4 +184,50 @@ fn a_carried_order_replaces_its_earlier_copy_and_is_rebuilt_without_it() {
     assert_eq!(rows(&full), rows(&rebuilt));
     assert_eq!(rows(&rebuilt).len(), 1);
     assert_eq!(full.status(NOW_MS), rebuilt.status(NOW_MS));
+}
+
+#[test]
+fn a_move_that_was_cut_short_before_its_rows_is_made_again_after_the_start() {
+    let before = [Record::Accept(delivery("1", 1)), rejected(1)];
+    let mut dying = State::new(b"secret");
+    let mut started = State::new(b"secret");
+    for (sequence, record) in (1..).zip(&before) {
+        apply_in(&mut dying, 5, sequence, record);
+        apply_in(&mut started, 5, sequence, record);
+    }
+    dying.replayed(NOW_MS);
+    let moved = dying.moved_record(1, delivery("1", 1)).unwrap();
+    // The row stood in the next group, which never came.
+    apply_in(&mut started, 9, 3, &moved);
+    started.replayed(NOW_MS);
+    let carry = started.carry_from(5, 10, 0);
+    assert!(
+        matches!(&carry[..], [Carry::Order { sequence: 1, rows, .. }] if rows.len() == 1),
+        "{carry:?}"
+    );
+    for (sequence, record) in (4..).zip([
+        started.moved_record(1, delivery("1", 1)).unwrap(),
+        started.moved_row_record(2, None).unwrap(),
+    ]) {
+        apply_in(&mut started, 9, sequence, &record);
+    }
+    assert!(started.carry_from(5, 10, 0).is_empty(), "moved whole, and once");
+}
+
+#[test]
+fn a_discarded_order_is_remembered_from_its_discard_on_wherever_it_is_rebuilt_from() {
+    let discarded_at = NOW_MS + 1_000;
+    let mut state = accepted(&["1"]);
+    apply(&mut state, 2, &rejected(1));
+    apply(&mut state, 3, &Record::Act { exception: 2, act: Act::Discard, at_ms: discarded_at });
+    let moved = state.moved_record(1, delivery("1", 1)).unwrap();
+    let mut rebuilt = State::new(b"secret");
+    apply(&mut rebuilt, 4, &moved);
+    let key = OrderKey::new("shopify", "demo", "1");
+    assert_eq!(
+        rebuilt.view(&key),
+        state.view(&key).map(|(view, kept)| (view, Kept { record: 4, ..kept }))
+    );
+    assert_eq!(rebuilt.carry_from(0, 10, discarded_at).len(), 1, "within the horizon");
+    assert!(rebuilt.carry_from(0, 10, discarded_at + 1).is_empty(), "past it");
 }

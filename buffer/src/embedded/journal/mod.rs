@@ -20,10 +20,10 @@
 //! journal.segments()                      // oldest first: epoch, bytes, records
 //! journal.retire(below_epoch)?            // after a durable Record::Checkpoint { retired_below: below_epoch, .. }
 //! ```
-//! A record's location moves when it is appended again as `Moved`; count live records per
+//! A record's location moves when it is carried forward by [`Journal::carry`]; count live records per
 //! [`Location::epoch`]. Appending an order's record (accept, replace, ...) can be refused as
-//! [`WriteError::Full`]; settles and carry-forward have two slots of their own and still go in, so do not mix the two
-//! kinds in one append when the disk budget is nearly used up.
+//! [`WriteError::Full`]; settles and carry-forward have two slots of their own and still go in, so do not mix an
+//! order's record with them in one append when the disk budget is nearly used up.
 //!
 //! The bytes are described in `docs/format-1.md`.
 
@@ -92,7 +92,19 @@ impl Journal {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(|writer| writer.append(records))
+        self.write(|writer| writer.append(records, false))
+    }
+
+    /// Like [`Journal::append`], for records that carry older ones forward: all of them may use the reserve, orders'
+    /// contents too, for they make room in the end.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub(crate) fn carry(&mut self, records: &[Record]) -> Result<Vec<Placed>, WriteError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(|writer| writer.append(records, true))
     }
 
     /// Writes an empty group if the last one holds records, to prove it: damage to it is from then on told from

@@ -15,6 +15,10 @@ use super::types::{Failed, Location, Placed, Segment, WriteError};
 use crate::record::Record;
 use crate::{Clock, metrics};
 
+/// What an order's record may gain when it is carried forward: its earlier fingerprints, a ticket, a reason. It
+/// is kept free from the beginning, for a record that cannot be carried would keep its segment for ever.
+const CARRY_ROOM: u64 = 4096;
+
 /// Everything that writing needs. A failed write or sync drops it.
 pub(super) struct Writer {
     pub(super) slots: Slots,
@@ -81,13 +85,17 @@ struct Planned {
 }
 
 impl Writer {
-    /// Makes `records` durable, in order.
-    pub(super) fn append(&mut self, records: &[Record]) -> Result<Vec<Placed>, WriteError> {
+    /// Makes `records` durable, in order. With `carried` they repeat what older segments hold.
+    pub(super) fn append(
+        &mut self,
+        records: &[Record],
+        carried: bool,
+    ) -> Result<Vec<Placed>, WriteError> {
         if let Some(fault) = self.slots.fault() {
             return Err(fault.into());
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        let done = self.append_with(records, &mut scratch);
+        let done = self.append_with(records, carried, &mut scratch);
         self.scratch = scratch;
         done
     }
@@ -95,12 +103,15 @@ impl Writer {
     fn append_with(
         &mut self,
         records: &[Record],
+        carried: bool,
         scratch: &mut Scratch,
     ) -> Result<Vec<Placed>, WriteError> {
         let checkpoint = self.checkpoint_of(records)?;
         scratch.encode(records);
-        scratch.plan(records, &self.open, self.store.slot_bytes)?;
-        let mut fresh = self.take_slots(scratch)?;
+        scratch.plan(records, carried, &self.open, self.store.slot_bytes)?;
+        let growth = !carried && scratch.items.iter().any(|item| group::is_growth(item.kind));
+        let purpose = if growth { Purpose::Growth } else { Purpose::Upkeep };
+        let mut fresh = self.take_slots(scratch, purpose)?;
         let mut placed = Vec::with_capacity(records.len());
         for planned in 0..scratch.planned.len() {
             let Some(planned) = scratch.planned.get(planned).cloned() else { break };
@@ -127,7 +138,7 @@ impl Writer {
     fn prove_with(&mut self, scratch: &mut Scratch) -> Result<(), WriteError> {
         scratch.encode(&[]);
         scratch.plan_empty(&self.open, self.store.slot_bytes);
-        let mut fresh = self.take_slots(scratch)?;
+        let mut fresh = self.take_slots(scratch, Purpose::Upkeep)?;
         if let Some((header, slot)) = fresh.pop_front() {
             self.turn(header, slot, &mut scratch.group)?;
         }
@@ -148,10 +159,12 @@ impl Writer {
     }
 
     /// The slots the plan needs, their headers durable; all or none.
-    fn take_slots(&self, scratch: &Scratch) -> Result<VecDeque<(Header, Slot)>, WriteError> {
+    fn take_slots(
+        &self,
+        scratch: &Scratch,
+        purpose: Purpose,
+    ) -> Result<VecDeque<(Header, Slot)>, WriteError> {
         let turns = scratch.planned.iter().filter(|planned| planned.turns).count();
-        let growth = scratch.items.iter().any(|item| group::is_growth(item.kind));
-        let purpose = if growth { Purpose::Growth } else { Purpose::Upkeep };
         let mut fresh = VecDeque::with_capacity(turns);
         let mut prev_epoch = self.open.place.epoch;
         for _ in 0..turns {
@@ -317,6 +330,7 @@ impl Scratch {
     fn plan(
         &mut self,
         records: &[Record],
+        carried: bool,
         open: &OpenSegment,
         slot_bytes: u64,
     ) -> Result<(), WriteError> {
@@ -329,8 +343,9 @@ impl Scratch {
         };
         for (index, item) in self.items.iter().enumerate() {
             let alone = HEADER as u64 + item.bytes;
-            if alone > max {
-                return Err(WriteError::TooLarge { index, bytes: alone, max });
+            let grows = if carried || !group::is_growth(item.kind) { 0 } else { CARRY_ROOM };
+            if alone + grows > max {
+                return Err(WriteError::TooLarge { index, bytes: alone, max: max - grows });
             }
             if group + item.bytes > max {
                 close(&mut self.planned, start..index, group);

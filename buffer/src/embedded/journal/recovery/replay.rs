@@ -58,19 +58,24 @@ impl Recovered {
             Ok(())
         };
         for (index, live) in self.segments.iter().enumerate() {
-            let repeated = self.last_is_repeated(index);
+            let repeated = self.repeated_group(index);
             walk(live, repeated, &mut give)?;
         }
         Ok(())
     }
 
-    /// Whether the segment after this one begins with copies of this one's last group.
-    fn last_is_repeated(&self, index: usize) -> bool {
+    /// Number of this segment's group whose copies the segment after it begins with. Not simply the last one
+    /// that verifies: the one copied may have been damaged since, and the one before it was never copied.
+    fn repeated_group(&self, index: usize) -> Option<u64> {
         let after = self.segments.get(index + 1..).unwrap_or_default();
         match after.iter().find_map(|live| live.first) {
-            Some((offset, header)) => offset == GROUPS_AT && header.flags & COPY != 0,
+            Some((offset, header)) if offset == GROUPS_AT && header.flags & COPY != 0 => {
+                header.group_no.checked_sub(1)
+            }
+            Some(_) => None,
             // The fresh segment, which always does.
-            None => !after.is_empty(),
+            None if after.is_empty() => None,
+            None => self.segments.get(index)?.last.map(|(_, header)| header.group_no),
         }
     }
 
@@ -94,7 +99,7 @@ impl Recovered {
 
 fn walk(
     live: &Live,
-    repeated: bool,
+    repeated: Option<u64>,
     give: &mut impl FnMut(&Live, &Salvaged) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
     let (place, file) = (live.candidate.place, &live.candidate.slot.file);
@@ -103,8 +108,7 @@ fn walk(
     loop {
         match walker.next() {
             Step::Group { offset, header } => {
-                let last = live.last.is_some_and(|(at, _)| at == offset);
-                if (repeated && last) || header.flags & SEAL != 0 {
+                if repeated == Some(header.group_no) || header.flags & SEAL != 0 {
                     continue;
                 }
                 for described in walker.descriptors(offset, &header).unwrap_or_default() {

@@ -161,9 +161,15 @@ impl Slots {
             state.ready.push_back(slot);
         }
         let ready = if state.spare() > purpose.leaves() { state.ready.pop_front() } else { None };
+        let left = self.shared.left(&state);
         drop(state);
         let slot = match ready {
             Some(slot) => slot,
+            // What could still be made within the budget belongs to the reserve too.
+            None if purpose != Purpose::Opening && left <= purpose.leaves() => {
+                let reason = format!("{left} of the disk budget's slots are left, and reserved");
+                return Err(NoSlot::Full(reason));
+            }
             None => self.shared.create(purpose == Purpose::Opening)?,
         };
         self.shared.changed.notify_all();
@@ -202,7 +208,7 @@ impl Slots {
     /// Whether one more slot could be taken for growth, going by the budget.
     pub(super) fn room_for_growth(&self) -> bool {
         let state = self.shared.lock();
-        state.spare() > RESERVED || (state.total < self.shared.max && !state.stalled)
+        state.spare() > RESERVED || (self.shared.left(&state) > RESERVED && !state.stalled)
     }
 
     /// Slot files there are, spare ones among them, ones set aside.
@@ -269,6 +275,11 @@ impl Shared {
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Slots the budget has left: spare ones, and those that could still be made.
+    fn left(&self, state: &State) -> u32 {
+        state.spare().saturating_add(self.max.saturating_sub(state.total))
     }
 
     /// A new slot of reserved, unwritten space, its place in the directory durable.

@@ -42,7 +42,7 @@ fn an_order_of_three_mebibytes_fits_and_a_larger_record_is_refused_before_anythi
     (wide.slot_bytes, wide.disk_max) = (8 << 20, 64 << 20);
     let (mut journal, _) = Journal::open(dir.path(), wide.clone()).unwrap();
     let refused = journal.append(&[accept(1, 10), accept(2, 4 << 20)]).unwrap_err();
-    assert!(matches!(refused, WriteError::TooLarge { index: 1, max: 4_194_304, .. }), "{refused}");
+    assert!(matches!(refused, WriteError::TooLarge { index: 1, max: 4_190_208, .. }), "{refused}");
     let large = [accept(1, 3 << 20), accept(2, 3 << 20), accept(3, 100)];
     assert_eq!(journal.append(&large).unwrap().len(), 3, "two groups");
     drop(journal);

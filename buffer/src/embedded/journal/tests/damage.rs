@@ -71,6 +71,27 @@ fn a_change_of_any_byte_of_a_group_is_noticed_and_harms_no_other_order() {
 }
 
 #[test]
+fn damage_to_a_group_that_was_copied_takes_no_other_group_with_it() {
+    let disk = Disk::default();
+    let (mut journal, _) = open_disk(&disk);
+    journal.append(&[accept(0, 300)]).unwrap();
+    journal.append(&[accept(1, 300)]).unwrap();
+    let copied = journal.append(&[accept(2, 300)]).unwrap();
+    drop(journal);
+    // This start copies the last group, and the segment it begins lives on.
+    let (mut journal, _) = open_disk(&disk);
+    journal.append(&[accept(3, 300)]).unwrap();
+    journal.prove().unwrap();
+    drop(journal);
+    disk.damage(FIRST, |bytes| bytes[group_at(&copied[0])] ^= 1);
+    for start in 0..2 {
+        let (journal, mut recovered) = open_disk(&disk);
+        let restored = found(&mut recovered);
+        assert_eq!(check(&journal, &restored, 300), (vec![0, 1, 2, 3], vec![]), "start {start}");
+    }
+}
+
+#[test]
 fn any_torn_mixture_of_old_and_new_sectors_gives_only_whole_records() {
     let disk = Disk::default();
     let (mut journal, _) = open_disk(&disk);

@@ -1,6 +1,7 @@
 //! What the journal promises, tested through its interface.
 
 mod basic;
+mod carry;
 mod crash;
 mod damage;
 mod disk;
