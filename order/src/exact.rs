@@ -9,7 +9,7 @@ use crate::Unmappable;
 use crate::money::AMOUNT_MAX;
 use crate::summary::Draft;
 
-/// Lines, adjustments and taxes in one order.
+/// Lines, adjustments, taxes and shipments in one order.
 const PARTS_MAX: usize = 20_000;
 
 /// `a * b`.
@@ -46,7 +46,8 @@ pub(crate) fn check_parts(parts: usize) -> Result<(), Unmappable> {
     if parts <= PARTS_MAX {
         return Ok(());
     }
-    let reason = format!("more than {PARTS_MAX} lines, discounts and taxes; split the order");
+    let reason =
+        format!("more than {PARTS_MAX} lines, discounts, taxes and shipments; split the order");
     Err(Unmappable { code: "too_many_parts", reason })
 }
 

@@ -94,7 +94,8 @@ impl JsonFormat for Forebay {
             amount: order.totals.0.as_ref().and_then(|totals| totals.grand?.0),
             currency: currency.and_then(|code| code.parse().ok()),
             email: shopper.and_then(|s| s.email.as_ref()?.given()).map(str::to_owned),
-            lines: order.lines.len(),
+            products: order.lines.len(),
+            lines: order.lines.len() + order.charges.len(),
         })
     }
 }

@@ -112,7 +112,8 @@ impl JsonFormat for Salesforce {
             amount: told(Field::GrandTotalAmount).and_then(|text| parse_amount(text).ok()),
             currency: told(Field::CurrencyIsoCode).and_then(|code| code.parse().ok()),
             email: told(Field::BillingEmailAddress).map(str::to_owned),
-            lines: graph.nodes().filter(|node| node.is_product_line()).count(),
+            products: graph.nodes().filter(|node| node.is_product_line()).count(),
+            lines: graph.nodes().filter(|node| node.kind() == Kind::OrderItemSummary).count(),
         })
     }
 }

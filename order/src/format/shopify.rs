@@ -102,6 +102,7 @@ impl JsonFormat for Shopify {
 
     fn facts(order: &Order<'_>, wrapper: Option<&str>) -> Result<Facts, Fault> {
         let (readiness, unplaced) = readiness(order, wrapper)?;
+        let products = order.line_items.as_ref().map_or(0, |lines| lines.len());
         let updated = order.updated_at.as_ref().and_then(Text::given).and_then(instant_ms);
         Ok(Facts {
             id: given(&order.id).map(str::to_owned),
@@ -111,7 +112,8 @@ impl JsonFormat for Shopify {
             amount: order.total_price.and_then(|amount| amount.0),
             currency: given(&order.currency).and_then(|code| code.parse().ok()),
             email: order.email().map(str::to_owned),
-            lines: order.line_items.as_ref().map_or(0, |lines| lines.len()),
+            products,
+            lines: products + order.shipping_lines.len(),
             ..Facts::only(readiness)
         })
     }

@@ -97,6 +97,7 @@ impl JsonFormat for WooCommerce {
 
     fn facts(order: &Order<'_>, wrapper: Option<&str>) -> Result<Facts, Fault> {
         let (readiness, unplaced) = readiness(order, wrapper)?;
+        let products = order.line_items.as_ref().map_or(0, |lines| lines.len());
         let modified = given(&order.date_modified_gmt).and_then(utc_ms);
         Ok(Facts {
             id: given(&order.id).map(str::to_owned),
@@ -106,7 +107,8 @@ impl JsonFormat for WooCommerce {
             amount: order.total.and_then(|amount| amount.0),
             currency: given(&order.currency).and_then(|code| code.parse().ok()),
             email: order.email().map(str::to_owned),
-            lines: order.line_items.as_ref().map_or(0, |lines| lines.len()),
+            products,
+            lines: products + order.shipping_lines.len() + order.fee_lines.len(),
             ..Facts::only(readiness)
         })
     }

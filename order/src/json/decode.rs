@@ -4,6 +4,7 @@ use serde::Deserialize;
 use simd_json::Buffers;
 
 use super::fault::Fault;
+use super::field::{TOO_MANY, start_counting};
 use super::path::push_token;
 use crate::UnreadableKind;
 
@@ -12,11 +13,13 @@ pub(super) fn typed<'q, T: Deserialize<'q>>(
     quoted: &'q mut [u8],
     buffers: &mut Buffers,
 ) -> Option<T> {
+    start_counting();
     simd_json::serde::from_slice_with_buffers(quoted, buffers).ok()
 }
 
 /// Why the typed decoder failed on the quoted copy, and where.
 pub(super) fn explain<'q, T: Deserialize<'q>>(quoted: &'q [u8]) -> Fault {
+    start_counting();
     let mut deserializer = serde_json::Deserializer::from_slice(quoted);
     let outcome: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
     let Err(error) = outcome else {
@@ -25,6 +28,9 @@ pub(super) fn explain<'q, T: Deserialize<'q>>(quoted: &'q [u8]) -> Fault {
     let mut pointer = pointer(error.path());
     let text = error.inner().to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    if text == TOO_MANY {
+        return Fault::of(UnreadableKind::TooLarge, pointer, TOO_MANY);
+    }
     if let Some(name) = duplicate(text) {
         let named = pointer.rsplit('/').next().is_some_and(|last| last == name);
         if !named {

@@ -2,6 +2,7 @@
 //! no digit is lost.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -10,6 +11,30 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::money::parse_amount;
+
+/// Elements that all lists of one item may have together: 25 for each of 2,000 lines. The limit on lines is
+/// seen once an order is decoded, and a million of `{}` would be hundreds of megabytes by then.
+const ELEMENTS_MAX: usize = 50_000;
+
+/// The fault of an item with more.
+pub(super) const TOO_MANY: &str = "more than 50000 elements in the lists of one order; split it";
+
+thread_local! {
+    /// Elements of the item being decoded.
+    static ELEMENTS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Before each item is decoded.
+pub(super) fn start_counting() {
+    ELEMENTS.set(0);
+}
+
+/// One more element of a list.
+fn count<E: de::Error>() -> Result<(), E> {
+    let elements = ELEMENTS.get() + 1;
+    ELEMENTS.set(elements);
+    if elements > ELEMENTS_MAX { Err(E::custom(TOO_MANY)) } else { Ok(()) }
+}
 
 /// Text, sent as a string or a number. A NUL in it (`\u0000`) stays; whoever stores it decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,6 +264,7 @@ impl<'de> Visitor<'de> for LabelsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Labels<'de>, A::Error> {
         let mut labels = Vec::new();
         while let Some(label) = seq.next_element()? {
+            count()?;
             labels.push(label);
         }
         Ok(Labels(labels))
@@ -325,6 +351,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
         let mut items = Vec::new();
         while let Some(Obj(item)) = seq.next_element::<Obj<T>>()? {
+            count()?;
             match item {
                 Some(item) => items.push(item),
                 None if self.loose => {}

@@ -25,16 +25,12 @@ pub(super) struct Framed<'l> {
 
 /// Whoever takes the items.
 pub(super) trait Sink {
-    /// See [`Sink::mark`].
-    type Mark;
     /// Takes one item.
     fn item(&mut self, framed: Framed<'_>);
     /// How many were taken.
     fn len(&self) -> usize;
-    /// A point to go back to.
-    fn mark(&self) -> Self::Mark;
-    /// Forgets what was taken since.
-    fn go_back(&mut self, mark: Self::Mark);
+    /// Forgets all but the first `len`.
+    fn go_back(&mut self, len: usize);
 }
 
 /// The taking apart of one body.
@@ -67,7 +63,7 @@ impl<'a, S: Sink> Framer<'a, S> {
             return Err(Fault::at(UnreadableKind::Syntax, start, "the body is empty"));
         }
         let around = Around { wrapper: None, level: 0, end: self.body.len() };
-        let mark = self.sink.mark();
+        let before = self.sink.len();
         match self.value(start, around) {
             Ok(end) => {
                 let rest = blanks(self.body, end);
@@ -84,7 +80,7 @@ impl<'a, S: Sink> Framer<'a, S> {
                 Err(fault)
             }
             Err(_) => {
-                self.sink.go_back(mark);
+                self.sink.go_back(before);
                 self.lines(start)
             }
         }
@@ -106,7 +102,8 @@ impl<'a, S: Sink> Framer<'a, S> {
             return false;
         }
         let rules = Rules { wrappers: &[], ..self.rules };
-        lines().any(|line| {
+        // A body of more lines is refused in any case.
+        lines().take(self.limits.items).any(|line| {
             let text = body.get(..line.end).unwrap_or_default();
             let whole = self.lexer.scan(text, line.start, &rules);
             whole.is_ok_and(|scan| match scan {
@@ -120,7 +117,7 @@ impl<'a, S: Sink> Framer<'a, S> {
     fn lines(&mut self, start: usize) -> Result<(), Fault> {
         let body = self.body;
         for line in line_spans(body, start) {
-            let mark = self.sink.mark();
+            let before = self.sink.len();
             let around = Around { wrapper: None, level: 0, end: line.end };
             let fault = match self.value(line.start, around) {
                 Ok(end) => {
@@ -135,7 +132,7 @@ impl<'a, S: Sink> Framer<'a, S> {
             if fault.kind == UnreadableKind::TooLarge && self.sink.len() >= self.limits.items {
                 return Err(fault);
             }
-            self.sink.go_back(mark);
+            self.sink.go_back(before);
             self.bad(line, fault)?;
         }
         Ok(())
@@ -197,7 +194,7 @@ impl<'a, S: Sink> Framer<'a, S> {
         if let Some(fault) = self.lexer.soft.take() {
             return Err(fault);
         }
-        let mark = self.sink.mark();
+        let before = self.sink.len();
         let fault = match self.inside(around, name, value) {
             Ok(Some(end)) => return Ok(end),
             Ok(None) => None,
@@ -207,7 +204,7 @@ impl<'a, S: Sink> Framer<'a, S> {
         let plain = self.scan(at, around, &[]);
         match (plain, fault) {
             (Ok(Scan::Value(end)), fault) if fault.is_none() || self.lexer.has_id => {
-                self.sink.go_back(mark);
+                self.sink.go_back(before);
                 let fault = self.lexer.soft.clone();
                 self.emit(at..end, around.wrapper, fault)?;
                 Ok(end)

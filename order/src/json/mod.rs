@@ -39,6 +39,7 @@ mod tests;
 mod token;
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use bytes::Bytes;
 use rust_decimal::Decimal;
@@ -87,6 +88,8 @@ pub(crate) struct Facts {
     pub(crate) amount: Option<Decimal>,
     pub(crate) currency: Option<Currency>,
     pub(crate) email: Option<String>,
+    pub(crate) products: usize,
+    /// All lines: products, delivery charges and fees.
     pub(crate) lines: usize,
 }
 
@@ -102,6 +105,7 @@ impl Facts {
             amount: None,
             currency: None,
             email: None,
+            products: 0,
             lines: 0,
         }
     }
@@ -151,7 +155,6 @@ pub(crate) fn read<F: JsonFormat>(
             buffers,
             valid_utf8: std::str::from_utf8(body).is_ok(),
             items: Vec::new(),
-            place: Place::start(),
             format: std::marker::PhantomData,
         };
         let rules = Rules {
@@ -184,7 +187,8 @@ pub(crate) fn decode<F: JsonFormat, R>(
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { lexer, buffers } = scratch;
         let rules = rules_for_kept_bytes();
-        let outcome = match lexer.scan(bytes, 0, &rules) {
+        let scanned = lexer.scan(bytes, 0, &rules);
+        let outcome = match scanned.and_then(|scan| lexer.soft.take().map_or(Ok(scan), Err)) {
             Err(fault) => Err(fault),
             Ok(_) if std::str::from_utf8(bytes).is_err() => Err(not_utf8(bytes, 0)),
             Ok(_) => match decode::typed::<F::Order<'_>>(&mut lexer.quoted, buffers) {
@@ -225,35 +229,25 @@ struct Reader<'a, F> {
     options: &'a ReadOptions<'a>,
     buffers: &'a mut Buffers,
     valid_utf8: bool,
-    items: Vec<ItemResult>,
-    /// Where the last item with a fault began.
-    place: Place,
+    /// Each with where it stands. The line and column of a fault are found at the end, when it is certain
+    /// that the item stays: an item taken back would make the body be counted again from its start.
+    items: Vec<(Range<usize>, Result<Item, Fault>)>,
     format: std::marker::PhantomData<F>,
 }
 
 impl<F: JsonFormat> Sink for Reader<'_, F> {
-    type Mark = (usize, Place);
-
     fn item(&mut self, framed: Framed<'_>) {
         let span = framed.span.clone();
-        let outcome = self.one(framed).map_err(|fault| {
-            self.place = self.place.advance(self.body, span.start);
-            unreadable(self.body, span, self.place, fault)
-        });
-        self.items.push(outcome);
+        let outcome = self.one(framed);
+        self.items.push((span, outcome));
     }
 
     fn len(&self) -> usize {
         self.items.len()
     }
 
-    fn mark(&self) -> (usize, Place) {
-        (self.items.len(), self.place)
-    }
-
-    fn go_back(&mut self, (len, place): (usize, Place)) {
+    fn go_back(&mut self, len: usize) {
         self.items.truncate(len);
-        self.place = place;
     }
 }
 
@@ -294,7 +288,7 @@ impl<F: JsonFormat> Reader<'_, F> {
             amount: facts.amount,
             currency: facts.currency,
             email: facts.email,
-            lines: facts.lines,
+            lines: facts.products,
             fingerprint: fingerprint(&lexer.minified),
             bytes: mask::apply(self.body.slice(span.clone()), &masked),
             masked,
@@ -303,14 +297,21 @@ impl<F: JsonFormat> Reader<'_, F> {
     }
 
     fn finish(self) -> Result<Vec<ItemResult>, Unreadable> {
-        let told = |item: &ItemResult| {
+        let told = |(_, item): &(_, Result<Item, Fault>)| {
             item.as_ref().is_err_and(|fault| fault.kind == UnreadableKind::Encoding)
         };
         if !self.valid_utf8 && !self.items.iter().any(told) {
             let fault = not_utf8(self.body, 0);
             return Err(unreadable(self.body, 0..self.body.len(), Place::start(), fault));
         }
-        Ok(self.items)
+        let (body, mut place) = (self.body, Place::start());
+        let told = self.items.into_iter().map(|(span, item)| {
+            item.map_err(|fault| {
+                place = place.advance(body, span.start);
+                unreadable(body, span, place, fault)
+            })
+        });
+        Ok(told.collect())
     }
 }
 
@@ -344,7 +345,7 @@ fn not_utf8(bytes: &[u8], offset: usize) -> Fault {
 }
 
 /// A fault with its line, column and pointer. `span` is the item, `place` is not after its start.
-fn unreadable(body: &[u8], span: std::ops::Range<usize>, place: Place, fault: Fault) -> Unreadable {
+fn unreadable(body: &[u8], span: Range<usize>, place: Place, fault: Fault) -> Unreadable {
     let item = body.get(span.clone()).unwrap_or_default();
     let (offset, pointer) = match fault.place {
         FaultPlace::Offset(offset) => {

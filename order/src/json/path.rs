@@ -155,14 +155,23 @@ fn scalar_end(item: &[u8], at: usize) -> usize {
 
 /// The pointer of the innermost value that `offset` belongs to, or follows.
 pub(super) fn pointer_at(item: &[u8], offset: usize) -> Option<String> {
-    let mut best: Vec<Step> = Vec::new();
-    walk(item, |steps, event| {
+    // Counted first and copied once: the steps of every event before it would be gigabytes.
+    let mut events = 0usize;
+    walk(item, |_, event| {
         if event.place() > offset {
             return ControlFlow::Break(());
         }
-        best.clear();
-        best.extend_from_slice(steps);
+        events += 1;
         ControlFlow::Continue(())
+    });
+    let mut best: Vec<Step> = Vec::new();
+    walk(item, |steps, _| {
+        events = events.saturating_sub(1);
+        if events > 0 {
+            return ControlFlow::Continue(());
+        }
+        best.extend_from_slice(steps);
+        ControlFlow::Break(())
     });
     pointer(item, &best)
 }

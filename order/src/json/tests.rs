@@ -44,6 +44,7 @@ impl JsonFormat for Small {
             number: wrapper.unwrap_or_default().to_owned(),
             amount: order.total.and_then(|total| total.0),
             email: order.name.owned(),
+            products: order.lines.iter().filter(|line| line.price.is_some()).count(),
             lines: order.lines.iter().filter(|line| line.price.is_some()).count(),
             ..Facts::only(Readiness::Pending)
         })
@@ -219,6 +220,38 @@ fn limits_are_clear_faults() {
     let deep = read(r#"[{"id":1,"x":[[[[]]]]},{"id":2}]"#).unwrap();
     assert_eq!(deep[0].as_ref().unwrap_err().kind, UnreadableKind::Depth);
     assert_eq!(deep[1].as_ref().unwrap().id.as_deref(), Some("2"));
+}
+
+#[test]
+fn a_list_bomb_ends_before_it_is_decoded_whole() {
+    let lines = |count: usize| format!(r#"{{"id":1,"lines":[{}{{}}]}}"#, "{},".repeat(count - 1));
+    assert!(items(&lines(50_000))[0].is_ok());
+    let fault = fault(&lines(50_001));
+    assert_eq!(fault.kind, UnreadableKind::TooLarge);
+    assert_eq!(fault.message, field::TOO_MANY);
+    let two = format!("[{},{}]", lines(30_000), lines(30_000));
+    assert!(items(&two).iter().all(Result::is_ok), "counted for each item");
+}
+
+/// Wrappers whose items are taken back, since an id comes late, and a fault in each: every one of them
+/// was looked for from the start of the body. Took minutes then, and less than a second optimised.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the time it takes is what is tested")]
+fn faults_that_are_taken_back_cost_nothing() {
+    let one = format!(r#"{{"data":{{"orders":[{}0],"id":1}},"id":1}},"#, "0,".repeat(100));
+    let body = format!("[{}0]", one.repeat(9_000));
+    let began = std::time::Instant::now();
+    let items = items(&body);
+    assert!(items[..9_000].iter().all(Result::is_ok));
+    assert_eq!(items[9_000].as_ref().unwrap_err().column, body.len() - 1);
+    assert!(began.elapsed().as_secs() < 60, "it took {:?}", began.elapsed());
+}
+
+#[test]
+fn kept_bytes_that_are_nested_too_deep_are_a_fault() {
+    let deep = format!(r#"{{"id":1,"x":{}{}}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
+    let read = decode::<Small, _>(deep.as_bytes(), |order| order.lines.len());
+    assert_eq!(read.unwrap_err().kind, UnreadableKind::Depth);
 }
 
 // === faults tell where ===
@@ -489,6 +522,36 @@ fn lexed(text: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// Every member of an object, in order. A map would drop the first of two with one name, unread.
+struct Members(Vec<(String, Box<serde_json::value::RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+
+        impl<'de> serde::de::Visitor<'de> for All {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(All)
+    }
+}
+
 /// A value with its numbers as their texts, as serde_json reads it from the original.
 fn with_number_texts(text: &str) -> Option<serde_json::Value> {
     fn texts(raw: &serde_json::value::RawValue) -> Option<serde_json::Value> {
@@ -497,7 +560,7 @@ fn with_number_texts(text: &str) -> Option<serde_json::Value> {
         let text = raw.get();
         Some(match text.as_bytes()[0] {
             b'{' => {
-                let members: Vec<(String, Box<RawValue>)> = members(text)?;
+                let Members(members) = serde_json::from_str(text).ok()?;
                 let read = members.into_iter().map(|(name, value)| Some((name, texts(&value)?)));
                 Value::Object(read.collect::<Option<_>>()?)
             }
@@ -509,11 +572,6 @@ fn with_number_texts(text: &str) -> Option<serde_json::Value> {
             b't' | b'f' | b'n' => serde_json::from_str(text).ok()?,
             _ => Value::String(text.to_owned()),
         })
-    }
-    fn members(text: &str) -> Option<Vec<(String, Box<serde_json::value::RawValue>)>> {
-        let map: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
-            serde_json::from_str(text).ok()?;
-        Some(map.into_iter().collect())
     }
     texts(&serde_json::from_str::<Box<serde_json::value::RawValue>>(text).ok()?)
 }
@@ -577,6 +635,16 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
         }
         bytes
     })
+}
+
+#[test]
+fn both_parsers_read_a_value_whose_name_comes_again() {
+    for bad in [r#"{"":"\ude00","":1}"#, r#"{"a":{"":"\ud83d","":1}}"#] {
+        assert_eq!((lexed(bad), with_number_texts(bad)), (None, None), "{bad}");
+    }
+    let twice = r#"{"":1,"":2}"#;
+    let ours: serde_json::Value = serde_json::from_slice(&lexed(twice).unwrap()).unwrap();
+    assert_eq!(Some(ours), with_number_texts(twice));
 }
 
 proptest! {

@@ -6,6 +6,7 @@ use super::{
     Address, Adjustment, AdjustmentGroup, DeliveryGroup, LifeCycle, Line, LineKind, Oddity,
     OrderSummary, Payment, Shopper, Stated, TaxLocale, Totals,
 };
+use crate::money::AMOUNT_MAX;
 use crate::{Currency, Fingerprint, OrderKey};
 
 /// An order summary in the making. A format's file fills it; [`Draft::finish`] derives the rest.
@@ -169,8 +170,11 @@ pub(crate) fn shares(amount: Decimal, weights: &[Decimal], currency: Currency) -
     let mut out: Vec<Decimal> = weights
         .iter()
         .map(|weight| {
-            // The ratio first: amount * weight may overflow for amounts no shop has, a ratio cannot.
-            let share = amount.checked_mul(*weight / sum).unwrap_or_default();
+            // The ratio first: amount * weight may overflow for amounts no shop has. So may the ratio, where
+            // large weights of both signs leave a tiny sum; the last share then takes it all.
+            let ratio = weight.checked_div(sum).unwrap_or_default();
+            let share = amount.checked_mul(ratio).filter(|share| share.abs() < AMOUNT_MAX);
+            let share = share.unwrap_or_default();
             let share = share.round_dp_with_strategy(scale, RoundingStrategy::MidpointAwayFromZero);
             left -= share;
             share
@@ -293,6 +297,20 @@ mod tests {
         assert_eq!(summary.totals.grand_total, dec("92.01"));
         assert!(summary.oddities.contains(&Oddity::TotalsDiffer));
         assert_eq!(summary.lines.len(), 2);
+    }
+
+    #[test]
+    fn large_weights_of_both_signs_overflow_nothing() {
+        let weights = [
+            "100000000000000000000000",
+            "-100000000000000000000000",
+            "0.0000000000000000000000000001",
+        ];
+        let weights = weights.map(dec);
+        for amount in ["0.01", "-999999999999999999999999"] {
+            let parts = shares(dec(amount), &weights, "EUR".parse().unwrap());
+            assert_eq!(parts.iter().sum::<Decimal>(), dec(amount));
+        }
     }
 
     #[test]

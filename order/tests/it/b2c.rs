@@ -909,6 +909,8 @@ fn amounts_of_any_size_and_number_never_overflow() {
         code(&format!("<shipping-lineitems>{charges}</shipping-lineitems>{totals}")),
         "too_many_parts"
     );
+    let shipments = format!("<shipments>{}</shipments>", "<shipment/>".repeat(20_001));
+    assert_eq!(code(&shipments), "too_many_parts");
     let product = "<product-lineitem><base-price>999999999999</base-price><quantity unit=\"\">999999999999999</quantity></product-lineitem>";
     assert_eq!(
         code(&format!("<product-lineitems>{product}</product-lineitems>")),

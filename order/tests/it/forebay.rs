@@ -460,3 +460,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn charges_count_as_lines_and_shipments_as_parts() {
+    let of = |lines: usize, charges: usize| {
+        let many = |n: usize| vec![r#"{"amount":1}"#; n].join(",");
+        order(&format!(r#""lines":[{}],"charges":[{}]"#, many(lines), many(charges)))
+    };
+    let item = one(&of(1_500, 500));
+    assert_eq!((item.lines, summary(&item).unwrap().lines.len()), (1_500, 2_000));
+    assert_eq!(refused(&of(1_500, 501)).kind, UnreadableKind::TooLarge);
+    let shipments = vec![r#"{"id":"a"}"#; 20_001].join(",");
+    let many = one(&order(&format!(r#""shipments":[{shipments}]"#)));
+    assert_eq!(summary(&many).unwrap_err().code, "too_many_parts");
+}

@@ -82,9 +82,10 @@ pub(crate) fn summarise(
     Ok(draft.finish())
 }
 
-/// How many amounts are summed up, before any is. The tree bounds the recursion.
+/// Everything that is summed up, and the shipments that lines are matched with; counted before either.
+/// The tree bounds the recursion.
 fn parts(element: &Element<'_>) -> usize {
-    let own = matches!(element.name, "price-adjustment" | "tax-item" | "payment")
+    let own = matches!(element.name, "price-adjustment" | "tax-item" | "payment" | "shipment")
         || element.name.ends_with("-lineitem");
     usize::from(own) + element.children.iter().map(parts).sum::<usize>()
 }

@@ -77,10 +77,11 @@ fn of_order(
     Ok(draft.finish())
 }
 
-/// How many amounts are summed up, before any is.
+/// Everything that is summed up, and the shipments that lines are matched with; counted before either.
 fn parts(order: &Order<'_>) -> usize {
     let lines = order.lines.iter().chain(order.charges.iter());
-    lines.map(|line| 1 + line.taxes.len() + line.discounts.len()).sum()
+    let lines: usize = lines.map(|line| 1 + line.taxes.len() + line.discounts.len()).sum();
+    lines + order.shipments.len()
 }
 
 fn given<'a>(text: &'a Option<Text<'_>>) -> Option<&'a str> {

@@ -15,6 +15,9 @@ use crate::summary::{
 use crate::text::{normalise_email, short_name, utc_ms};
 use crate::{Currency, Fingerprint, OrderKey, OrderSummary, Unmappable};
 
+/// Tax rates of an order that give its taxes a name; no shop has as many.
+const RATES_MAX: usize = 500;
+
 /// The summary of `order`.
 ///
 /// # Errors
@@ -208,6 +211,7 @@ fn rate(order: &Order<'_>, id: &Label<'_>) -> (String, Option<Decimal>) {
     let known = order
         .tax_lines
         .iter()
+        .take(RATES_MAX)
         .find(|rate| rate.rate_id.given().is_some() && rate.rate_id.given() == id.given());
     let Some(known) = known else { return (String::new(), None) };
     let percent = known.rate_percent.given().and_then(|text| parse_amount(text).ok());
