@@ -1,7 +1,7 @@
 //! From envelopes to answers: the buffer decides what each delivery means.
 
 use forebay_buffer::{Answer, AppendError, Buffer, Envelope, OrderState, Permit, Receipt};
-use forebay_order::{Format, Readiness};
+use forebay_order::{Format, Readiness, RecordedAs};
 use futures_util::StreamExt as _;
 
 use crate::answer::{ItemAnswer, Kept, location};
@@ -101,6 +101,7 @@ async fn append<B: Buffer>(
         );
     }
     if let (Caller::Api, Readiness::Recorded(kind)) = (caller, readiness)
+        && kind != RecordedAs::Ping
         && receipt.first().state == OrderState::Recorded
     {
         return ItemAnswer::refused(Problem::not_an_order(recorded_words(kind)));
