@@ -68,10 +68,10 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct Service {
     /// Address of the service's operator's door [default: ops.listen of the configuration]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, global = true, value_name = "ADDR")]
     ops: Option<std::net::SocketAddr>,
     /// Configuration file to take ops.listen from
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "a test that cannot run says so")]
 
+mod answers;
+mod bad_input;
+mod bodies;
 mod harness;
 mod real_orders;
 mod smoke;
