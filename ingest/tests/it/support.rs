@@ -105,7 +105,7 @@ impl Buffer for TestBuffer {
         self.inner.lease(limit, wait).await
     }
 
-    async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<(), BufferError> {
+    async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {
         self.inner.submitting(leases, synced).await
     }
 
