@@ -447,7 +447,11 @@ impl Said {
     }
 }
 
-/// Runs the binary's command as a person does.
+/// Runs the binary's command as a person does, who has no settings of Forebay in the environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "reads names, to take them out of the child's environment"
+)]
 fn forebay(args: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FOREBAY_")) {
@@ -482,7 +486,8 @@ fn exceptions_are_listed_shown_retried_and_discarded() {
     assert_eq!(row["key"], "woo-hook:demo:1", "{row}");
     assert!(row["reason"].as_str().unwrap().contains("currency"), "{row}");
     assert!(!row.to_string().contains("shopper@"), "nothing personal: {row}");
-    let id = row["id"].to_string();
+    let raised = row["id"].clone();
+    let id = raised.to_string();
 
     let shown = ask(&server, &["exceptions", "show", &id]);
     assert_eq!((shown.code, &shown.json()["body"]), (0, &json!(broken)));
@@ -492,7 +497,7 @@ fn exceptions_are_listed_shown_retried_and_discarded() {
     assert_eq!((retried.code, &retried.json()["state"]), (0, &json!("pending")), "{}", retried.err);
     let fresh = server.until("a fresh exception", |server| {
         let rows = server.view("/v1/exceptions")["exceptions"].clone();
-        rows.as_array().unwrap().iter().find(|row| row["id"].to_string() != id).cloned()
+        rows.as_array().unwrap().iter().find(|row| row["id"] != raised).cloned()
     });
     let closed = ask(&server, &["exceptions", "retry", &id]);
     assert_eq!((closed.code, closed.out.as_str()), (1, ""));
