@@ -251,6 +251,7 @@ impl Writer {
         let retired = self.journal.retire(retired_below);
         retired.map_err(|error| self.shared.fail(error.to_string()))?;
         self.state.retired(epoch);
+        self.full_until = Duration::ZERO;
         metrics::retired();
         Ok(true)
     }

@@ -32,6 +32,9 @@ const PROVE_PAUSE: Duration = Duration::from_secs(1);
 /// Delayed orders are looked at this often while a worker waits, for the wall clock may jump.
 const DUE_PAUSE: Duration = Duration::from_millis(100);
 
+/// With not even the reserve left, what nobody waits for is tried again, and orders are lent again, after so long.
+pub(super) const FULL_PAUSE: Duration = Duration::from_secs(1);
+
 /// A worker that waits for orders.
 pub(super) struct Waiter {
     pub(super) limit: usize,
@@ -62,6 +65,8 @@ pub(super) struct Writer {
     /// The oldest segment, and since when it is the oldest here.
     pub(super) oldest_since: Option<(u64, Duration)>,
     pub(super) horizon_ms: i64,
+    /// Not even the reserve has room; [`Duration::ZERO`] once a segment retired.
+    pub(super) full_until: Duration,
     /// Stands before every append, to hold or fail it.
     #[cfg(test)]
     pub(super) gate: Option<super::tests::Gate>,
@@ -91,6 +96,7 @@ impl Writer {
             retire_after: Duration::ZERO,
             oldest_since: None,
             horizon_ms: i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2),
+            full_until: Duration::ZERO,
             #[cfg(test)]
             gate: None,
         }
@@ -135,8 +141,13 @@ impl Writer {
         !self.deferred.is_empty()
             || !self.shared.intake.is_empty()
             || !self.shared.calls.is_empty()
-            || !self.shared.settlements.is_empty()
+            || (!self.shared.settlements.is_empty() && self.lazy.len() < GROUP_RECORDS_MAX)
             || self.retiring.as_ref().is_some_and(Retiring::wants_a_turn)
+    }
+
+    /// Whether not even the reserve had room a moment ago.
+    pub(super) fn full_now(&self) -> bool {
+        self.shared.clock.elapsed() < self.full_until
     }
 
     fn pause(&self) -> Duration {
@@ -172,6 +183,7 @@ impl Writer {
         self.lend(&mut group);
         self.take_appends(&mut group);
         let due = !self.lazy.is_empty()
+            && !self.full_now()
             && (idle
                 || !self.reads.is_empty()
                 || !self.deferred.is_empty()

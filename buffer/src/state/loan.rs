@@ -116,6 +116,15 @@ impl State {
         Some(loan)
     }
 
+    /// Takes a loan back of which nothing was noted and nobody heard.
+    pub(crate) fn unlend(&mut self, loan: &Loan) {
+        self.loans.out.remove(&loan.sequence);
+        self.change(loan.sequence, |order| {
+            order.on_loan = false;
+            order.state = order.waiting_state();
+        });
+    }
+
     /// The record that notes a loan, durable before the order is handed out: whatever a later start finds noted may
     /// have reached the OMS.
     pub(crate) fn leased_record(loans: &[Loan]) -> Record {
