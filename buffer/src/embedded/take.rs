@@ -79,6 +79,7 @@ impl Writer {
         if self.shared.phase() != Phase::Open {
             self.waiters.clear();
         }
+        self.follow_clock();
         let now_ms = self.shared.clock.wall_ms();
         let full = self.full_now();
         while let Some(waiter) = self.waiters.front().filter(|_| !full) {

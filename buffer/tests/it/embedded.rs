@@ -320,6 +320,46 @@ async fn snapshot(buffer: &Embedded) -> String {
     seen
 }
 
+const TEN_YEARS_MS: i64 = 3_652 * 86_400_000;
+
+#[tokio::test]
+async fn a_clock_that_jumps_years_ahead_makes_nothing_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    post(&buffer, with(Readiness::Cancelled, delivery("cancelled", 1, Some(5)))).await;
+    pass_through(&buffer, "before", 300).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    clock.set_wall(TEN_YEARS_MS);
+    pass_through(&buffer, "during", 300).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    clock.set_wall(-TEN_YEARS_MS);
+    assert_eq!(answer(&buffer, delivery("cancelled", 2, Some(1))).await, Answer::Held);
+    assert_eq!(answer(&buffer, large("before-0-0", 1 << 10)).await, Answer::Duplicate);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_by_years_parks_no_retry() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    post(&buffer, delivery("1", 1, Some(1))).await;
+    let after = Duration::from_secs(60);
+    lend(&buffer).await.settle(Verdict::Retry {
+        after,
+        counts: true,
+        sent: false,
+        reason: "busy".into(),
+    });
+    until(&buffer, |status| status.delayed == 1).await;
+    clock.set_wall(-TEN_YEARS_MS);
+    none_to_lend(&buffer).await;
+    clock.advance(59_000);
+    none_to_lend(&buffer).await;
+    clock.advance(1_000);
+    assert_eq!(lend(&buffer).await.attempts, 1);
+}
+
 #[tokio::test]
 async fn a_lost_index_changes_no_effect() {
     let dir = tempfile::tempdir().unwrap();
