@@ -2,8 +2,8 @@
 
 use super::group::{Group, Then};
 use super::journal::{Placed, WriteError};
-use super::shared::{Call, Seen};
-use super::writer::{Fatal, Writer, answer};
+use super::shared::{Call, Lent, Seen};
+use super::writer::{FULL_PAUSE, Fatal, Writer, answer};
 use crate::metrics;
 use crate::record::Record;
 use crate::state::Kept;
@@ -78,11 +78,19 @@ impl Writer {
         self.journal.append(records)
     }
 
-    /// Not even the reserve has room: what nobody waits for waits on, the rest hears so.
+    /// Not even the reserve has room: what nobody waits for waits on, loans are taken back, the rest hears so.
     fn no_room_at_all(&mut self, records: Vec<Record>, thens: Vec<Then>) {
+        self.full_until = self.shared.clock.elapsed() + FULL_PAUSE;
         for (record, then) in records.into_iter().zip(thens) {
             match then {
                 Then::Nothing => self.lazy.push(record),
+                Then::Lent(reply, lent) => {
+                    for (loan, _) in lent.into_iter().filter_map(Lent::take) {
+                        self.state.unlend(&loan);
+                    }
+                    // No failure: there is nothing to be lent until a segment has retired.
+                    reply.send(Vec::new()).ok();
+                }
                 then => then.refuse(),
             }
         }

@@ -101,7 +101,7 @@ impl Writer {
             }
             return self.stored(retiring.epoch, storing);
         }
-        let horizon_ms = self.shared.clock.wall_ms().saturating_sub(self.horizon_ms);
+        let horizon_ms = self.sober_wall_ms().saturating_sub(self.horizon_ms);
         let carry = self.state.carry_from(retiring.epoch, CARRY_MAX, horizon_ms);
         if carry.is_empty() && self.state.policies_to_carry(retiring.epoch).is_empty() {
             retiring.storing = Some(self.store(retiring.epoch)?);
@@ -208,7 +208,7 @@ impl Writer {
     }
 
     fn store(&mut self, epoch: u64) -> Result<Storing, Fatal> {
-        self.outcomes.expire(self.shared.clock.wall_ms());
+        self.outcomes.expire(self.sober_wall_ms());
         let mut outcomes = self.state.outcomes_of(epoch);
         outcomes.extend(self.state.late_outcomes_of(epoch, |hash| self.outcomes.find(hash)));
         let batch = self.outcomes.batch(&outcomes);
@@ -251,6 +251,7 @@ impl Writer {
         let retired = self.journal.retire(retired_below);
         retired.map_err(|error| self.shared.fail(error.to_string()))?;
         self.state.retired(epoch);
+        self.full_until = Duration::ZERO;
         metrics::retired();
         Ok(true)
     }

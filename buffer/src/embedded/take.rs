@@ -80,8 +80,10 @@ impl Writer {
         if self.shared.phase() != Phase::Open {
             self.waiters.clear();
         }
+        self.follow_clock();
         let now_ms = self.shared.clock.wall_ms();
-        while let Some(waiter) = self.waiters.front() {
+        let full = self.full_now();
+        while let Some(waiter) = self.waiters.front().filter(|_| !full) {
             let room = LOANS_MAX.saturating_sub(self.state.lent());
             let loans = self.state.lend(waiter.limit.min(room), now_ms);
             let Some(waiter) = (!loans.is_empty()).then(|| self.waiters.pop_front()).flatten()

@@ -32,6 +32,14 @@ const PROVE_PAUSE: Duration = Duration::from_secs(1);
 /// Delayed orders are looked at this often while a worker waits, for the wall clock may jump.
 const DUE_PAUSE: Duration = Duration::from_millis(100);
 
+/// With not even the reserve left, what nobody waits for is tried again, and orders are lent again, after so long.
+pub(super) const FULL_PAUSE: Duration = Duration::from_secs(1);
+
+/// A wall clock may be set forward by so much and still be believed.
+const CLOCK_SLACK: Duration = Duration::from_secs(3_600);
+/// A wall clock that goes back by more than this was set.
+const SET_BACK_MS: i64 = 1_000;
+
 /// A worker that waits for orders.
 pub(super) struct Waiter {
     pub(super) limit: usize,
@@ -62,6 +70,11 @@ pub(super) struct Writer {
     /// The oldest segment, and since when it is the oldest here.
     pub(super) oldest_since: Option<(u64, Duration)>,
     pub(super) horizon_ms: i64,
+    /// Wall clock and time passed when this process opened the buffer, and by how much the two last differed.
+    pub(super) opened: (i64, Duration),
+    pub(super) wall_ahead_ms: i64,
+    /// Not even the reserve has room; [`Duration::ZERO`] once a segment retired.
+    pub(super) full_until: Duration,
     /// Stands before every append, to hold or fail it.
     #[cfg(test)]
     pub(super) gate: Option<super::tests::Gate>,
@@ -74,6 +87,7 @@ pub(super) struct Fatal(pub(super) String);
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, recovered: Recovered, horizon: Duration) -> Self {
         let Recovered { journal, state, outcomes, report } = recovered;
+        let opened = (shared.clock.wall_ms(), shared.clock.elapsed());
         Self {
             shared,
             journal,
@@ -91,6 +105,9 @@ impl Writer {
             retire_after: Duration::ZERO,
             oldest_since: None,
             horizon_ms: i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2),
+            opened,
+            wall_ahead_ms: ahead_ms(opened),
+            full_until: Duration::ZERO,
             #[cfg(test)]
             gate: None,
         }
@@ -135,8 +152,33 @@ impl Writer {
         !self.deferred.is_empty()
             || !self.shared.intake.is_empty()
             || !self.shared.calls.is_empty()
-            || !self.shared.settlements.is_empty()
+            || (!self.shared.settlements.is_empty() && self.lazy.len() < GROUP_RECORDS_MAX)
             || self.retiring.as_ref().is_some_and(Retiring::wants_a_turn)
+    }
+
+    /// The wall clock, for what is to be forgotten: believed only as far as time has passed since the start, for a
+    /// clock that jumps years ahead must not make the buffer forget which orders were called off or summarised.
+    pub(super) fn sober_wall_ms(&self) -> i64 {
+        let (wall_ms, at) = self.opened;
+        let passed = self.shared.clock.elapsed().saturating_sub(at) + CLOCK_SLACK;
+        let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+        self.shared.clock.wall_ms().min(wall_ms.saturating_add(passed))
+    }
+
+    /// Lets what waits until some time follow a wall clock that was set back.
+    pub(super) fn follow_clock(&mut self) {
+        let ahead_ms = ahead_ms((self.shared.clock.wall_ms(), self.shared.clock.elapsed()));
+        let back_ms = self.wall_ahead_ms.saturating_sub(ahead_ms);
+        self.wall_ahead_ms = ahead_ms;
+        if back_ms > SET_BACK_MS {
+            tracing::warn!(back_ms, "the wall clock was set back");
+            self.state.clock_set_back(back_ms);
+        }
+    }
+
+    /// Whether not even the reserve had room a moment ago.
+    pub(super) fn full_now(&self) -> bool {
+        self.shared.clock.elapsed() < self.full_until
     }
 
     fn pause(&self) -> Duration {
@@ -172,6 +214,7 @@ impl Writer {
         self.lend(&mut group);
         self.take_appends(&mut group);
         let due = !self.lazy.is_empty()
+            && !self.full_now()
             && (idle
                 || !self.reads.is_empty()
                 || !self.deferred.is_empty()
@@ -197,6 +240,11 @@ impl Writer {
         self.prove()?;
         Ok(std::mem::take(&mut self.closers))
     }
+}
+
+/// By how much the wall clock is ahead of the time that passed.
+fn ahead_ms((wall_ms, elapsed): (i64, Duration)) -> i64 {
+    wall_ms.saturating_sub(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
 }
 
 pub(super) fn answer(

@@ -71,6 +71,17 @@ impl State {
         }
     }
 
+    /// The wall clock was set back: retries come no later for it. A time the sender asked for stands.
+    pub(crate) fn clock_set_back(&mut self, by_ms: i64) {
+        for sequence in self.queue.delayed().collect::<Vec<_>>() {
+            self.change(sequence, |order| {
+                if order.not_before_ms != order.content.not_before_ms {
+                    order.not_before_ms = order.not_before_ms.map(|at| at.saturating_sub(by_ms));
+                }
+            });
+        }
+    }
+
     /// When the next delayed order's time comes.
     pub(crate) fn next_due_ms(&self) -> Option<i64> {
         self.queue.next_due_ms()
@@ -114,6 +125,15 @@ impl State {
             }
         });
         Some(loan)
+    }
+
+    /// Takes a loan back of which nothing was noted and nobody heard.
+    pub(crate) fn unlend(&mut self, loan: &Loan) {
+        self.loans.out.remove(&loan.sequence);
+        self.change(loan.sequence, |order| {
+            order.on_loan = false;
+            order.state = order.waiting_state();
+        });
     }
 
     /// The record that notes a loan, durable before the order is handed out: whatever a later start finds noted may

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, Answer, AppendError, Buffer, Clock, Embedded, Envelope, ExceptionCategory, OrderState,
-    Status, Verdict,
+    Act, Answer, AppendError, Buffer, Clock, Embedded, EmbeddedConfig, Envelope, ExceptionCategory,
+    OrderState, Status, Verdict,
 };
 use forebay_order::{OrderKey, Readiness, RecordedAs};
 
@@ -320,6 +320,46 @@ async fn snapshot(buffer: &Embedded) -> String {
     seen
 }
 
+const TEN_YEARS_MS: i64 = 3_652 * 86_400_000;
+
+#[tokio::test]
+async fn a_clock_that_jumps_years_ahead_makes_nothing_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    post(&buffer, with(Readiness::Cancelled, delivery("cancelled", 1, Some(5)))).await;
+    pass_through(&buffer, "before", 300).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    clock.set_wall(TEN_YEARS_MS);
+    pass_through(&buffer, "during", 300).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    clock.set_wall(-TEN_YEARS_MS);
+    assert_eq!(answer(&buffer, delivery("cancelled", 2, Some(1))).await, Answer::Held);
+    assert_eq!(answer(&buffer, large("before-0-0", 1 << 10)).await, Answer::Duplicate);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_by_years_parks_no_retry() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    post(&buffer, delivery("1", 1, Some(1))).await;
+    let after = Duration::from_secs(60);
+    lend(&buffer).await.settle(Verdict::Retry {
+        after,
+        counts: true,
+        sent: false,
+        reason: "busy".into(),
+    });
+    until(&buffer, |status| status.delayed == 1).await;
+    clock.set_wall(-TEN_YEARS_MS);
+    none_to_lend(&buffer).await;
+    clock.advance(59_000);
+    none_to_lend(&buffer).await;
+    clock.advance(1_000);
+    assert_eq!(lend(&buffer).await.attempts, 1);
+}
+
 #[tokio::test]
 async fn a_lost_index_changes_no_effect() {
     let dir = tempfile::tempdir().unwrap();
@@ -422,6 +462,51 @@ async fn a_full_disk_refuses_orders_settles_what_it_has_and_recovers() {
     until(&buffer, |status| status.segments <= 4).await;
     assert_eq!(answer(&buffer, large("one-more", 4 << 10)).await, Answer::Accepted);
     assert_eq!(buffer.health(), Ok(()));
+}
+
+#[tokio::test]
+async fn without_even_the_reserve_a_worker_waits_and_the_next_start_drains() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let open = || {
+        let config = EmbeddedConfig { disk_max: 24 * SLOT, ..config(dir.path(), SLOT) };
+        let on_failure = Box::new(|reason| panic!("the buffer failed: {reason}"));
+        Embedded::open(config, Arc::clone(&clock) as Arc<dyn Clock>, on_failure).unwrap()
+    };
+    let buffer = open();
+    let mut kept = 0_usize;
+    loop {
+        let envelope = large(&format!("order-{kept}"), 4 << 10);
+        let permit = buffer.admission().admit(envelope.body.len()).unwrap();
+        if buffer.append(envelope, permit).await.is_err() {
+            break;
+        }
+        kept += 1;
+    }
+    // An OMS that takes nothing: lent and given back, until the notes of it have used up the reserve.
+    let mut rounds = 0;
+    while !buffer.lease(1, NOW).await.unwrap().is_empty() {
+        rounds += 1;
+        assert!(rounds < 10_000);
+        clock.advance(10);
+    }
+    assert!(buffer.lease(1, Duration::from_millis(20)).await.unwrap().is_empty());
+    assert_eq!(buffer.health(), Err(AppendError::Full.to_string()));
+    let status = buffer.status().await.unwrap();
+    assert_eq!(status.live["pending"], u64::try_from(kept).unwrap() - status.live["leased"]);
+    buffer.close().await;
+    drop(buffer);
+    let buffer = open();
+    let mut settled = 0;
+    while settled < kept {
+        for lease in buffer.lease(50, SOON).await.unwrap() {
+            lease.settle(summarised("S"));
+            settled += 1;
+        }
+    }
+    clock.advance(10_000);
+    until(&buffer, |status| status.segments <= 4).await;
+    assert_eq!(answer(&buffer, large("one-more", 4 << 10)).await, Answer::Accepted);
 }
 
 #[tokio::test]

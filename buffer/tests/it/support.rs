@@ -18,17 +18,22 @@ pub(crate) const UNPAID: Readiness = Readiness::Held(HoldReason::Unpaid);
 
 /// A clock that stands still until it is moved.
 #[derive(Debug, Default)]
-pub(crate) struct HandClock(AtomicI64);
+pub(crate) struct HandClock(AtomicI64, AtomicI64);
 
 impl HandClock {
     pub(crate) fn advance(&self, ms: i64) {
         self.0.fetch_add(ms, Ordering::SeqCst);
     }
+
+    /// Sets the wall clock, while no time passes.
+    pub(crate) fn set_wall(&self, by_ms: i64) {
+        self.1.fetch_add(by_ms, Ordering::SeqCst);
+    }
 }
 
 impl Clock for HandClock {
     fn wall_ms(&self) -> i64 {
-        START_MS + self.0.load(Ordering::SeqCst)
+        START_MS + self.0.load(Ordering::SeqCst) + self.1.load(Ordering::SeqCst)
     }
 
     fn elapsed(&self) -> Duration {

@@ -110,7 +110,12 @@ impl Writer {
         scratch.encode(records);
         scratch.plan(records, carried, &self.open, self.store.slot_bytes)?;
         let growth = !carried && scratch.items.iter().any(|item| group::is_growth(item.kind));
-        let purpose = if growth { Purpose::Growth } else { Purpose::Upkeep };
+        let purpose = match growth {
+            // It gives at least one slot back at once.
+            _ if checkpoint > 0 && records.len() == 1 => Purpose::Opening,
+            true => Purpose::Growth,
+            false => Purpose::Upkeep,
+        };
         let mut fresh = self.take_slots(scratch, purpose)?;
         let mut placed = Vec::with_capacity(records.len());
         for planned in 0..scratch.planned.len() {

@@ -27,7 +27,8 @@ pub(super) enum Purpose {
     Growth,
     /// Settles, carry-forward, and what else makes room in the end.
     Upkeep,
-    /// The fresh segment every start begins with; may go over the budget if the disk has room.
+    /// The fresh segment every start begins with, and the checkpoint that gives others back; may go over the budget
+    /// if the disk has room.
     Opening,
 }
 
