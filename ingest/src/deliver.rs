@@ -1,14 +1,14 @@
 //! From envelopes to answers: the buffer decides what each delivery means.
 
 use forebay_buffer::{Answer, AppendError, Buffer, Envelope, OrderState, Permit, Receipt};
-use forebay_order::{Format, Readiness};
+use forebay_order::{Format, Readiness, RecordedAs};
 use futures_util::StreamExt as _;
 
 use crate::answer::{ItemAnswer, Kept, location};
 use crate::channel::Feed;
 use crate::config::Caller;
 use crate::door::Shared;
-use crate::judge::{Step, recorded_words};
+use crate::judge::Step;
 use crate::problem::{Conflict, Problem};
 use crate::{differ, metrics};
 
@@ -100,10 +100,9 @@ async fn append<B: Buffer>(
             "card data was masked in an order; its storefront leaks it"
         );
     }
-    if let (Caller::Api, Readiness::Recorded(kind)) = (caller, readiness)
-        && receipt.first().state == OrderState::Recorded
-    {
-        return ItemAnswer::refused(Problem::not_an_order(recorded_words(kind)));
+    let failed = readiness == Readiness::Recorded(RecordedAs::Failed);
+    if caller == Caller::Api && failed && receipt.first().state == OrderState::Recorded {
+        return ItemAnswer::refused(Problem::failed_order());
     }
     match body {
         Some(body) if receipt.answer() == Answer::Conflict => {

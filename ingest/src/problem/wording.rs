@@ -71,6 +71,14 @@ impl Problem {
         )
     }
 
+    /// An order that failed or was replaced where it was placed, and none of its key waits here.
+    pub(crate) fn failed_order() -> Self {
+        Self::new(
+            Kind::NotAnOrder,
+            "The body is an order that failed or was replaced where it was placed, which never becomes an order summary. It was kept as recorded; send placed orders only.",
+        )
+    }
+
     /// A body with nothing but an id.
     pub(crate) fn fetch_needed() -> Self {
         Self::new(
