@@ -147,7 +147,7 @@ async fn read_body<B: Buffer>(
         };
     let problem = match fault {
         BodyFault::TooLarge => Problem::too_large("The body", config.body_bytes),
-        BodyFault::Overloaded => Problem::overloaded(shared.retry_after()),
+        BodyFault::Overloaded => Problem::overloaded(),
         BodyFault::TooSlow => Problem::too_slow(),
         BodyFault::Broken => Problem::broken_body(),
     };
@@ -173,7 +173,7 @@ fn unpack<B: Buffer>(
     match fault {
         InflateFault::TooLarge => Err(Problem::too_large("The unpacked body", max)),
         InflateFault::Ratio => Err(Problem::inflates_too_much()),
-        InflateFault::Overloaded => Err(Problem::overloaded(shared.retry_after())),
+        InflateFault::Overloaded => Err(Problem::overloaded()),
         InflateFault::Damaged if feed.channel.caller == Caller::Webhook => {
             Ok((permit, Plain::Packed(wire, DAMAGED_GZIP)))
         }

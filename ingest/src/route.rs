@@ -86,7 +86,7 @@ pub(crate) async fn serve<B: Buffer>(
         Route::Look(parts) => match caught(look(shared, parts)).await {
             Some(Ok(response)) => response,
             Some(Err(problem)) => problem.respond(uri.path()),
-            None => Problem::internal(shared.retry_after()).respond(uri.path()),
+            None => Problem::internal().respond(uri.path()),
         },
         Route::WrongMethod(allow) => {
             refuse(shared, request, uri.path(), Problem::wrong_method(allow)).await
@@ -122,7 +122,7 @@ async fn post<B: Buffer>(
         }
         None => {
             tracing::error!(channel = %feed.name, "a fault in the door ended a request");
-            ("panic", Problem::internal(shared.retry_after()).respond(instance))
+            ("panic", Problem::internal().respond(instance))
         }
     };
     let took = shared.clock.elapsed().saturating_sub(started);

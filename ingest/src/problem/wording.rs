@@ -4,6 +4,7 @@ use forebay_order::{Unreadable, UnreadableKind};
 use http::StatusCode;
 
 use super::{Conflict, Kind, More, Place, Problem, QuotaState};
+use crate::pace;
 
 /// The longest pointer that is told: its names are the sender's, and may be of any length.
 const POINTER_MAX: usize = 256;
@@ -151,7 +152,7 @@ impl Problem {
     }
 
     /// The in-flight budget is used up.
-    pub(crate) fn overloaded(seconds: u64) -> Self {
+    pub(crate) fn overloaded() -> Self {
         Self::new(
             Kind::Overloaded,
             "As much is between the door and the disk as may be. Nothing was kept; send the same again after Retry-After.",
@@ -160,12 +161,12 @@ impl Problem {
     }
 
     /// Too many connections.
-    pub(crate) fn too_many_connections(seconds: u64) -> Self {
+    pub(crate) fn too_many_connections() -> Self {
         Self::new(
             Kind::Overloaded,
             "As many connections are open as may be. Nothing was kept; keep connections open and share them, and send the same again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
         .closing_connection()
     }
 
@@ -175,43 +176,43 @@ impl Problem {
             Kind::Overloaded,
             "The disk that orders are kept on is full. Nothing was kept; send the same again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// The process is ending.
-    pub(crate) fn closing(seconds: u64) -> Self {
+    pub(crate) fn closing() -> Self {
         Self::new(
             Kind::Closing,
             "Forebay is shutting down. Nothing was kept; send the same again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// A write or sync failed under the order.
-    pub(crate) fn unknown_outcome(seconds: u64) -> Self {
+    pub(crate) fn unknown_outcome() -> Self {
         Self::new(
             Kind::UnknownOutcome,
             "Whether the order is durable is unknown, send the same again with the same key.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// A fault of ours while a request was handled.
-    pub(crate) fn internal(seconds: u64) -> Self {
+    pub(crate) fn internal() -> Self {
         let problem = Self::new(
             Kind::UnknownOutcome,
             "A fault in Forebay ended this request. Whether the order is durable is unknown, send the same again with the same key.",
         );
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..problem }.retry_after(seconds)
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..problem }.retry_after(pace::soon())
     }
 
     /// The buffer cannot say what it knows of an order.
-    pub(crate) fn cannot_look(seconds: u64) -> Self {
+    pub(crate) fn cannot_look() -> Self {
         Self::new(
             Kind::Overloaded,
             "What is known of the order cannot be read at the moment. Ask again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// The sender's own quota is used up; exactly when there is room again.
