@@ -235,6 +235,14 @@ impl Problem {
         )
     }
 
+    /// A request with an `Origin` header: a page in a browser sent it.
+    pub(crate) fn from_a_browser() -> Self {
+        Self::new(
+            Kind::CrossOrigin,
+            "The request has an Origin header, so a page in a browser sent it. Nothing was kept; channels have no credentials yet, so send orders from a server, without that header.",
+        )
+    }
+
     /// A path the door does not have.
     pub(crate) fn no_such_path() -> Self {
         Self::new(
