@@ -114,6 +114,16 @@ impl Problem {
         )
     }
 
+    /// An order whose masked runs would take more room than the order.
+    pub(crate) fn too_many_masked(limit: usize) -> Self {
+        Self::new(
+            Kind::TooLarge,
+            format!(
+                "An order of the body holds more than {limit} runs of card data. Nothing was kept; leave them out at the source."
+            ),
+        )
+    }
+
     /// A gzip body that unpacks to far more than its size.
     pub(crate) fn inflates_too_much() -> Self {
         Self::new(
@@ -157,7 +167,7 @@ impl Problem {
             Kind::Overloaded,
             "As much is between the door and the disk as may be. Nothing was kept; send the same again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// Too many connections.
@@ -176,7 +186,7 @@ impl Problem {
             Kind::Overloaded,
             "The disk that orders are kept on is full. Nothing was kept; send the same again after Retry-After.",
         )
-        .retry_after(pace::soon())
+        .retry_after(seconds)
     }
 
     /// The process is ending.
