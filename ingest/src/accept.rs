@@ -81,7 +81,7 @@ pub(crate) async fn accept<B: Buffer>(
                     None => {
                         metrics::refused("connections");
                         if refusals.len() < REFUSALS_MAX {
-                            refusals.spawn_local(refuse(stream, shared.retry_after()));
+                            refusals.spawn_local(refuse(stream));
                         }
                     }
                 },
@@ -109,8 +109,8 @@ fn of_the_peer(error: &io::Error) -> bool {
 
 /// Says why, then reads on for a moment: closing with unread bytes would reset the connection and take
 /// the answer with it.
-async fn refuse(mut stream: TcpStream, seconds: u64) {
-    let answer = refusal(seconds).await;
+async fn refuse(mut stream: TcpStream) {
+    let answer = refusal().await;
     let told = timeout(REFUSAL_TIME, async {
         stream.write_all(&answer).await?;
         stream.shutdown().await?;
@@ -128,8 +128,8 @@ async fn refuse(mut stream: TcpStream, seconds: u64) {
 }
 
 /// The refusal as bytes, since no HTTP server runs on this connection.
-async fn refusal(seconds: u64) -> Vec<u8> {
-    let (head, body) = Problem::too_many_connections(seconds).respond("/").into_parts();
+async fn refusal() -> Vec<u8> {
+    let (head, body) = Problem::too_many_connections().respond("/").into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let mut bytes = format!("HTTP/1.1 {}\r\ncontent-length: {}\r\n", head.status, body.len());
     for (name, value) in &head.headers {

@@ -8,7 +8,7 @@ use crate::answer::{ItemAnswer, Kept, location};
 use crate::channel::Feed;
 use crate::config::Caller;
 use crate::door::Shared;
-use crate::judge::{Step, recorded_words};
+use crate::judge::Step;
 use crate::problem::{Conflict, Problem};
 use crate::{differ, metrics};
 
@@ -36,9 +36,7 @@ pub(crate) async fn deliver<B: Buffer>(
         let answer = carry_out(shared, feed, step, Some(permit)).await;
         return Ok((answer.into_iter().collect(), None));
     }
-    permit
-        .grow(steps.len().saturating_mul(ENTRY_BYTES))
-        .map_err(|_| Problem::overloaded(shared.retry_after()))?;
+    permit.grow(steps.len().saturating_mul(ENTRY_BYTES)).map_err(|_| Problem::overloaded())?;
     let answers = steps.into_iter().map(|step| {
         let share = match &step {
             Step::Append(envelope) => permit.split(envelope.body.len()).ok(),
@@ -66,9 +64,7 @@ async fn carry_out<B: Buffer>(
         (Step::Append(envelope), Some(permit)) => {
             Some(append(shared, feed, *envelope, permit).await)
         }
-        (Step::Append(_), None) => {
-            Some(ItemAnswer::refused(Problem::overloaded(shared.retry_after())))
-        }
+        (Step::Append(_), None) => Some(ItemAnswer::refused(Problem::overloaded())),
         (Step::Refuse(problem), _) => Some(ItemAnswer::refused(problem)),
         (Step::WithThePrevious, _) => None,
     }
@@ -100,10 +96,9 @@ async fn append<B: Buffer>(
             "card data was masked in an order; its storefront leaks it"
         );
     }
-    if let (Caller::Api, Readiness::Recorded(kind @ RecordedAs::Failed)) = (caller, readiness)
-        && receipt.first().state == OrderState::Recorded
-    {
-        return ItemAnswer::refused(Problem::not_an_order(recorded_words(kind)));
+    let failed = readiness == Readiness::Recorded(RecordedAs::Failed);
+    if caller == Caller::Api && failed && receipt.first().state == OrderState::Recorded {
+        return ItemAnswer::refused(Problem::failed_order());
     }
     match body {
         Some(body) if receipt.answer() == Answer::Conflict => {
@@ -136,13 +131,12 @@ async fn differing<B: Buffer>(
 }
 
 fn unkept<B: Buffer>(shared: &Shared<B>, error: &AppendError) -> Problem {
-    let seconds = shared.retry_after();
     match error {
-        AppendError::Full => Problem::disk_full(seconds),
-        AppendError::Closing => Problem::closing(seconds),
+        AppendError::Full => Problem::disk_full(shared.when_drained()),
+        AppendError::Closing => Problem::closing(),
         AppendError::Failed(_) => {
             tracing::error!(%error, "an order could not be made durable");
-            Problem::unknown_outcome(seconds)
+            Problem::unknown_outcome()
         }
     }
 }

@@ -58,9 +58,9 @@ impl<B: Buffer> Shared<B> {
         self.feeds.get(self.graphs.as_ref()?)
     }
 
-    /// Seconds a refused sender should stay away.
-    pub(crate) fn retry_after(&self) -> u64 {
-        pace::retry_after(self.buffer.pace())
+    /// Seconds a sender should stay away from a full disk.
+    pub(crate) fn when_drained(&self) -> u64 {
+        pace::when_drained(self.buffer.pace())
     }
 }
 

@@ -18,6 +18,10 @@ pub(crate) const DAMAGED_GZIP: &str = "The gzip body is damaged, cut short, or h
 /// The longest reason that is kept: it can hold names of members, which are the sender's.
 const REASON_MAX: usize = 512;
 
+/// The longest number that is kept beside the body, in bytes. It is a label for people; with one as long as
+/// the body a record would be more than a journal group holds.
+const NUMBER_MAX: usize = 255;
+
 /// Stands for the source of a delivery that named none that can be used.
 const SOURCE_UNKNOWN: &str = "unknown";
 
@@ -116,7 +120,7 @@ impl Maker<'_> {
             total: item.total(),
             lookup: item.email.as_deref().and_then(|email| self.lookup(email)),
             unplaced: item.unplaced,
-            number: item.number,
+            number: short(&item.number, NUMBER_MAX).to_owned(),
             masked: item.masked,
             reason,
             body: item.bytes,
@@ -128,7 +132,7 @@ impl Maker<'_> {
     pub(crate) fn unfit(&self, item: Item, unfit: Unfit) -> Envelope {
         let (Unfit::Source(reason) | Unfit::Identity(reason)) = unfit;
         Envelope {
-            number: item.number,
+            number: short(&item.number, NUMBER_MAX).to_owned(),
             fingerprint: item.fingerprint,
             masked: item.masked,
             reason,

@@ -11,6 +11,9 @@ use crate::config::Caller;
 use crate::envelope::{Maker, Unfit};
 use crate::problem::Problem;
 
+/// Runs of masked card data in one order.
+const MASKED_MAX: usize = 16_384;
+
 /// One item's next step.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -65,7 +68,7 @@ fn for_api(maker: &Maker<'_>, item: ItemResult) -> Step {
         _ => {}
     }
     match maker.key(&item) {
-        Ok(key) => Step::Append(Box::new(maker.item(item, key))),
+        Ok(key) => keep(maker.item(item, key)),
         Err(Unfit::Source(reason)) => Step::Refuse(Problem::unusable_source(reason)),
         Err(Unfit::Identity(reason)) => Step::Refuse(Problem::unusable_identity(reason)),
     }
@@ -87,7 +90,7 @@ fn for_webhook(
         let fault = match item {
             Ok(item) => {
                 readable_until = item.span.end;
-                steps.push(Step::Append(Box::new(kept(maker, item))));
+                steps.push(keep(kept(maker, item)));
                 continue;
             }
             Err(fault) => fault,
@@ -129,10 +132,18 @@ pub(crate) fn keep_unreadable(
     if bytes.len() > item_bytes {
         return Step::Refuse(Problem::too_large("An order of the body", item_bytes));
     }
-    Step::Append(Box::new(maker.unreadable(bytes, reason)))
+    keep(maker.unreadable(bytes, reason))
 }
 
-pub(crate) fn recorded_words(kind: RecordedAs) -> &'static str {
+/// Each masked run takes eight bytes of the record, which must fit a journal group together with the body.
+fn keep(envelope: Envelope) -> Step {
+    if envelope.masked.len() > MASKED_MAX {
+        return Step::Refuse(Problem::too_many_masked(MASKED_MAX));
+    }
+    Step::Append(Box::new(envelope))
+}
+
+fn recorded_words(kind: RecordedAs) -> &'static str {
     match kind {
         RecordedAs::Test => "a test notification or test order",
         RecordedAs::Draft => "a draft",

@@ -45,10 +45,10 @@ pub(crate) async fn look<B: Buffer>(
     match shared.buffer.order(&key).await {
         Ok(Some(view)) => Ok(json(StatusCode::OK, &Look::of(&view))),
         Ok(None) => Err(Problem::no_such_order()),
-        Err(BufferError::Closing) => Err(Problem::closing(shared.retry_after())),
+        Err(BufferError::Closing) => Err(Problem::closing()),
         Err(error @ BufferError::Failed(_)) => {
             tracing::error!(%error, "an order could not be looked up");
-            Err(Problem::cannot_look(shared.retry_after()))
+            Err(Problem::cannot_look())
         }
     }
 }

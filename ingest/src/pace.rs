@@ -2,9 +2,15 @@
 
 use forebay_buffer::Pace;
 
-/// Seconds until the backlog has drained at the present pace, 1 to 300, shaken by a fifth so that
-/// refused senders do not all come back at once.
-pub(crate) fn retry_after(pace: Pace) -> u64 {
+/// Seconds after trouble that the next syncs end, or a restart: 1 to 3, at random, so that refused
+/// senders do not all come back at once. The backlog has no part in it.
+pub(crate) fn soon() -> u64 {
+    fastrand::u64(1..=3)
+}
+
+/// Seconds until the backlog has drained at the present pace, which is when a full disk has room again:
+/// 1 to 300, shaken by a fifth.
+pub(crate) fn when_drained(pace: Pace) -> u64 {
     shaken(seconds(pace), fastrand::f64())
 }
 
@@ -29,6 +35,12 @@ fn shaken(seconds: f64, roll: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn soon_is_soon_and_not_the_same_for_all() {
+        let waits: std::collections::BTreeSet<u64> = (0..1_000).map(|_| soon()).collect();
+        assert_eq!(waits, [1, 2, 3].into());
+    }
 
     #[test]
     fn the_wait_follows_backlog_and_pace_within_bounds() {

@@ -70,11 +70,8 @@ pub(crate) async fn receive<B: Buffer>(
         identity_max: shared.config.identity_max,
         now_ms: shared.clock.wall_ms(),
     };
-    let graph_ids = match &plain {
-        Plain::Whole(body) if name_graphs => graphs::ids(body),
-        _ => Vec::new(),
-    };
     let listed = matches!(&plain, Plain::Whole(body) if is_list(media, body));
+    let mut graph_ids = Vec::new();
     let steps = match plain {
         Plain::Packed(bytes, reason) => {
             vec![keep_unreadable(&maker, bytes, reason.to_owned(), limits.item_bytes)]
@@ -84,6 +81,10 @@ pub(crate) async fn receive<B: Buffer>(
         }
         Plain::Whole(body) => {
             let items = forebay_order::read(feed.channel.format, &body, &options(feed, limits));
+            // Only once the number of items is known to be within its limit.
+            if name_graphs && items.is_ok() {
+                graph_ids = graphs::ids(&body);
+            }
             judge(&maker, &body, items, limits.item_bytes)
         }
     };
@@ -147,7 +148,7 @@ async fn read_body<B: Buffer>(
         };
     let problem = match fault {
         BodyFault::TooLarge => Problem::too_large("The body", config.body_bytes),
-        BodyFault::Overloaded => Problem::overloaded(shared.retry_after()),
+        BodyFault::Overloaded => Problem::overloaded(),
         BodyFault::TooSlow => Problem::too_slow(),
         BodyFault::Broken => Problem::broken_body(),
     };
@@ -173,7 +174,7 @@ fn unpack<B: Buffer>(
     match fault {
         InflateFault::TooLarge => Err(Problem::too_large("The unpacked body", max)),
         InflateFault::Ratio => Err(Problem::inflates_too_much()),
-        InflateFault::Overloaded => Err(Problem::overloaded(shared.retry_after())),
+        InflateFault::Overloaded => Err(Problem::overloaded()),
         InflateFault::Damaged if feed.channel.caller == Caller::Webhook => {
             Ok((permit, Plain::Packed(wire, DAMAGED_GZIP)))
         }

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use forebay_buffer::Buffer;
 use forebay_order::key::decode;
+use http::header::ORIGIN;
 use http::{Method, Request};
 use hyper::body::Incoming;
 
@@ -30,6 +31,8 @@ enum Route<'a> {
     /// The path is there, the method is not.
     WrongMethod(&'static str),
     Nowhere,
+    /// Whatever the path: the page a browser shows may be anybody's, and nothing here asks who it is.
+    FromABrowser,
 }
 
 impl<'a> Route<'a> {
@@ -74,7 +77,13 @@ pub(crate) async fn serve<B: Buffer>(
 ) -> Result<Response, Infallible> {
     let echo = marks::idempotency_key(request.headers());
     let uri = request.uri().clone();
-    let mut response = match Route::of(request.method(), uri.path()) {
+    let route = if request.headers().contains_key(ORIGIN) {
+        Route::FromABrowser
+    } else {
+        Route::of(request.method(), uri.path())
+    };
+    let mut response = match route {
+        Route::FromABrowser => refuse(shared, request, uri.path(), Problem::from_a_browser()).await,
         Route::Orders(channel) => match decode(channel).and_then(|name| shared.feed(&name)) {
             Some(feed) => post(shared, feed, request, uri.path(), false).await,
             None => refuse(shared, request, uri.path(), Problem::unknown_channel()).await,
@@ -86,7 +95,7 @@ pub(crate) async fn serve<B: Buffer>(
         Route::Look(parts) => match caught(look(shared, parts)).await {
             Some(Ok(response)) => response,
             Some(Err(problem)) => problem.respond(uri.path()),
-            None => Problem::internal(shared.retry_after()).respond(uri.path()),
+            None => Problem::internal().respond(uri.path()),
         },
         Route::WrongMethod(allow) => {
             refuse(shared, request, uri.path(), Problem::wrong_method(allow)).await
@@ -122,7 +131,7 @@ async fn post<B: Buffer>(
         }
         None => {
             tracing::error!(channel = %feed.name, "a fault in the door ended a request");
-            ("panic", Problem::internal(shared.retry_after()).respond(instance))
+            ("panic", Problem::internal().respond(instance))
         }
     };
     let took = shared.clock.elapsed().saturating_sub(started);

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use forebay_buffer::Buffer;
 use forebay_processor::OrderManagement;
+use http::{StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -113,5 +117,45 @@ fn router<B: Buffer, O: OrderManagement>(view: Arc<View<B, O>>) -> Router {
         .route("/v1/exceptions/{id}/retry", post(exceptions::retry::<B, O>))
         .route("/v1/exceptions/{id}/discard", post(exceptions::discard::<B, O>))
         .fallback(|| async { answer::Problem::not_found("there is nothing at this path") })
+        .layer(middleware::from_fn(refuse_pages))
         .with_state(view)
+}
+
+/// Until operators have credentials, loopback alone keeps others out, and it does not keep a browser out:
+/// any page may post to it, without asking first, and discard an order.
+async fn refuse_pages(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::ORIGIN) {
+        let detail = "the request has an Origin header, so a page in a browser sent it; operators \
+                      have no credentials yet, so use the command line, or send none";
+        return answer::Problem::new(StatusCode::FORBIDDEN, "cross-origin", detail).into_response();
+    }
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use hyper::service::Service;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_in_a_browser_acts_on_nothing() {
+        let router = Router::new().route("/v1/exceptions/5/discard", post(|| async { "done" }));
+        let service = TowerToHyperService::new(router.layer(middleware::from_fn(refuse_pages)));
+        let post = |origin: Option<&'static str>| {
+            let mut request =
+                Request::post("/v1/exceptions/5/discard").body(Body::empty()).unwrap();
+            if let Some(origin) = origin {
+                request.headers_mut().insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            service.call(request)
+        };
+        assert_eq!(post(None).await.unwrap().status(), StatusCode::OK);
+        for origin in ["https://example.com", "null", "http://127.0.0.1:9090"] {
+            let refused = post(Some(origin)).await.unwrap();
+            assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+            assert_eq!(refused.headers()[header::CONTENT_TYPE], "application/problem+json");
+        }
+    }
 }

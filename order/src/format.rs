@@ -8,8 +8,6 @@ mod woocommerce;
 
 use bytes::Bytes;
 
-pub use salesforce::graph_id as salesforce_graph_id;
-
 use crate::read::ItemResult;
 use crate::{Fingerprint, OrderKey, OrderSummary, ReadOptions, Unmappable, Unreadable};
 

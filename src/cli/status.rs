@@ -74,7 +74,29 @@ fn table(status: &Value) -> Vec<String> {
     lines
 }
 
-/// A JSON scalar without quotes.
+/// A JSON scalar without quotes. Control characters but line ends and tabs are escaped: a number or a body
+/// is the sender's, and must not tell the operator's terminal what to do.
 pub(crate) fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    let Some(text) = value.as_str() else { return value.to_string() };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_senders_text_does_not_command_the_terminal() {
+        let value = Value::from("#1\u{1b}]0;x\u{7}\u{9b}2J\r\n\té");
+        assert_eq!(plain(&value), "#1\\u{1b}]0;x\\u{7}\\u{9b}2J\\r\n\té");
+        assert_eq!(plain(&Value::from(7)), "7");
+    }
 }

@@ -64,13 +64,17 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     );
     must(door.identity_max > 0 && door.identity_max <= 255, "door.identity_max: must be 1 to 255");
     must(door.body_rate_min.0 > 0, "door.body_rate_min: must be above 0");
-    must(door.depth > 0 && door.depth <= 512, "door.depth: must be 1 to 512");
+    must(door.depth > 0 && door.depth <= 128, "door.depth: must be 1 to 128; more is never read");
     let buffer = &config.buffer;
     must(
         buffer.slot_bytes.0 >= 1 << 20
             && buffer.slot_bytes.0 <= 1 << 30
             && buffer.slot_bytes.0.is_multiple_of(4096),
         "buffer.slot_bytes: must be 1MiB to 1GiB and a multiple of 4KiB",
+    );
+    must(
+        door.item_bytes.0.saturating_add(1 << 19) <= buffer.slot_bytes.0,
+        "buffer.slot_bytes: must be at least 512KiB more than door.item_bytes; a larger order would never fit a slot",
     );
     must(
         buffer.disk_max.0 / buffer.slot_bytes.0.max(1) >= u64::from(buffer.burst_reserve) + 4,
@@ -154,6 +158,7 @@ fn promises(config: &Config) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Size;
     use super::*;
 
     #[test]
@@ -168,8 +173,16 @@ mod tests {
         config.door.listen = "0.0.0.0:80".parse().unwrap();
         config.drain.ceiling_per_s = 0.0;
         config.oms.cut_every = Some(2);
+        config.door.depth = 129;
+        config.buffer.slot_bytes = Size::mib(3);
         let faults = check(&config).unwrap_err();
-        for name in ["door.listen", "drain.ceiling_per_s", "oms.cut_every"] {
+        for name in [
+            "door.listen",
+            "drain.ceiling_per_s",
+            "oms.cut_every",
+            "door.depth",
+            "buffer.slot_bytes",
+        ] {
             assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name}: {faults:?}");
         }
     }

@@ -19,6 +19,7 @@ pub(crate) enum Kind {
     NotFound,
     BadRequest,
     Timeout,
+    CrossOrigin,
 }
 
 impl Kind {
@@ -39,6 +40,7 @@ impl Kind {
             Self::NotFound => "not-found",
             Self::BadRequest => "bad-request",
             Self::Timeout => "timeout",
+            Self::CrossOrigin => "cross-origin",
         }
     }
 
@@ -58,6 +60,7 @@ impl Kind {
             Self::NotFound => "Not found",
             Self::BadRequest => "The request cannot be used",
             Self::Timeout => "The body came too slowly",
+            Self::CrossOrigin => "Not from a browser",
         }
     }
 
@@ -74,6 +77,7 @@ impl Kind {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::CrossOrigin => StatusCode::FORBIDDEN,
         }
     }
 }

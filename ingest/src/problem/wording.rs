@@ -4,6 +4,7 @@ use forebay_order::{Unreadable, UnreadableKind};
 use http::StatusCode;
 
 use super::{Conflict, Kind, More, Place, Problem, QuotaState};
+use crate::pace;
 
 /// The longest pointer that is told: its names are the sender's, and may be of any length.
 const POINTER_MAX: usize = 256;
@@ -71,6 +72,14 @@ impl Problem {
         )
     }
 
+    /// An order that failed or was replaced where it was placed, and none of its key waits here.
+    pub(crate) fn failed_order() -> Self {
+        Self::new(
+            Kind::NotAnOrder,
+            "The body is an order that failed or was replaced where it was placed, which never becomes an order summary. It was kept as recorded; send placed orders only.",
+        )
+    }
+
     /// A body with nothing but an id.
     pub(crate) fn fetch_needed() -> Self {
         Self::new(
@@ -101,6 +110,16 @@ impl Problem {
             Kind::TooLarge,
             format!(
                 "{what} is larger than {limit} bytes. Nothing was kept; send it in smaller parts."
+            ),
+        )
+    }
+
+    /// An order whose masked runs would take more room than the order.
+    pub(crate) fn too_many_masked(limit: usize) -> Self {
+        Self::new(
+            Kind::TooLarge,
+            format!(
+                "An order of the body holds more than {limit} runs of card data. Nothing was kept; leave them out at the source."
             ),
         )
     }
@@ -143,21 +162,21 @@ impl Problem {
     }
 
     /// The in-flight budget is used up.
-    pub(crate) fn overloaded(seconds: u64) -> Self {
+    pub(crate) fn overloaded() -> Self {
         Self::new(
             Kind::Overloaded,
             "As much is between the door and the disk as may be. Nothing was kept; send the same again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// Too many connections.
-    pub(crate) fn too_many_connections(seconds: u64) -> Self {
+    pub(crate) fn too_many_connections() -> Self {
         Self::new(
             Kind::Overloaded,
             "As many connections are open as may be. Nothing was kept; keep connections open and share them, and send the same again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
         .closing_connection()
     }
 
@@ -171,39 +190,39 @@ impl Problem {
     }
 
     /// The process is ending.
-    pub(crate) fn closing(seconds: u64) -> Self {
+    pub(crate) fn closing() -> Self {
         Self::new(
             Kind::Closing,
             "Forebay is shutting down. Nothing was kept; send the same again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// A write or sync failed under the order.
-    pub(crate) fn unknown_outcome(seconds: u64) -> Self {
+    pub(crate) fn unknown_outcome() -> Self {
         Self::new(
             Kind::UnknownOutcome,
             "Whether the order is durable is unknown, send the same again with the same key.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// A fault of ours while a request was handled.
-    pub(crate) fn internal(seconds: u64) -> Self {
+    pub(crate) fn internal() -> Self {
         let problem = Self::new(
             Kind::UnknownOutcome,
             "A fault in Forebay ended this request. Whether the order is durable is unknown, send the same again with the same key.",
         );
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..problem }.retry_after(seconds)
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..problem }.retry_after(pace::soon())
     }
 
     /// The buffer cannot say what it knows of an order.
-    pub(crate) fn cannot_look(seconds: u64) -> Self {
+    pub(crate) fn cannot_look() -> Self {
         Self::new(
             Kind::Overloaded,
             "What is known of the order cannot be read at the moment. Ask again after Retry-After.",
         )
-        .retry_after(seconds)
+        .retry_after(pace::soon())
     }
 
     /// The sender's own quota is used up; exactly when there is room again.
@@ -223,6 +242,14 @@ impl Problem {
         Self::new(
             Kind::NotFound,
             "No order of that channel, source and id was accepted, or it was longer ago than answers are kept. Each part of the path is percent-encoded on its own ('#' is %23, '/' is %2F).",
+        )
+    }
+
+    /// A request with an `Origin` header: a page in a browser sent it.
+    pub(crate) fn from_a_browser() -> Self {
+        Self::new(
+            Kind::CrossOrigin,
+            "The request has an Origin header, so a page in a browser sent it. Nothing was kept; channels have no credentials yet, so send orders from a server, without that header.",
         )
     }
 

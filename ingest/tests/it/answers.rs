@@ -148,6 +148,9 @@ async fn what_is_no_order_is_422_for_a_program_and_recorded_for_a_webhook() {
     door.get("/v1/orders/shopify/demo/13").await.problem(404, "not-found");
     let draft = woocommerce(14, "10.00").replace("processing", "auto-draft");
     door.post("woocommerce-api", &draft).await.problem(422, "not-an-order");
+    let failed = woocommerce(14, "10.00").replace("processing", "failed");
+    let problem = door.post("woocommerce-api", &failed).await.problem(422, "not-an-order");
+    assert!(problem["detail"].as_str().unwrap().contains("was kept as recorded"), "{problem}");
     assert_eq!(door.post("woocommerce", &draft).await.word("outcome"), "recorded");
     door.shut().await;
 }

@@ -313,3 +313,43 @@ async fn a_small_body_of_very_many_items_needs_room_for_its_answer() {
     door.post_with("shopify-api", &ndjson, &body).await.problem(503, "overloaded");
     door.shut().await;
 }
+
+#[tokio::test]
+async fn a_page_in_a_browser_posts_nothing_and_looks_at_nothing() {
+    let door = TestDoor::open();
+    let order = shopify(70, 1, "1.00");
+    let plain = [("content-type", "text/plain"), ("origin", "https://example.com")];
+    let sandboxed = [("content-type", "text/plain"), ("origin", "null")];
+    for channel in ["shopify", "shopify-api", "unknown"] {
+        for headers in [plain, sandboxed] {
+            door.post_with(channel, &headers, &order).await.problem(403, "cross-origin");
+        }
+    }
+    let path = "/v1/orders/shopify/demo/70";
+    for (method, path) in [
+        ("GET", path),
+        ("OPTIONS", "/v1/channels/shopify/orders"),
+        ("POST", "/services/data/v67.0/commerce/order-summaries"),
+    ] {
+        door.send(method, path, &plain, b"").await.problem(403, "cross-origin");
+    }
+    door.get(path).await.problem(404, "not-found");
+    assert_eq!(door.post_with("shopify", &plain[..1], &order).await.word("outcome"), "accepted");
+    door.shut().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_beside_a_body_stays_small() {
+    let door = TestDoor::open();
+    let long = format!("#{}", "é".repeat(1 << 20));
+    let order = shopify(71, 1, "1.00").replacen("{", &format!(r#"{{"name":"{long}","#), 1);
+    let order = order.replacen(r##""name":"#71","##, "", 1);
+    let reply = door.post("shopify", &order).await;
+    assert_eq!((reply.word("outcome"), reply.word("number").len()), ("accepted", 255));
+    let cards = "4111 1111 1111 1111.".repeat(5_000);
+    let order = shopify(72, 1, "1.00").replacen("{", &format!(r#"{{"note":"{cards}","#), 1);
+    for channel in ["shopify", "shopify-api"] {
+        door.post(channel, &order).await.problem(413, "too-large");
+    }
+    door.shut().await;
+}

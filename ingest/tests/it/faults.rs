@@ -76,11 +76,28 @@ async fn overload_is_refused_at_once_and_says_when_to_come_back() {
     door.buffer.until_waiting(2).await;
     let problem = door.post("shopify", shopify(62, 1, "1.00")).await.problem(503, "overloaded");
     let seconds = problem["retry_after"].as_u64().unwrap();
-    assert!((80..=120).contains(&seconds), "100 s, give or take a fifth: {seconds}");
+    assert!((1..=3).contains(&seconds), "room comes with the next syncs: {seconds}");
     door.buffer.open_gate();
     for mut client in inside {
         assert_eq!(client.reply().await.status, 200);
     }
+    door.shut().await;
+}
+
+#[tokio::test]
+async fn only_a_full_disk_waits_for_the_backlog() {
+    let door = TestDoor::open();
+    door.buffer.pretend(Pace { pending: 4000, drained_per_s: 40.0 });
+    for (fault, word, seconds) in [
+        (Fault::Full, "overloaded", 80..=120),
+        (Fault::Closing, "closing", 1..=3),
+        (Fault::Failed, "unknown-outcome", 1..=3),
+    ] {
+        door.buffer.fail(fault);
+        let problem = door.post("shopify", shopify(63, 1, "1.00")).await.problem(503, word);
+        assert!(seconds.contains(&problem["retry_after"].as_u64().unwrap()), "{problem}");
+    }
+    door.buffer.fail(Fault::None);
     door.shut().await;
 }
 

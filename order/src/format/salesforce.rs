@@ -54,13 +54,6 @@ pub(crate) fn read(body: &Bytes, options: &ReadOptions<'_>) -> Result<Vec<ItemRe
     json::read::<Salesforce>(body, options)
 }
 
-/// The caller's `orderSummaryGraphId` in the bytes of one graph, for the answer to Salesforce's own
-/// request; `None` if it has none.
-pub fn graph_id(bytes: &[u8]) -> Option<String> {
-    let id = |graph: &Graph<'_>| graph.id.as_ref().and_then(Text::given).map(str::to_owned);
-    json::decode::<Salesforce, _>(bytes, id).ok().flatten()
-}
-
 /// The format, for the JSON module.
 struct Salesforce;
 
