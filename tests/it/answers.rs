@@ -172,6 +172,37 @@ fn a_change_after_the_summary_is_an_exception_and_no_second_summary() {
 }
 
 #[test]
+fn a_change_while_the_oms_has_the_order_is_parked_until_its_outcome() {
+    let server = server("");
+    let oms = rusqlite::Connection::open(server.data_dir().join("oms.sqlite")).unwrap();
+    // The OMS cannot commit, so what was sent stays without an outcome.
+    oms.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    for channel in ["shop-api", "shop-hook"] {
+        let location = format!("/v1/orders/{channel}/demo/1");
+        is(&post(&server, channel, shopify(1, 1, "10.00")), first(channel), "accepted");
+        let view = server.until_state(&location, "submitted");
+        assert_eq!(view["status"], "processing", "{view}");
+        let newer = is(&post(&server, channel, shopify(1, 5, "12.00")), first(channel), "parked");
+        assert_eq!(newer["status"], "processing", "{newer}");
+        is(&post(&server, channel, shopify_cancelled(1, 6, "12.00")), first(channel), "parked");
+        is(&post(&server, channel, shopify(1, 1, "10.00")), 200, "duplicate");
+    }
+    oms.execute_batch("COMMIT").unwrap();
+    for channel in ["shop-api", "shop-hook"] {
+        let view = server.until_state(&format!("/v1/orders/{channel}/demo/1"), "summarised");
+        let ids = view["exceptions"].as_array().unwrap();
+        assert!(!ids.is_empty(), "{view}");
+        for id in ids {
+            let row = server.view(&format!("/v1/exceptions/{id}"));
+            assert_eq!(row["category"], "change_after_summary", "{row}");
+        }
+        let summary = summary(&server, &format!("{channel}:demo:1")).unwrap();
+        assert_eq!(amount(&summary["grand_total"]).to_string(), "10", "as it was sent: {summary}");
+        assert_eq!(summary["creates"], 1);
+    }
+}
+
+#[test]
 fn a_conflict_is_409_or_recorded_and_its_body_is_kept() {
     let mut server = undrained();
     let mut kept = Vec::new();
