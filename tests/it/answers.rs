@@ -65,6 +65,7 @@ fn a_first_order_and_the_same_again() {
 #[test]
 fn a_newer_version_of_a_pending_order_keeps_its_place_and_is_what_the_oms_gets() {
     let server = holding("2s");
+    let mut amendments = Vec::new();
     for channel in ["shop-api", "shop-hook"] {
         let accepted =
             is(&post(&server, channel, shopify(1, 1, "10.00")), first(channel), "accepted");
@@ -78,9 +79,12 @@ fn a_newer_version_of_a_pending_order_keeps_its_place_and_is_what_the_oms_gets()
         is(&post(&server, channel, shopify(1, 3, "11.00")), 200, "stale");
         let kept = server.view(&format!("/v1/orders/{channel}/demo/1?body=1"));
         assert_eq!(kept["body"], shopify(1, 5, "12.00"));
+        amendments.push((channel, amended["fingerprint"].clone()));
+    }
+    for (channel, fingerprint) in amendments {
         let summary = until_summary(&server, &format!("{channel}:demo:1"));
         assert_eq!(amount(&summary["grand_total"]).to_string(), "12", "{summary}");
-        assert_eq!(summary["fingerprint"], amended["fingerprint"]);
+        assert_eq!(summary["fingerprint"], fingerprint);
         until_summary(&server, &format!("{channel}:demo:2"));
     }
     assert!(server.summaries().iter().all(|summary| summary["creates"] == 1));
@@ -165,6 +169,37 @@ fn a_change_after_the_summary_is_an_exception_and_no_second_summary() {
         assert_eq!(amount(&summary["grand_total"]).to_string(), "10", "{summary}");
     }
     assert_eq!(server.summaries().len(), 2);
+}
+
+#[test]
+fn a_change_while_the_oms_has_the_order_is_parked_until_its_outcome() {
+    let server = server("");
+    let oms = rusqlite::Connection::open(server.data_dir().join("oms.sqlite")).unwrap();
+    // The OMS cannot commit, so what was sent stays without an outcome.
+    oms.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    for channel in ["shop-api", "shop-hook"] {
+        let location = format!("/v1/orders/{channel}/demo/1");
+        is(&post(&server, channel, shopify(1, 1, "10.00")), first(channel), "accepted");
+        let view = server.until_state(&location, "submitted");
+        assert_eq!(view["status"], "processing", "{view}");
+        let newer = is(&post(&server, channel, shopify(1, 5, "12.00")), first(channel), "parked");
+        assert_eq!(newer["status"], "processing", "{newer}");
+        is(&post(&server, channel, shopify_cancelled(1, 6, "12.00")), first(channel), "parked");
+        is(&post(&server, channel, shopify(1, 1, "10.00")), 200, "duplicate");
+    }
+    oms.execute_batch("COMMIT").unwrap();
+    for channel in ["shop-api", "shop-hook"] {
+        let view = server.until_state(&format!("/v1/orders/{channel}/demo/1"), "summarised");
+        let ids = view["exceptions"].as_array().unwrap();
+        assert!(!ids.is_empty(), "{view}");
+        for id in ids {
+            let row = server.view(&format!("/v1/exceptions/{id}"));
+            assert_eq!(row["category"], "change_after_summary", "{row}");
+        }
+        let summary = summary(&server, &format!("{channel}:demo:1")).unwrap();
+        assert_eq!(amount(&summary["grand_total"]).to_string(), "10", "as it was sent: {summary}");
+        assert_eq!(summary["creates"], 1);
+    }
 }
 
 #[test]
@@ -447,17 +482,10 @@ impl Said {
     }
 }
 
-/// Runs the binary's command as a person does, who has no settings of Forebay in the environment.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "reads names, to take them out of the child's environment"
-)]
+/// Runs the binary's command as a person does.
 fn forebay(args: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FOREBAY_")) {
-        command.env_remove(name);
-    }
-    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
+    let output = command.args(args).env_clear().stdin(Stdio::null()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -486,8 +514,7 @@ fn exceptions_are_listed_shown_retried_and_discarded() {
     assert_eq!(row["key"], "woo-hook:demo:1", "{row}");
     assert!(row["reason"].as_str().unwrap().contains("currency"), "{row}");
     assert!(!row.to_string().contains("shopper@"), "nothing personal: {row}");
-    let raised = row["id"].clone();
-    let id = raised.to_string();
+    let (first_id, id) = (row["id"].clone(), row["id"].to_string());
 
     let shown = ask(&server, &["exceptions", "show", &id]);
     assert_eq!((shown.code, &shown.json()["body"]), (0, &json!(broken)));
@@ -497,7 +524,7 @@ fn exceptions_are_listed_shown_retried_and_discarded() {
     assert_eq!((retried.code, &retried.json()["state"]), (0, &json!("pending")), "{}", retried.err);
     let fresh = server.until("a fresh exception", |server| {
         let rows = server.view("/v1/exceptions")["exceptions"].clone();
-        rows.as_array().unwrap().iter().find(|row| row["id"] != raised).cloned()
+        rows.as_array().unwrap().iter().find(|row| row["id"] != first_id).cloned()
     });
     let closed = ask(&server, &["exceptions", "retry", &id]);
     assert_eq!((closed.code, closed.out.as_str()), (1, ""));

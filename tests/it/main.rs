@@ -7,6 +7,7 @@ mod answers;
 mod bad_input;
 mod bodies;
 mod harness;
+mod pitfalls;
 mod real_orders;
 mod smoke;
 mod sync_held;
