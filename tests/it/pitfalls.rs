@@ -114,7 +114,7 @@ fn pitfall_01_06_one_order_from_64_connections_at_one_instant_is_one_order() {
 #[test]
 fn pitfall_02_what_is_full_says_503_and_a_yes_outlives_a_kill() {
     let mut server = Forebay::start(
-        "[buffer]\nslot_bytes = \"1MiB\"\nburst_reserve = 0\ndisk_max = \"5MiB\"\n[drain]\nceiling_per_s = 0.001\n",
+        "[door]\nitem_bytes = \"512KiB\"\n[buffer]\nslot_bytes = \"1MiB\"\nburst_reserve = 0\ndisk_max = \"5MiB\"\n[drain]\nceiling_per_s = 0.001\n",
     );
     let filler = "b".repeat(100_000);
     let body = |n: u64| shopify(n, 1, "10.00").replace("Bowl", &filler);
