@@ -11,6 +11,9 @@ use crate::Clock;
 use crate::record::Record;
 use crate::state::{Kept, State};
 
+/// Deliveries at the very end that are named at most.
+const UNPROVEN_NAMED: usize = 100;
+
 /// Everything the writer starts with.
 pub(super) struct Recovered {
     pub(super) journal: Journal,
@@ -44,6 +47,7 @@ pub(super) fn recover(
     // A record whose bytes are damaged still says what happened; only at the very end, where it may never have
     // been acknowledged, it counts for nothing.
     let mut damaged: Vec<DamagedRecord> = recovered.damaged().to_vec();
+    report.extend(unproven(&damaged));
     damaged.retain(|record| record.proven);
     damaged.sort_unstable_by_key(|record| record.sequence);
     let mut next_damaged = damaged.iter().peekable();
@@ -70,6 +74,26 @@ pub(super) fn recover(
     let (outcomes, notes) = Outcomes::open(&config.dir.join("outcomes"), horizon)?;
     report.extend(notes);
     Ok(Recovered { journal, state, outcomes, report })
+}
+
+/// Names the deliveries at the very end that are not whole. They count for nothing, but one of them may have been
+/// acknowledged and have gone bad since, so somebody must be able to ask for it.
+fn unproven(damaged: &[DamagedRecord]) -> Option<String> {
+    let delivered = |record: &DamagedRecord| match &record.record {
+        // The original is still there.
+        Record::Moved { .. } | Record::MovedRow { .. } => None,
+        other => other.delivery().map(|delivery| delivery.envelope.key.to_string()),
+    };
+    let keys: Vec<_> = damaged.iter().filter(|d| !d.proven).filter_map(delivered).collect();
+    let named = keys.get(..keys.len().min(UNPROVEN_NAMED)).unwrap_or_default().join(", ");
+    (!keys.is_empty()).then(|| {
+        format!(
+            "{} deliveries at the very end are not whole and count for nothing; nobody can tell whether they were \
+             answered before the process ended, so have their senders send them again: {named}{}",
+            keys.len(),
+            if keys.len() > UNPROVEN_NAMED { ", ..." } else { "" }
+        )
+    })
 }
 
 /// Makes what recovery found durable. Without room for it, the next start finds the same again.

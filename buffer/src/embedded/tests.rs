@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
 
-use super::journal::{Failed, WriteError};
+use super::journal::{Failed, Journal, Options, WriteError};
 use super::{Embedded, EmbeddedConfig};
+use crate::record::{Delivery, Record};
 use crate::{Answer, AppendError, Buffer, Envelope, Receipt, SystemClock};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,4 +152,25 @@ async fn when_the_sync_fails_nobody_hears_yes_or_no_and_nothing_more_is_taken() 
     buffer.close().await;
     drop(buffer);
     assert_eq!(failures.load(Ordering::SeqCst), 1, "the hook is called once");
+}
+
+#[tokio::test]
+async fn a_last_order_that_went_bad_after_its_answer_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = dir.path().join("journal");
+    // A process that dies before anything proves its last group.
+    let options = Options { slot_bytes: 1 << 20, ..Options::new(Arc::new(SystemClock)) };
+    let (mut journal, _) = Journal::open(&slots, options).unwrap();
+    let delivery = Delivery { envelope: envelope(0xe7), accepted_at_ms: 1 };
+    journal.append(&[Record::Accept(delivery)]).unwrap();
+    drop(journal);
+    let slot = slots.join("00000.seg");
+    let mut bytes = std::fs::read(&slot).unwrap();
+    let body = bytes.windows(32).position(|window| window == [0xe7; 32]).unwrap();
+    bytes[body + 16] ^= 1;
+    std::fs::write(&slot, bytes).unwrap();
+    let buffer = gated(&Gate::new(Now::Open), dir.path(), &Arc::default());
+    let recovery = buffer.status().await.unwrap().recovery;
+    let key = envelope(0).key.to_string();
+    assert!(recovery.iter().any(|line| line.contains(&key)), "{recovery:?}");
 }
