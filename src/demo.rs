@@ -135,6 +135,8 @@ impl Service {
             .arg("--data-dir")
             .arg(directory.join("data"))
             .args(["--drain-rate", &args.drain_rate.to_string()])
+            // The sale's orders are marked synthetic, and reach only an OMS that is marked as a test one.
+            .env("FOREBAY_OMS__TEST", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -104,13 +104,14 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
         Ended::Asked => config.drain.grace.0,
         Ended::Failed(_) => LAST_WORDS,
     };
-    let closed = tokio::time::timeout(grace + LAST_WORDS, door).await;
+    // Both within the one grace time.
+    let (closed, ()) =
+        tokio::join!(tokio::time::timeout(grace + LAST_WORDS, door), drain.stop(grace));
     if !matches!(closed, Ok(Ok(Ok(())))) {
         tracing::warn!(
             "requests were cut off at the end of the grace time; their senders send again"
         );
     }
-    drain.stop(grace).await;
     buffer.close().await;
     stop_ops.send_replace(true);
     drop(ops.await);

@@ -8,7 +8,7 @@ use governor::clock::Clock as _;
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 use http::StatusCode;
 
-use crate::config::{Channel, Quota};
+use crate::config::{Caller, Channel, Quota};
 use crate::metrics;
 use crate::problem::{Problem, QuotaState};
 
@@ -60,7 +60,12 @@ impl Feed {
     }
 
     /// Notes how a request was answered, for the count of failures in a row.
+    ///
+    /// Only a webhook's sender counts them, and switches itself off; a program is told by a 409 or 422.
     pub(crate) fn answered(&self, code: StatusCode) {
+        if self.channel.caller == Caller::Api {
+            return;
+        }
         let before = self.failures.load(Ordering::Relaxed);
         if code.is_success() {
             if before != 0 {

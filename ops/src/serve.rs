@@ -1,6 +1,6 @@
 //! The listener: own accept loop, since axum's has no header timeout.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +129,25 @@ async fn refuse_pages(request: Request, next: Next) -> Response {
                       have no credentials yet, so use the command line, or send none";
         return answer::Problem::new(StatusCode::FORBIDDEN, "cross-origin", detail).into_response();
     }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if !host.is_none_or(is_this_machine) {
+        let detail = "the Host header names another machine; ask for 127.0.0.1, [::1] or localhost";
+        return answer::Problem::new(StatusCode::FORBIDDEN, "cross-origin", detail).into_response();
+    }
     next.run(request).await
+}
+
+/// Whether a `Host` is this machine's own. A page whose name was pointed at the loopback address would
+/// otherwise read what only operators may.
+fn is_this_machine(host: &str) -> bool {
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost")
+        || host.eq_ignore_ascii_case("localhost")
+        || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -138,6 +156,20 @@ mod tests {
     use hyper::service::Service;
 
     use super::*;
+
+    #[test]
+    fn only_this_machines_names_are_answered() {
+        for host in
+            ["127.0.0.1:9090", "localhost", "LOCALHOST:1", "[::1]:9090", "127.0.0.1", "[::1]"]
+        {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:9090", "10.0.0.1:9090", "", "localhost.evil.example"]
+        {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
 
     #[tokio::test]
     async fn a_page_in_a_browser_acts_on_nothing() {

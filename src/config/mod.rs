@@ -240,7 +240,7 @@ impl Default for Drain {
 
 impl Default for Oms {
     fn default() -> Self {
-        Self { kind: OmsKind::Sqlite, path: None, test: true, cut_every: None }
+        Self { kind: OmsKind::Sqlite, path: None, test: false, cut_every: None }
     }
 }
 

@@ -604,7 +604,7 @@ fn the_status_says_what_waits_and_what_the_oms_promises() {
     assert_eq!(buffer["durability"], "fsync(this disk)");
     assert_eq!(
         status["oms"],
-        json!({"kind": "sqlite", "guarantee": "once: unique id", "test": true})
+        json!({"kind": "sqlite", "guarantee": "once: unique id", "test": false})
     );
     assert_eq!(status["drain"]["ceiling_per_s"], 40.0, "{status}");
     let ops = server.ops.to_string();
@@ -650,7 +650,7 @@ fn a_configuration_is_checked_and_its_guarantee_named() {
         forebay(&args)
     };
     for (text, guarantee) in
-        [("", "once: unique id"), ("[oms]\nkind = \"ledger\"\n", "once: looked up")]
+        [("", "once: unique id"), ("[oms]\nkind = \"ledger\"\ntest = true\n", "once: looked up")]
     {
         let good = check(text, true);
         assert_eq!(good.code, 0, "{}", good.err);

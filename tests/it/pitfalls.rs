@@ -151,7 +151,7 @@ fn pitfall_02_what_is_full_says_503_and_a_yes_outlives_a_kill() {
 fn pitfall_03_an_answer_lost_after_the_commit_creates_nothing_again() {
     // The ledger appends every create it is sent: a second one would show.
     let server = server(
-        "[oms]\nkind = \"ledger\"\ncut_every = 2\n[drain]\nceiling_per_s = 2000.0\nretry_base = \"10ms\"\n",
+        "[oms]\nkind = \"ledger\"\ntest = true\ncut_every = 2\n[drain]\nceiling_per_s = 2000.0\nretry_base = \"10ms\"\n",
     );
     let body: Vec<_> = (1..=200).map(|n| shopify(n, 1, "10.00")).collect();
     let headers = [("Content-Type", "application/x-ndjson")];
