@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use crate::state::Outcome;
 /// Trees the horizon is cut into.
 const STRETCHES: i64 = 8;
 const CACHE_BYTES: u64 = 32 << 20;
+/// Linux's numbers for "too many open files", which have no kind of their own.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 const TREE_PREFIX: &str = "outcomes-1-";
 /// First byte of an entry.
 const ENTRY_FORMAT: u8 = 1;
@@ -60,6 +64,38 @@ impl Span {
     }
 }
 
+/// Why the index was not opened.
+enum Unopened {
+    /// What is there makes no sense: it may be set aside.
+    Damaged(String),
+    /// The machine's trouble (no space, no file handles, no permission): what is there may be whole.
+    Trouble(String),
+}
+
+impl From<sled::Error> for Unopened {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) => Self::from(error),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Unopened {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = error.kind();
+        let no_room = matches!(kind, Kind::StorageFull | Kind::QuotaExceeded | Kind::OutOfMemory);
+        let forbidden = matches!(kind, Kind::PermissionDenied | Kind::ReadOnlyFilesystem);
+        let no_handles = matches!(error.raw_os_error(), Some(ENFILE | EMFILE));
+        if no_room || forbidden || no_handles {
+            Self::Trouble(error.to_string())
+        } else {
+            Self::Damaged(error.to_string())
+        }
+    }
+}
+
 struct Stretch {
     tree: sled::Tree,
     filter: Filter,
@@ -82,11 +118,17 @@ impl Outcomes {
         let horizon_ms = i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2);
         match Self::try_open(dir, horizon_ms) {
             Ok(outcomes) => Ok((outcomes, Vec::new())),
-            Err(reason) => {
+            Err(Unopened::Trouble(reason)) => Err(format!(
+                "the outcome index in {} cannot be opened, and is not damaged: {reason}",
+                dir.display()
+            )),
+            Err(Unopened::Damaged(reason)) => {
                 let aside = set_aside(dir).map_err(|error| {
                     format!("the outcome index cannot be opened ({reason}) or set aside: {error}")
                 })?;
-                let outcomes = Self::try_open(dir, horizon_ms)?;
+                let outcomes = Self::try_open(dir, horizon_ms).map_err(|again| match again {
+                    Unopened::Damaged(reason) | Unopened::Trouble(reason) => reason,
+                })?;
                 let note = format!(
                     "the outcome index was damaged ({reason}) and is set aside as {}; repeats of orders summarised long ago are drained again, and the OMS tells that it has them",
                     aside.display()
@@ -96,21 +138,21 @@ impl Outcomes {
         }
     }
 
-    fn try_open(dir: &Path, horizon_ms: i64) -> Result<Self, String> {
+    fn try_open(dir: &Path, horizon_ms: i64) -> Result<Self, Unopened> {
         // sled may panic on a file it cannot make sense of.
         catch_unwind(AssertUnwindSafe(|| Self::open_or_create(dir, horizon_ms)))
-            .unwrap_or_else(|_| Err("its file makes no sense".to_owned()))
+            .unwrap_or_else(|_| Err(Unopened::Damaged("its file makes no sense".to_owned())))
     }
 
-    fn open_or_create(dir: &Path, horizon_ms: i64) -> Result<Self, String> {
-        wait_until_let_go(dir).map_err(words)?;
+    fn open_or_create(dir: &Path, horizon_ms: i64) -> Result<Self, Unopened> {
+        wait_until_let_go(dir)?;
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
             .mode(sled::Mode::HighThroughput);
-        let db = config.open().map_err(words)?;
-        let file = File::open(dir.join("db")).map_err(words)?;
+        let db = config.open()?;
+        let file = File::open(dir.join("db"))?;
         let mut outcomes = Self {
             db,
             file: Arc::new(file),
@@ -120,15 +162,17 @@ impl Outcomes {
         };
         for name in outcomes.db.tree_names() {
             let Some(span) = Span::parse(&name) else { continue };
-            let tree = outcomes.db.open_tree(&name).map_err(words)?;
+            let tree = outcomes.db.open_tree(&name)?;
             let mut filter = Filter::default();
             for entry in &tree {
-                let (key, _) = entry.map_err(words)?;
-                filter.insert(u128::from_be_bytes(key.as_ref().try_into().map_err(words)?));
+                let (key, _) = entry?;
+                let hash = key.as_ref().try_into();
+                let hash = hash.map_err(|_| Unopened::Damaged("a key of another size".to_owned()));
+                filter.insert(u128::from_be_bytes(hash?));
             }
             outcomes.stretches.insert(span, Stretch { tree, filter });
         }
-        sync_creation(dir).map_err(words)?;
+        sync_creation(dir)?;
         Ok(outcomes)
     }
 

@@ -1,6 +1,8 @@
 //! Reads on the caller's side: the writer says where, this reads it, off the async threads. If the record
 //! moved meanwhile, the writer is asked again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use forebay_order::OrderKey;
 
@@ -14,6 +16,8 @@ use crate::{BufferError, ExceptionCategory, ExceptionRow, Lease, OrderView, Verd
 
 /// A record moves at most once while its segment is the oldest; more often, and something is wrong.
 const TRIES: usize = 8;
+/// A lent order that cannot be read is tried again after so long.
+const READ_AGAIN: Duration = Duration::from_secs(10);
 
 type Read = Result<Record, ReadError>;
 
@@ -21,7 +25,6 @@ impl Embedded {
     /// Makes leases of loans. An order whose bytes are damaged becomes an exception here.
     pub(super) async fn leases(&self, lent: Vec<Lent>) -> Result<Vec<Lease>, BufferError> {
         let mut leases = Vec::with_capacity(lent.len());
-        let mut trouble = None;
         let mut waiting = lent;
         for _ in 0..TRIES {
             if waiting.is_empty() {
@@ -40,7 +43,19 @@ impl Embedded {
                             home.settle(loan.sequence, loan.number, Some(verdict));
                         }
                     }
-                    Err(error @ ReadError::Io(_)) => trouble = Some(failed(&error)),
+                    // The disk cannot be read now. Nothing was sent, and the worker must live on.
+                    Err(error @ ReadError::Io(_)) => {
+                        tracing::warn!(%error, "a lent order cannot be read; it is tried again");
+                        if let Some((loan, home)) = lent.take() {
+                            let verdict = Verdict::Retry {
+                                after: READ_AGAIN,
+                                counts: false,
+                                sent: false,
+                                reason: "its bytes could not be read".to_owned(),
+                            };
+                            home.settle(loan.sequence, loan.number, Some(verdict));
+                        }
+                    }
                     Ok(mut record) => {
                         if let Some(delivery) = record.delivery_mut()
                             && let Some((loan, home)) = lent.take()
@@ -61,10 +76,7 @@ impl Embedded {
             }
         }
         leases.sort_unstable_by_key(|lease| lease.sequence);
-        match trouble {
-            Some(trouble) if leases.is_empty() => Err(trouble),
-            _ => Ok(leases),
-        }
+        Ok(leases)
     }
 
     async fn read_lent(&self, lent: Vec<Lent>) -> Result<Vec<(Lent, Read)>, BufferError> {

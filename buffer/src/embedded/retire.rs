@@ -75,7 +75,8 @@ impl Writer {
         let due = share < LIVE_PERCENT_MIN
             || (old && share < LIVE_PERCENT_OLD)
             || (self.crowded(&segments) && self.gain(&segments));
-        due.then_some(oldest.epoch)
+        // With the reserve used up, a carry that does not fit would fill the open segment and end nothing.
+        (due && (live == 0 || self.journal.room_to_carry(live))).then_some(oldest.epoch)
     }
 
     /// Whether the disk budget is nearly used up.

@@ -82,7 +82,8 @@ impl Writer {
         }
         self.follow_clock();
         let now_ms = self.shared.clock.wall_ms();
-        let full = self.full_now();
+        // Notes of loans that come to nothing must not use up what making room again needs.
+        let full = self.full_now() || !self.journal.room_to_lend();
         while let Some(waiter) = self.waiters.front().filter(|_| !full) {
             let room = LOANS_MAX.saturating_sub(self.state.lent());
             let loans = self.state.lend(waiter.limit.min(room), now_ms);

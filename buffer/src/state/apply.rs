@@ -284,8 +284,8 @@ impl State {
         if self.get(order).is_none() {
             return;
         }
-        let never_there =
-            matches!(row.category, ExceptionCategory::Unmappable | ExceptionCategory::Rejected);
+        // The OMS's own word. That it cannot be mapped now says nothing about an earlier attempt.
+        let never_there = row.category == ExceptionCategory::Rejected;
         self.close_own_rows(order);
         self.add_row(id, row);
         let mut sent = false;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, Answer, AppendError, Buffer, Clock, Embedded, Envelope, ExceptionCategory, OrderState,
-    Status, Verdict,
+    Act, Answer, AppendError, Buffer, Clock, Embedded, EmbeddedConfig, Envelope, ExceptionCategory,
+    OrderState, Status, Verdict,
 };
 use forebay_order::{OrderKey, Readiness, RecordedAs};
 
@@ -462,6 +462,50 @@ async fn a_full_disk_refuses_orders_settles_what_it_has_and_recovers() {
     until(&buffer, |status| status.segments <= 4).await;
     assert_eq!(answer(&buffer, large("one-more", 4 << 10)).await, Answer::Accepted);
     assert_eq!(buffer.health(), Ok(()));
+}
+
+#[tokio::test]
+async fn without_even_the_reserve_a_worker_waits_and_the_next_start_drains() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let open = || {
+        let config = EmbeddedConfig { disk_max: 24 * SLOT, ..config(dir.path(), SLOT) };
+        let on_failure = Box::new(|reason| panic!("the buffer failed: {reason}"));
+        Embedded::open(config, Arc::clone(&clock) as Arc<dyn Clock>, on_failure).unwrap()
+    };
+    let buffer = open();
+    let mut kept = 0_usize;
+    loop {
+        let envelope = large(&format!("order-{kept}"), 3_700);
+        let permit = buffer.admission().admit(envelope.body.len()).unwrap();
+        if buffer.append(envelope, permit).await.is_err() {
+            break;
+        }
+        kept += 1;
+    }
+    // An OMS that takes nothing: lent and given back, until the notes of it have used up the reserve.
+    for _ in 0..10_000 {
+        if buffer.lease(1, NOW).await.unwrap().is_empty() {
+            break;
+        }
+        clock.advance(10);
+    }
+    buffer.close().await;
+    drop(buffer);
+    let buffer = open();
+    let (mut settled, mut rounds) = (0, 0);
+    while settled < kept {
+        rounds += 1;
+        assert!(rounds < 1_000, "{settled} of {kept}: {:?}", buffer.status().await.unwrap());
+        for lease in buffer.lease(50, Duration::from_millis(20)).await.unwrap() {
+            lease.settle(summarised("S"));
+            settled += 1;
+        }
+        clock.advance(1_000);
+    }
+    clock.advance(10_000);
+    until(&buffer, |status| status.segments <= 4).await;
+    assert_eq!(answer(&buffer, large("one-more", 3_700)).await, Answer::Accepted);
 }
 
 #[tokio::test]

@@ -176,6 +176,18 @@ impl Journal {
         self.writer.as_ref().is_ok_and(|writer| writer.slots.room_for_growth())
     }
 
+    /// Whether so many bytes of carried records surely fit: into a slot that is left, or else into half of what the
+    /// open segment has left. Where they do not, to begin with them would fill what settles need.
+    pub(crate) fn room_to_carry(&self, bytes: u64) -> bool {
+        self.writer.as_ref().is_ok_and(|writer| writer.room_to_carry(bytes))
+    }
+
+    /// Whether the notes of a loan may still be written without touching what carry-forward and settles need to
+    /// make room again.
+    pub(crate) fn room_to_lend(&self) -> bool {
+        self.writer.as_ref().is_ok_and(|writer| writer.room_to_lend())
+    }
+
     /// The store's identity, made when it was created and copied with the directory.
     #[cfg(test)]
     pub(crate) fn store_id(&self) -> [u8; 16] {

@@ -85,6 +85,18 @@ struct Planned {
 }
 
 impl Writer {
+    /// See [`super::Journal::room_to_carry`].
+    pub(super) fn room_to_carry(&self, bytes: u64) -> bool {
+        let left = self.store.slot_bytes.saturating_sub(self.open.at);
+        self.slots.room_for_upkeep(0) || bytes.saturating_mul(2) <= left
+    }
+
+    /// See [`super::Journal::room_to_lend`].
+    pub(super) fn room_to_lend(&self) -> bool {
+        let left = self.store.slot_bytes.saturating_sub(self.open.at);
+        self.slots.room_for_upkeep(1) || left.saturating_mul(4) >= self.store.slot_bytes
+    }
+
     /// Makes `records` durable, in order. With `carried` they repeat what older segments hold.
     pub(super) fn append(
         &mut self,

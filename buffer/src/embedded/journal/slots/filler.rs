@@ -31,7 +31,7 @@ impl Shared {
             if worked {
                 self.changed.notify_all();
             } else {
-                state = self.wait(state);
+                state = self.wait_a_while(state);
             }
         }
         self.changed.notify_all();

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::files::{Aligned, Directory, SlotFile};
 use super::header::{Header, Parsed, Store};
@@ -19,6 +20,9 @@ use super::types::Failed;
 /// Spare slots that orders leave alone: two for settles and carry-forward, so that retirement works with the
 /// disk full, and one to open the store with.
 pub(super) const RESERVED: u32 = 3;
+
+/// Where no slot could be made, it is tried again after so long.
+const STALLED_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a slot is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +210,13 @@ impl Slots {
         }
     }
 
+    /// Whether one more slot could be taken for settles and carry-forward, and `others` after it.
+    pub(super) fn room_for_upkeep(&self, others: u32) -> bool {
+        let state = self.shared.lock();
+        let leaves = Purpose::Upkeep.leaves() + others;
+        state.spare() > leaves || (self.shared.left(&state) > leaves && !state.stalled)
+    }
+
     /// Whether one more slot could be taken for growth, going by the budget.
     pub(super) fn room_for_growth(&self) -> bool {
         let state = self.shared.lock();
@@ -276,6 +287,17 @@ impl Shared {
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, but where no slot could be made it is tried again after a while: others may have freed space.
+    fn wait_a_while<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if !state.stalled {
+            return self.wait(state);
+        }
+        let waited = self.changed.wait_timeout(state, STALLED_PAUSE);
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.stalled &= !timeout.timed_out();
+        state
     }
 
     /// Slots the budget has left: spare ones, and those that could still be made.
