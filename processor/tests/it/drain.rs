@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use forebay_buffer::{
-    Buffer, Embedded, EmbeddedConfig, ExceptionCategory, ExceptionRow, Memory, OrderState, Verdict,
+    Act, Buffer, Embedded, EmbeddedConfig, ExceptionCategory, ExceptionRow, Memory, OrderState,
+    Verdict,
 };
 use forebay_processor::{
     CallFailure, Drain, DrainConfig, Limiter, Limits, Oms, OrderManagement, Outcome, RetryPolicy,
@@ -481,6 +482,12 @@ async fn deaths_of_the_whole_process_lose_and_double_nothing_on_disk() {
             drop(buffer);
         }
         let (buffer, oms) = (open(), oms());
+        drained(start(&buffer, &oms), &buffer).await;
+        // An order that happened to be lent at three of the deaths is suspected of them, and waits for a person.
+        for row in exceptions(&buffer).await {
+            assert_eq!(row.category, ExceptionCategory::Poison, "{}", row.reason);
+            buffer.act(row.id, Act::Retry).await.unwrap();
+        }
         drained(start(&buffer, &oms), &buffer).await;
         let all = creates(&*oms).await;
         assert_eq!(all.len(), 400);
