@@ -63,7 +63,7 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Receipt, AppendError>>;
 
     /// Lends up to `limit` pending orders, oldest eligible first, waiting up to `wait` for the first.
-    /// Empty when the wait ended. An order that may have killed the process before comes alone.
+    /// Empty when the wait ended, or while notes of loans would take the last room on the disk. An order that may have killed the process before comes alone.
     ///
     /// # Errors
     /// [`BufferError`] when the buffer has failed or is closing.

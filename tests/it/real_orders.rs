@@ -269,4 +269,6 @@ fn real_orders_are_kept_byte_for_byte() {
     let metrics = server.operate(&Request::get("/metrics")).text();
     let masked = metrics.lines().filter(|line| line.starts_with("forebay_ingest_masked_total"));
     assert!(masked.into_iter().all(|line| line.ends_with(" 0")), "{metrics}");
+    let kept = metrics.lines().any(|line| line.starts_with("forebay_ingest_orders_total"));
+    assert!(kept, "the metrics are those of the door: {metrics}");
 }
