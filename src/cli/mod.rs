@@ -2,6 +2,7 @@
 
 mod client;
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod exceptions;
 pub(crate) mod orders;
 pub(crate) mod status;
@@ -35,7 +36,8 @@ const EXAMPLES: &str = "Examples:
   forebay serve --data-dir forebay-data          take orders on 127.0.0.1:8080
   forebay status                                 backlog, drain, exceptions
   forebay orders get forebay demo 1001           one order
-  forebay exceptions list                        what needs a person";
+  forebay exceptions list                        what needs a person
+  forebay doctor --data-dir forebay-data         is this disk, this clock, this machine fit for it";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -46,6 +48,8 @@ pub(crate) enum Command {
     Demo(crate::demo::DemoArgs),
     /// Look at the configuration
     Config(config::ConfigArgs),
+    /// Say whether this machine and directory can keep what Forebay promises
+    Doctor(doctor::DoctorArgs),
     /// Show how a running service stands
     Status(status::StatusArgs),
     /// Look at orders of a running service

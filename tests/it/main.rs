@@ -6,6 +6,7 @@
 mod answers;
 mod bad_input;
 mod bodies;
+mod doctor;
 mod harness;
 mod pitfalls;
 mod real_orders;
