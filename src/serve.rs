@@ -59,6 +59,12 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
     let signals = Signals::install()?;
     let started = clock.elapsed();
     let metrics = wiring::record_metrics()?;
+    if !config.data_dir.exists() {
+        tracing::warn!(
+            data_dir = %config.data_dir.display(),
+            "the data directory does not exist and is made, empty; if there should be one, stop and look for its disk"
+        );
+    }
     let lookup_key = wiring::lookup_key(&config.data_dir)?;
     let (failed, failure) = oneshot::channel();
     let on_failure = Box::new(move |reason: String| drop(failed.send(reason)));

@@ -110,6 +110,8 @@ pub(crate) struct Oms {
     pub(crate) test: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cut_every: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) abort_on: Option<String>,
 }
 
 /// Which OMS.
@@ -240,7 +242,7 @@ impl Default for Drain {
 
 impl Default for Oms {
     fn default() -> Self {
-        Self { kind: OmsKind::Sqlite, path: None, test: false, cut_every: None }
+        Self { kind: OmsKind::Sqlite, path: None, test: false, cut_every: None, abort_on: None }
     }
 }
 

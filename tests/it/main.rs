@@ -12,3 +12,4 @@ mod pitfalls;
 mod real_orders;
 mod smoke;
 mod sync_held;
+mod trouble;
