@@ -32,7 +32,7 @@ use std::time::Duration;
 
 pub use admission::{Admission, Overloaded, Permit};
 pub use clock::{Clock, SystemClock};
-pub use embedded::{Embedded, EmbeddedConfig, OpenError};
+pub use embedded::{Embedded, EmbeddedConfig, OpenError, WriteMode};
 pub use envelope::Envelope;
 pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, Severity};
 pub use lease::{Lease, Verdict};
