@@ -10,6 +10,7 @@
 mod commit;
 mod filter;
 mod group;
+pub mod inspect;
 pub(crate) mod journal;
 mod outcomes;
 mod reads;
@@ -37,7 +38,7 @@ use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Envelope,
     ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
 };
-pub use journal::WriteMode;
+pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use shared::{Append, Call, Phase, Shared};
 use writer::{Fatal, Writer};
 

@@ -111,6 +111,8 @@ pub(super) struct RealDirectory {
     handle: File,
     /// Slots are written past the page cache.
     direct: bool,
+    /// Nothing may be changed.
+    read_only: bool,
 }
 
 impl RealDirectory {
@@ -127,7 +129,23 @@ impl RealDirectory {
         }
         let handle = File::open(path)?;
         match handle.try_lock() {
-            Ok(()) => Ok(Some(Self { path: path.to_owned(), handle, direct: false })),
+            Ok(()) => {
+                Ok(Some(Self { path: path.to_owned(), handle, direct: false, read_only: false }))
+            }
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Opens a directory that is there for reading alone, under a lock that others who read may share. `Ok(None)`: a
+    /// process that writes has it.
+    pub(super) fn look(path: &Path) -> io::Result<Option<Self>> {
+        let handle = File::open(path)?;
+        match handle.try_lock_shared() {
+            Ok(()) => {
+                let (path, direct) = (path.to_owned(), false);
+                Ok(Some(Self { path, handle, direct, read_only: true }))
+            }
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
@@ -221,7 +239,7 @@ impl Directory for RealDirectory {
 
     fn open(&self, slot: u32) -> io::Result<Arc<dyn SlotFile>> {
         let path = self.path_of(slot);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = OpenOptions::new().read(true).write(!self.read_only).open(&path)?;
         Ok(Arc::new(RealFile::new(file, path, self.direct)?))
     }
 

@@ -47,7 +47,8 @@ use std::sync::Arc;
 
 pub use files::WriteMode;
 pub(crate) use reader::Reader;
-pub(crate) use recovery::Recovered;
+pub use recovery::{Damage, DamageKind, SegmentSummary};
+pub(crate) use recovery::{Look, LookError, Recovered, look};
 pub(crate) use types::{
     DamagedRecord, DiskUse, Failed, Location, OpenError, Options, Placed, ReadError, Restored,
     Segment, WriteError,

@@ -6,6 +6,7 @@
 //! anywhere in between finds the same bytes again.
 
 mod chain;
+mod look;
 mod replay;
 mod survey;
 mod walk;
@@ -15,6 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::chain::{Chain, Live as LiveSegmentFound, decode, last_groups, tail_range};
+pub use self::look::{Damage, DamageKind, SegmentSummary};
+pub(crate) use self::look::{Look, LookError, look};
 pub(crate) use self::replay::Recovered;
 use self::survey::{Survey, place};
 use self::walk::{Salvaged, salvage};
