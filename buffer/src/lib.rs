@@ -16,6 +16,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod control;
 pub mod embedded;
 pub mod envelope;
 pub mod exception;

@@ -27,11 +27,11 @@ enum Command {
     Torture {
         /// What happens to the server.
         #[arg(value_enum)]
-        fault: FaultName,
-        /// How often, shared out among the OMSs.
-        #[arg(long, default_value_t = 20)]
-        runs: u32,
-        /// Take the promise away; then orders must be lost, or the runs prove nothing.
+        fault: Fault,
+        /// How often, shared out among the OMSs [default: the kind's own number].
+        #[arg(long)]
+        runs: Option<u32>,
+        /// Take the promise away; then the runs must show it, or they prove nothing.
         #[arg(long)]
         control: bool,
         /// The order management system to drain into.
@@ -50,14 +50,6 @@ enum Command {
     /// Serve the volatile disk (a process of the power cuts; commands on stdin).
     #[command(hide = true)]
     VolatileDisk { directory: PathBuf, size: u64, seed: u64 },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FaultName {
-    /// kill -9.
-    Kill,
-    /// A disk whose unsynced writes vanish (root, Linux).
-    PowerCut,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,15 +77,12 @@ fn perform(command: Command) -> Result<()> {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::check(&Workspace::find()?.root),
         Command::Torture { fault, runs, control, oms, rate, seed, json: _ } => {
-            let fault = match fault {
-                FaultName::Kill => Fault::Kill,
-                FaultName::PowerCut => Fault::PowerCut,
-            };
             let oms = match oms {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
                 OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
             };
+            let runs = runs.unwrap_or(Plan::new(fault).runs);
             torture::run(&Plan { fault, runs, control, oms, rate, seed })
         }
         Command::VolatileDisk { directory, size, seed } => {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::layout::{BLOCK, size};
+use crate::control::Control;
 
 /// A directory of slot files.
 pub(super) trait Directory: Debug + Send + Sync {
@@ -140,13 +141,13 @@ impl Directory for RealDirectory {
             drop(std::fs::remove_file(&path));
             return Err(error);
         }
-        Ok(Arc::new(RealFile::new(file, &path)))
+        Ok(real(file, &path))
     }
 
     fn open(&self, slot: u32) -> io::Result<Arc<dyn SlotFile>> {
         let path = self.path_of(slot);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        Ok(Arc::new(RealFile::new(file, &path)))
+        Ok(real(file, &path))
     }
 
     fn remove(&self, slot: u32) -> io::Result<()> {
@@ -156,6 +157,15 @@ impl Directory for RealDirectory {
     fn sync(&self) -> io::Result<()> {
         sync(|| self.handle.sync_all())
     }
+}
+
+fn real(file: File, path: &Path) -> Arc<dyn SlotFile> {
+    let file = Arc::new(RealFile::new(file, path));
+    #[cfg(forebay_control)]
+    if Control::LateWrite.is_on() {
+        return Arc::new(super::late::LateFile::new(file));
+    }
+    file
 }
 
 #[derive(Debug)]
@@ -209,7 +219,7 @@ impl SlotFile for RealFile {
 
 /// The one place that syncs. The negative control of the power-cut tests leaves it out, and must lose orders.
 fn sync(call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    if cfg!(forebay_control = "no-sync") { Ok(()) } else { call() }
+    if Control::NoSync.is_on() { Ok(()) } else { call() }
 }
 
 fn fill(file: &File, offset: u64, into: &mut [u8]) -> io::Result<()> {
