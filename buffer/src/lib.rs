@@ -16,6 +16,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod control;
 mod digest;
 pub mod embedded;
 pub mod envelope;

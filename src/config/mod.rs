@@ -291,8 +291,11 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
     if let Some(path) = &flags.config {
         figment = figment.merge(Toml::string(&read(path)?));
     }
-    figment =
-        figment.merge(Env::prefixed("FOREBAY_").split("__")).merge(Serialized::defaults(flags));
+    let mut environment = Env::prefixed("FOREBAY_").split("__");
+    if cfg!(forebay_control) {
+        environment = environment.ignore(&["control"]);
+    }
+    figment = figment.merge(environment).merge(Serialized::defaults(flags));
     let set = |figment: Figment, name: &str, value: Option<String>| match value {
         Some(value) => figment.merge((name, value)),
         None => figment,
@@ -306,6 +309,12 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
         figment = figment.merge(("drain.governor", false));
     }
     figment.extract().map_err(|error| ConfigError::Value(explain(error, flags.config.as_deref())))
+}
+
+/// The promise a control build is to break.
+#[cfg(forebay_control)]
+pub(crate) fn control() -> Option<String> {
+    Env::var("FOREBAY_CONTROL")
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{BLOCK, size};
+use crate::control::Control;
 
 /// How groups of orders reach the disk. Both are equally durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,13 +235,13 @@ impl Directory for RealDirectory {
             drop(std::fs::remove_file(&path));
             return Err(error);
         }
-        Ok(Arc::new(RealFile::new(file, path, self.direct)?))
+        real(file, path, self.direct)
     }
 
     fn open(&self, slot: u32) -> io::Result<Arc<dyn SlotFile>> {
         let path = self.path_of(slot);
         let file = OpenOptions::new().read(true).write(!self.read_only).open(&path)?;
-        Ok(Arc::new(RealFile::new(file, path, self.direct)?))
+        real(file, path, self.direct)
     }
 
     fn remove(&self, slot: u32) -> io::Result<()> {
@@ -254,6 +255,15 @@ impl Directory for RealDirectory {
     fn write_mode(&self) -> WriteMode {
         if self.direct { WriteMode::Direct } else { WriteMode::Buffered }
     }
+}
+
+fn real(file: File, path: PathBuf, direct: bool) -> io::Result<Arc<dyn SlotFile>> {
+    let file = Arc::new(RealFile::new(file, path, direct)?);
+    #[cfg(forebay_control)]
+    if Control::LateWrite.is_on() {
+        return Ok(Arc::new(super::late::LateFile::new(file)));
+    }
+    Ok(file)
 }
 
 #[derive(Debug)]
@@ -319,7 +329,7 @@ impl SlotFile for RealFile {
 /// leaves the durability out here, and must lose orders.
 fn direct(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
     use rustix::fs::OFlags;
-    let durable = if cfg!(forebay_control = "no-sync") { OFlags::empty() } else { OFlags::DSYNC };
+    let durable = if Control::NoSync.is_on() { OFlags::empty() } else { OFlags::DSYNC };
     let flags = i32::try_from((OFlags::DIRECT | durable).bits()).map_err(io::Error::other)?;
     how.custom_flags(flags).open(path)
 }
@@ -342,7 +352,7 @@ fn write_direct(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
 
 /// The one place that syncs. The negative control of the power-cut tests leaves this out too.
 fn sync(call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    if cfg!(forebay_control = "no-sync") { Ok(()) } else { call() }
+    if Control::NoSync.is_on() { Ok(()) } else { call() }
 }
 
 fn fill(file: &File, offset: u64, into: &mut [u8]) -> io::Result<()> {

@@ -32,6 +32,8 @@ mod codec;
 mod files;
 mod group;
 mod header;
+#[cfg(forebay_control)]
+mod late;
 mod layout;
 mod reader;
 mod recovery;
