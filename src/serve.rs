@@ -33,6 +33,10 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     if let Err(error) = wiring::log_to_stderr(&config.log) {
         return fail(EXIT_USAGE, &error);
     }
+    #[cfg(forebay_control)]
+    if let Err(error) = crate::control::begin() {
+        return fail(EXIT_USAGE, &error);
+    }
     checked.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -85,7 +89,7 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
         metrics,
         clock,
         started,
-        version: env!("CARGO_PKG_VERSION"),
+        version: crate::control::VERSION,
     };
     let ops = Ops::bind(config.ops.listen, view).await.map_err(|error| error.to_string())?;
     let ops_address = ops.local_addr().map_err(|error| error.to_string())?;

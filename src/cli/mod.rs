@@ -25,7 +25,7 @@ pub(crate) const EXIT_FAILED: u8 = 70;
 /// Takes storefront order bursts in, makes them durable, and drains them into an order management system
 /// at a pace it can hold.
 #[derive(Debug, Parser)]
-#[command(name = "forebay", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "forebay", version = crate::control::VERSION, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

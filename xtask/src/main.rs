@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use xtask::cargo::Workspace;
 use xtask::failure::Result;
 use xtask::say::complain;
-use xtask::torture::{Fault, Oms, Plan};
+use xtask::torture::{Fault, Oms, Plan, WriteMode};
 use xtask::{ci, tidy, torture, volatile_disk};
 
 #[derive(Debug, Parser)]
@@ -27,11 +27,11 @@ enum Command {
     Torture {
         /// What happens to the server.
         #[arg(value_enum)]
-        fault: FaultName,
-        /// How often, shared out among the OMSs.
-        #[arg(long, default_value_t = 20)]
-        runs: u32,
-        /// Take the promise away; then orders must be lost, or the runs prove nothing.
+        fault: Fault,
+        /// How often, shared out among the OMSs [default: the kind's own number].
+        #[arg(long)]
+        runs: Option<u32>,
+        /// Take the promise away; then the runs must show it, or they prove nothing.
         #[arg(long)]
         control: bool,
         /// The order management system to drain into.
@@ -43,6 +43,9 @@ enum Command {
         /// What everything random follows from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// How the server writes its journal.
+        #[arg(long, value_enum, default_value_t = WriteMode::Auto)]
+        write_mode: WriteMode,
         /// Print nothing on stdout but the report, one JSON object, which is the last line anyway.
         #[arg(long)]
         json: bool,
@@ -50,14 +53,6 @@ enum Command {
     /// Serve the volatile disk (a process of the power cuts; commands on stdin).
     #[command(hide = true)]
     VolatileDisk { directory: PathBuf, size: u64, seed: u64 },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FaultName {
-    /// kill -9.
-    Kill,
-    /// A disk whose unsynced writes vanish (root, Linux).
-    PowerCut,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -84,17 +79,14 @@ fn perform(command: Command) -> Result<()> {
     match command {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::check(&Workspace::find()?.root),
-        Command::Torture { fault, runs, control, oms, rate, seed, json: _ } => {
-            let fault = match fault {
-                FaultName::Kill => Fault::Kill,
-                FaultName::PowerCut => Fault::PowerCut,
-            };
+        Command::Torture { fault, runs, control, oms, rate, seed, write_mode, json: _ } => {
             let oms = match oms {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
                 OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
             };
-            torture::run(&Plan { fault, runs, control, oms, rate, seed })
+            let runs = runs.unwrap_or(Plan::new(fault).runs);
+            torture::run(&Plan { fault, runs, control, oms, rate, seed, write_mode })
         }
         Command::VolatileDisk { directory, size, seed } => {
             volatile_disk::run(&directory, size, seed)

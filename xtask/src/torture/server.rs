@@ -28,6 +28,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) binary: PathBuf,
+    /// The promise a control build is to break.
+    pub(super) control: Option<&'static str>,
     pub(super) data_dir: PathBuf,
     pub(super) config: PathBuf,
     /// Its stderr, appended to at every start.
@@ -63,6 +65,7 @@ impl Setup {
             .arg(&self.config)
             .args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .args(more)
+            .envs(self.control.map(|control| ("FOREBAY_CONTROL", control)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::files::{Aligned, Directory, SlotFile};
+use super::files::{Aligned, Directory, SlotFile, WriteMode};
 use super::header::{Header, Parsed, Store};
 use super::layout::{BLOCK, size};
 use super::types::Failed;
@@ -223,6 +223,11 @@ impl Slots {
         state.spare() > RESERVED || (self.shared.left(&state) > RESERVED && !state.stalled)
     }
 
+    /// How slots are written.
+    pub(super) fn write_mode(&self) -> WriteMode {
+        self.shared.directory.write_mode()
+    }
+
     /// Slot files there are, spare ones among them, ones set aside.
     pub(super) fn counts(&self) -> (u32, u32, u32) {
         let state = self.shared.lock();
@@ -339,18 +344,15 @@ fn put_header(slot: &Slot, header: &Header) -> io::Result<()> {
         read.is_ok() && matches!(Header::parse(into), Parsed::Valid(_))
     };
     let order = if sound(0) && !sound(BLOCK) { [BLOCK, 0] } else { [0, BLOCK] };
-    let block = header.encode();
-    for at in order {
-        slot.file.write_at(at, &block)?;
-        slot.file.sync()?;
-    }
-    Ok(())
+    let block = memory.bytes_mut(size(BLOCK));
+    block.copy_from_slice(&header.encode());
+    order.into_iter().try_for_each(|at| slot.file.write_at(at, block))
 }
 
 /// No space is a refusal; anything else is a disk that cannot be trusted.
 fn sort_out(what: &'static str, error: &io::Error) -> NoSlot {
-    use io::ErrorKind::{Interrupted, QuotaExceeded, StorageFull};
-    if matches!(error.kind(), Interrupted | QuotaExceeded | StorageFull) {
+    use io::ErrorKind::{Interrupted, QuotaExceeded, StorageFull, WriteZero};
+    if matches!(error.kind(), Interrupted | QuotaExceeded | StorageFull | WriteZero) {
         NoSlot::Full(format!("{what}: {error}"))
     } else {
         NoSlot::Failed(failed(what, error))
