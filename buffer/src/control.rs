@@ -9,7 +9,7 @@
 pub enum Control {
     /// Syncs do nothing: what a receipt speaks of may be in the page cache only.
     NoSync,
-    /// Each write to a slot waits in memory until the next one: a receipt may run ahead of the write.
+    /// Writes to a slot are gathered in memory: a receipt may run ahead of the write.
     LateWrite,
 }
 

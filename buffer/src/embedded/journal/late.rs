@@ -1,31 +1,34 @@
-//! The control of the kills: a slot file that keeps each write in memory until the next one. A process that is
-//! killed then loses what it had answered for.
+//! The control of the kills: a slot file that gathers writes in memory, as a forgotten flush would. A process that
+//! is killed then loses what it had answered for.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::files::SlotFile;
 
+/// Writes gathered at most.
+const HELD_MAX: usize = 32;
+
+type Held = Vec<(u64, Vec<u8>)>;
+
 #[derive(Debug)]
 pub(super) struct LateFile {
     file: Arc<dyn SlotFile>,
-    held: Mutex<Option<(u64, Vec<u8>)>>,
+    held: Mutex<Held>,
 }
 
 impl LateFile {
     pub(super) fn new(file: Arc<dyn SlotFile>) -> Self {
-        Self { file, held: Mutex::new(None) }
+        Self { file, held: Mutex::default() }
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<(u64, Vec<u8>)>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn let_go(&self) -> io::Result<()> {
-        match self.held().take() {
-            Some((offset, bytes)) => self.file.write_at(offset, &bytes),
-            None => Ok(()),
-        }
+        let mut held = self.held();
+        held.drain(..).try_for_each(|(offset, bytes)| self.file.write_at(offset, &bytes))
     }
 }
 
@@ -35,18 +38,17 @@ impl SlotFile for LateFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.let_go()?;
-        *self.held() = Some((offset, bytes.to_vec()));
+        if self.held().len() >= HELD_MAX {
+            self.let_go()?;
+        }
+        self.held().push((offset, bytes.to_vec()));
         Ok(())
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let end = offset + into.len() as u64;
-        let wanted = self
-            .held()
-            .as_ref()
-            .is_some_and(|(at, bytes)| *at < end && offset < at + bytes.len() as u64);
-        if wanted {
+        let wanted = |(at, bytes): &(u64, Vec<u8>)| *at < end && offset < at + bytes.len() as u64;
+        if self.held().iter().any(wanted) {
             self.let_go()?;
         }
         self.file.read_at(offset, into)
