@@ -74,6 +74,7 @@ pub(crate) fn buffer(config: &Config) -> EmbeddedConfig {
         slot_bytes: config.buffer.slot_bytes.0,
         burst_reserve: config.buffer.burst_reserve,
         disk_max: config.buffer.disk_max.0,
+        write_mode: config.buffer.write_mode,
         dedup_horizon: config.buffer.dedup_horizon.0,
         in_flight_orders: config.door.in_flight_orders,
         in_flight_bytes: config.door.in_flight_bytes.bytes(),

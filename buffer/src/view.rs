@@ -112,6 +112,8 @@ pub struct Status {
     pub durable_sequence: u64,
     /// Where a receipt of this backend is durable.
     pub durability: String,
+    /// How this backend writes to its disk: `direct` or `buffered`; empty without one.
+    pub write_mode: &'static str,
     /// Bytes of disk the journal's slots take.
     pub disk_bytes: u64,
     /// Bytes of disk it may take.

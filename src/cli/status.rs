@@ -66,11 +66,12 @@ fn table(status: &Value) -> Vec<String> {
         ),
         format!("oms         {} ({})", plain(&at("/oms/kind")), plain(&at("/oms/guarantee"))),
         format!(
-            "disk        {} of {} MiB in {} segments, a receipt means {}",
+            "disk        {} of {} MiB in {} segments, a receipt means {}, {} writes",
             at("/buffer/disk_bytes").as_u64().unwrap_or(0) >> 20,
             at("/buffer/disk_bytes_max").as_u64().unwrap_or(0) >> 20,
             plain(&at("/buffer/segments")),
-            plain(&at("/buffer/durability"))
+            plain(&at("/buffer/durability")),
+            plain(&at("/buffer/write_mode"))
         ),
     ]);
     for note in at("/buffer/recovery").as_array().into_iter().flatten() {

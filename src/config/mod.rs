@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
+use forebay_buffer::WriteMode;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::check;
@@ -71,6 +72,7 @@ pub(crate) struct Buffer {
     pub(crate) slot_bytes: Size,
     pub(crate) burst_reserve: u32,
     pub(crate) disk_max: Size,
+    pub(crate) write_mode: WriteMode,
     pub(crate) dedup_horizon: Span,
 }
 
@@ -217,6 +219,7 @@ impl Default for Buffer {
             slot_bytes: Size::mib(64),
             burst_reserve: 4,
             disk_max: Size::mib(16 << 10),
+            write_mode: WriteMode::Auto,
             dedup_horizon: Span::secs(30 * 86_400),
         }
     }

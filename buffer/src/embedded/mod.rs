@@ -10,6 +10,7 @@
 mod commit;
 mod filter;
 mod group;
+pub mod inspect;
 pub(crate) mod journal;
 mod outcomes;
 mod reads;
@@ -37,6 +38,7 @@ use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Envelope,
     ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
 };
+pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use shared::{Append, Call, Phase, Shared};
 use writer::{Fatal, Writer};
 
@@ -52,6 +54,8 @@ pub struct EmbeddedConfig {
     pub burst_reserve: u32,
     /// Bytes of disk the journal may take; at least five slots.
     pub disk_max: u64,
+    /// How groups of orders reach the disk.
+    pub write_mode: WriteMode,
     /// How long the first answer of an order is remembered.
     pub dedup_horizon: Duration,
     /// Deliveries in flight at most.
@@ -68,6 +72,7 @@ impl EmbeddedConfig {
             slot_bytes: 64 << 20,
             burst_reserve: 16,
             disk_max: 16 << 30,
+            write_mode: WriteMode::Auto,
             dedup_horizon: Duration::from_secs(30 * 86_400),
             in_flight_orders: 8_192,
             in_flight_bytes: 256 << 20,

@@ -37,6 +37,7 @@ pub(super) fn recover(
         slot_bytes: config.slot_bytes,
         burst_reserve: config.burst_reserve,
         disk_max: config.disk_max,
+        write_mode: config.write_mode,
         ..Options::new(Arc::clone(clock))
     };
     let opened = Journal::open(&config.dir.join("journal"), options);

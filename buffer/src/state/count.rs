@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use forebay_order::{Currency, Money};
+use forebay_order::Currency;
 use rust_decimal::Decimal;
 
 use super::order::Order;
 use crate::OrderState;
+use crate::digest::{MONEY_SCALE, units};
 
 const STATES: [OrderState; 9] = [
     OrderState::Held,
@@ -19,9 +20,6 @@ const STATES: [OrderState; 9] = [
     OrderState::Discarded,
     OrderState::Recorded,
 ];
-
-/// Money sums are exact to this many decimals; ISO 4217 has at most four.
-const SUM_SCALE: u32 = 4;
 
 /// Orders per state, and money that waits.
 #[derive(Debug, Default)]
@@ -104,16 +102,9 @@ fn is_end(state: OrderState) -> bool {
     )
 }
 
-/// The amount in ten-thousandths; what is finer is rounded away, the same each time.
-fn units(money: Money) -> i128 {
-    let rounded = money.amount.round_dp(SUM_SCALE);
-    let factor = 10_i128.pow(SUM_SCALE.saturating_sub(rounded.scale()));
-    rounded.mantissa().saturating_mul(factor)
-}
-
 /// A sum as decimal text, with the currency's decimals at least.
 fn text(sum: i128, currency: Currency) -> String {
-    match Decimal::try_from_i128_with_scale(sum, SUM_SCALE) {
+    match Decimal::try_from_i128_with_scale(sum, MONEY_SCALE) {
         Ok(sum) => {
             let mut sum = sum.normalize();
             if sum.scale() < currency.exponent() {
@@ -121,12 +112,13 @@ fn text(sum: i128, currency: Currency) -> String {
             }
             sum.to_string()
         }
-        Err(_) => format!("{}", sum / 10_i128.pow(SUM_SCALE)),
+        Err(_) => format!("{}", sum / 10_i128.pow(MONEY_SCALE)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use forebay_order::Money;
     use forebay_order::money::parse_amount;
 
     use super::*;

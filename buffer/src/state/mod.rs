@@ -35,6 +35,7 @@ pub(crate) use outcome::Outcome;
 pub(crate) use pace::Meter;
 pub(crate) use view::RowHead;
 
+use crate::digest::KeyHasher;
 use crate::{Envelope, OrderState, rules};
 use carry::Segments;
 use count::Counts;
@@ -50,7 +51,7 @@ const EARLIER_MAX: usize = 64;
 /// The fold of the records, and the loans.
 #[derive(Debug)]
 pub(crate) struct State {
-    hash_key: [u8; 32],
+    hasher: KeyHasher,
     orders: HashMap<u64, Order>,
     keys: HashTable<(u128, u64)>,
     earlier: HashMap<u64, Vec<Fingerprint>>,
@@ -92,7 +93,7 @@ impl State {
     /// An empty state. The store's secret keys the hashes, so that nobody outside can make two keys collide.
     pub(crate) fn new(secret: &[u8]) -> Self {
         Self {
-            hash_key: blake3::derive_key("forebay-buffer 1 order key hash", secret),
+            hasher: KeyHasher::new(secret),
             orders: HashMap::new(),
             keys: HashTable::new(),
             earlier: HashMap::new(),
@@ -114,13 +115,12 @@ impl State {
 
     /// The hash an order's key is known by.
     pub(crate) fn hash_of_key(&self, key: &OrderKey) -> u128 {
-        key_hash(&self.hash_key, key, None)
+        self.hasher.of_key(key)
     }
 
     /// The hash a delivery is known by: of its key, or of its content where it occupies no key.
     pub(crate) fn hash_of(&self, envelope: &Envelope) -> u128 {
-        let content = (!rules::occupies_key(envelope.readiness)).then_some(envelope.fingerprint);
-        key_hash(&self.hash_key, &envelope.key, content)
+        self.hasher.of(envelope)
     }
 
     /// Makes a delivery that says its order failed at the source hold that order, if there is one. `outcome`
@@ -238,21 +238,6 @@ impl State {
             earlier.retain(|other| *other != fingerprint);
         }
     }
-}
-
-/// 128 bits of a keyed BLAKE3 over the parts, each with its length before it.
-fn key_hash(hash_key: &[u8; 32], key: &OrderKey, content: Option<Fingerprint>) -> u128 {
-    let mut hasher = blake3::Hasher::new_keyed(hash_key);
-    for part in [key.channel.as_bytes(), key.source.as_bytes(), key.id.as_bytes()] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    if let Some(content) = content {
-        hasher.update(&content.0);
-    }
-    let mut bytes = [0; 16];
-    hasher.finalize_xof().fill(&mut bytes);
-    u128::from_le_bytes(bytes)
 }
 
 /// The half of a hash that the table goes by.

@@ -94,19 +94,6 @@ fn acceptance_times_never_go_back() {
 }
 
 #[test]
-fn hashes_depend_on_the_secret_and_keep_the_parts_apart() {
-    let state = State::new(b"secret");
-    let hash = |a: &str, b: &str, c: &str| state.hash_of_key(&OrderKey::new(a, b, c));
-    assert_ne!(hash("a", "bc", "d"), hash("ab", "c", "d"));
-    assert_ne!(hash("a", "b", "cd"), hash("a", "bc", "d"));
-    let key = OrderKey::new("a", "b", "c");
-    assert_ne!(state.hash_of_key(&key), State::new(b"another").hash_of_key(&key));
-    let mut recorded = envelope("c", 1);
-    recorded.readiness = Readiness::Recorded(forebay_order::RecordedAs::Draft);
-    assert_ne!(state.hash_of(&recorded), state.hash_of_key(&recorded.key));
-}
-
-#[test]
 fn an_endlessly_amended_order_takes_no_endless_memory() {
     let mut state = accepted(&["1"]);
     for n in 2..200_u8 {

@@ -4,5 +4,6 @@
 
 mod conformance;
 mod embedded;
+mod inspect;
 mod model;
 mod support;
