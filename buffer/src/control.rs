@@ -9,8 +9,12 @@
 pub enum Control {
     /// Syncs do nothing: what a receipt speaks of may be in the page cache only.
     NoSync,
-    /// Each write to a slot waits in memory until the next one: a receipt may run ahead of the write.
+    /// Writes to a slot are gathered in memory: a receipt may run ahead of the write.
     LateWrite,
+    /// A failed write or sync counts as done.
+    NoFailedState,
+    /// Orders may take the slots that settles and carry-forward need.
+    NoReserve,
 }
 
 #[cfg(not(forebay_control))]
@@ -34,12 +38,15 @@ mod build {
     static CHOSEN: OnceLock<Control> = OnceLock::new();
 
     impl Control {
-        const ALL: [Self; 2] = [Self::NoSync, Self::LateWrite];
+        const ALL: [Self; 4] =
+            [Self::NoSync, Self::LateWrite, Self::NoFailedState, Self::NoReserve];
 
         fn name(self) -> &'static str {
             match self {
                 Self::NoSync => "no-sync",
                 Self::LateWrite => "late-write",
+                Self::NoFailedState => "no-failed-state",
+                Self::NoReserve => "no-reserve",
             }
         }
 

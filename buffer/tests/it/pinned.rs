@@ -134,5 +134,5 @@ async fn an_order_pinned_for_a_day_keeps_only_its_own_disk() {
 
 #[tokio::test]
 async fn orders_pinned_in_bulk_and_all_over_keep_at_most_four_times_their_own_disk() {
-    pass(8, 1_000, Some(10), 120).await;
+    pass(8, 400, Some(40), 120).await;
 }

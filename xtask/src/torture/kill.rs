@@ -1,5 +1,5 @@
-//! `kill -9` at random moments: what was acknowledged had reached the kernel. Its control keeps each write in
-//! memory until the next one comes, and so loses what a killed process had not handed over.
+//! `kill -9` at random moments: what was acknowledged had reached the kernel. Its control gathers writes in
+//! memory and so loses what a killed process had not handed over.
 
 use super::report::{Tally, loss};
 use super::scene::Scene;

@@ -28,12 +28,12 @@
 //!
 //! The bytes are described in `docs/format-1.md`.
 
+#[cfg(forebay_control)]
+mod broken;
 mod codec;
 mod files;
 mod group;
 mod header;
-#[cfg(forebay_control)]
-mod late;
 mod layout;
 mod reader;
 mod recovery;

@@ -16,6 +16,7 @@ use super::files::{Aligned, Directory, SlotFile, WriteMode};
 use super::header::{Header, Parsed, Store};
 use super::layout::{BLOCK, size};
 use super::types::Failed;
+use crate::control::Control;
 
 /// Spare slots that orders leave alone: two for settles and carry-forward, so that retirement works with the
 /// disk full, and one to open the store with.
@@ -40,6 +41,7 @@ impl Purpose {
     /// How many spare slots it must leave.
     fn leaves(self) -> u32 {
         match self {
+            Self::Growth if Control::NoReserve.is_on() => 0,
             Self::Growth => RESERVED,
             Self::Upkeep => 1,
             Self::Opening => 0,
@@ -220,7 +222,8 @@ impl Slots {
     /// Whether one more slot could be taken for growth, going by the budget.
     pub(super) fn room_for_growth(&self) -> bool {
         let state = self.shared.lock();
-        state.spare() > RESERVED || (self.shared.left(&state) > RESERVED && !state.stalled)
+        let leaves = Purpose::Growth.leaves();
+        state.spare() > leaves || (self.shared.left(&state) > leaves && !state.stalled)
     }
 
     /// How slots are written.
