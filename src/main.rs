@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(args) => serve::run(&args),
         cli::Command::Demo(args) => demo::run(&args),
         cli::Command::Config(args) => cli::config::run(&args),
+        cli::Command::Buffer(args) => cli::buffer::run(&args),
         cli::Command::Doctor(args) => cli::doctor::run(&args),
         cli::Command::Status(args) => cli::status::run(&args),
         cli::Command::Orders(args) => cli::orders::run(&args),

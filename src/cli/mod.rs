@@ -1,5 +1,6 @@
 //! Commands: what people type. Data goes to stdout, messages to stderr.
 
+pub(crate) mod buffer;
 mod client;
 pub(crate) mod config;
 pub(crate) mod doctor;
@@ -37,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   forebay status                                 backlog, drain, exceptions
   forebay orders get forebay demo 1001           one order
   forebay exceptions list                        what needs a person
+  forebay buffer check --data-dir forebay-data   is every byte of a stopped service's buffer whole
   forebay doctor --data-dir forebay-data         is this disk, this clock, this machine fit for it";
 
 /// What to do.
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Config(config::ConfigArgs),
     /// Say whether this machine and directory can keep what Forebay promises
     Doctor(doctor::DoctorArgs),
+    /// Check, count or export the buffer of a stopped service, without changing it
+    Buffer(buffer::BufferArgs),
     /// Show how a running service stands
     Status(status::StatusArgs),
     /// Look at orders of a running service

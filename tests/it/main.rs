@@ -8,6 +8,7 @@ mod bad_input;
 mod bodies;
 mod doctor;
 mod harness;
+mod offline;
 mod pitfalls;
 mod real_orders;
 mod smoke;
