@@ -23,7 +23,8 @@ pub(super) const TORTURE: Torture = Torture {
     modes: &WriteMode::ALL,
     oms_inside: false,
     // A budget far above what the disk has: it is the disk that ends.
-    knobs: "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"16GiB\"\n",
+    knobs: "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"16GiB\"\n\
+            [door]\nitem_bytes = \"512KiB\"\n",
     play,
     missed,
 };

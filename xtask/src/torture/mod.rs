@@ -91,7 +91,8 @@ struct Torture {
 }
 
 /// Small slots, so that segments are filled, retired and used again within a run.
-const SMALL_SLOTS: &str = "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n";
+const SMALL_SLOTS: &str = "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
+                           [door]\nitem_bytes = \"512KiB\"\n";
 
 /// How groups reach the disk (`buffer.write_mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
