@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use xtask::cargo::Workspace;
 use xtask::failure::Result;
 use xtask::say::complain;
-use xtask::torture::{Fault, Oms, Plan, WriteMode};
+use xtask::torture::{Fault, Oms, Plan};
 use xtask::{ci, tidy, torture, volatile_disk};
 
 #[derive(Debug, Parser)]
@@ -43,9 +43,9 @@ enum Command {
         /// What everything random follows from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// How the server writes its journal.
-        #[arg(long, value_enum, default_value_t = WriteMode::Auto)]
-        write_mode: WriteMode,
+        /// A server to strike instead of one built for it; with --control a control build.
+        #[arg(long)]
+        binary: Option<PathBuf>,
         /// Print nothing on stdout but the report, one JSON object, which is the last line anyway.
         #[arg(long)]
         json: bool,
@@ -79,14 +79,14 @@ fn perform(command: Command) -> Result<()> {
     match command {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::check(&Workspace::find()?.root),
-        Command::Torture { fault, runs, control, oms, rate, seed, write_mode, json: _ } => {
+        Command::Torture { fault, runs, control, oms, rate, seed, binary, json: _ } => {
             let oms = match oms {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
                 OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
             };
             let runs = runs.unwrap_or(Plan::new(fault).runs);
-            torture::run(&Plan { fault, runs, control, oms, rate, seed, write_mode })
+            torture::run(&Plan { fault, runs, control, oms, rate, seed, binary })
         }
         Command::VolatileDisk { directory, size, seed } => {
             volatile_disk::run(&directory, size, seed)

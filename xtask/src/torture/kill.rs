@@ -4,7 +4,7 @@
 use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::strike;
-use super::{SMALL_SLOTS, Torture};
+use super::{SMALL_SLOTS, Torture, WriteMode};
 use crate::failure::Result;
 
 pub(super) const TORTURE: Torture = Torture {
@@ -12,12 +12,14 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 20,
     control: "late-write",
     disk: None,
-    buffer: SMALL_SLOTS,
+    modes: &WriteMode::ALL,
+    oms_inside: true,
+    knobs: SMALL_SLOTS,
     play,
     missed: |tally: &Tally, control| loss(tally, control),
 };
 
-fn play(scene: &mut Scene<'_>, runs: u32) -> Result<()> {
-    let strikes = strike::schedule(runs, scene.control(), &mut scene.random());
+fn play(scene: &mut Scene<'_>) -> Result<()> {
+    let strikes = strike::schedule(scene.share.runs, scene.control(), &mut scene.random());
     strike::all(scene, &strikes)
 }

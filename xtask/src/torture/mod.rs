@@ -3,14 +3,20 @@
 //!
 //! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
+mod ballast;
+mod disk_full;
 mod interrupt;
 mod kill;
 mod load;
 mod power_cut;
+mod probe;
 mod report;
 mod scene;
 mod server;
+mod stall;
 mod strike;
+mod sync_error;
+mod tamper;
 
 use std::path::PathBuf;
 
@@ -31,6 +37,12 @@ pub enum Fault {
     Kill,
     /// The power of its disk is cut: what was not synced is gone or torn (root, Linux).
     PowerCut,
+    /// The n-th write or sync fails: an error, a short write, an error with the data dropped (root, strace).
+    SyncError,
+    /// The disk is full to the last byte (root, Linux).
+    DiskFull,
+    /// The disk hangs for seconds (root, Linux).
+    Stall,
 }
 
 impl Fault {
@@ -43,12 +55,16 @@ impl Fault {
         match self {
             Self::Kill => &kill::TORTURE,
             Self::PowerCut => &power_cut::TORTURE,
+            Self::SyncError => &sync_error::TORTURE,
+            Self::DiskFull => &disk_full::TORTURE,
+            Self::Stall => &stall::TORTURE,
         }
     }
 
     /// Says why it cannot strike here, if so.
     pub fn missing_means(self) -> Option<String> {
-        self.torture().disk.and_then(|_| volatile_disk::missing_means())
+        let disk = self.torture().disk.and_then(|_| volatile_disk::missing_means());
+        disk.or_else(|| if self == Self::SyncError { tamper::missing_means() } else { None })
     }
 }
 
@@ -62,32 +78,37 @@ struct Torture {
     control: &'static str,
     /// Bytes of the volatile disk the store is on; without one it is in an ordinary directory.
     disk: Option<u64>,
-    /// Lines of the configuration's `[buffer]` section.
-    buffer: &'static str,
-    /// Sells and strikes, so many runs of the plan; leaves the server running for the account.
-    play: fn(&mut Scene<'_>, u32) -> Result<()>,
+    /// How groups are written, each in a part of the runs.
+    modes: &'static [WriteMode],
+    /// The OMS's file is in the data directory, as by default, and so struck with it.
+    oms_inside: bool,
+    /// The configuration's `[buffer]` section without its write mode, and other sections after it.
+    knobs: &'static str,
+    /// Sells and strikes, all runs of the scene's share; leaves the server running for the account.
+    play: fn(&mut Scene<'_>) -> Result<()>,
     /// What is not as promised, or proves nothing; of a control, what it failed to show.
     missed: fn(&Tally, control: bool) -> Vec<String>,
 }
 
 /// Small slots, so that segments are filled, retired and used again within a run.
-const SMALL_SLOTS: &str = "slot_bytes = \"4MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n";
+const SMALL_SLOTS: &str = "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
+                           [door]\nitem_bytes = \"512KiB\"\n";
 
-/// How the server writes its journal (`buffer.write_mode`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// How groups reach the disk (`buffer.write_mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WriteMode {
-    /// Direct where the file system can.
-    Auto,
-    /// One synchronous write past the page cache.
+    /// Past the page cache, each write synchronous.
     Direct,
-    /// A write and a sync.
+    /// Into the page cache, then a sync.
     Buffered,
 }
 
 impl WriteMode {
+    /// Both.
+    const ALL: [Self; 2] = [Self::Direct, Self::Buffered];
+
     fn name(self) -> &'static str {
         match self {
-            Self::Auto => "auto",
             Self::Direct => "direct",
             Self::Buffered => "buffered",
         }
@@ -127,25 +148,22 @@ pub struct Plan {
     pub rate: f64,
     /// What everything random follows from.
     pub seed: u64,
-    /// How the server writes.
-    pub write_mode: WriteMode,
+    /// A server to strike instead of one built for it; with `control` a control build.
+    pub binary: Option<PathBuf>,
 }
 
 impl Plan {
     /// The kind's own number of runs at 2,000 orders a second, on both OMSs.
     pub fn new(fault: Fault) -> Self {
         let oms = vec![Oms::Sqlite, Oms::Ledger];
-        let (runs, write_mode) = (fault.torture().runs, WriteMode::Auto);
-        Self { fault, runs, control: false, oms, rate: 2000.0, seed: 1, write_mode }
+        let runs = fault.torture().runs;
+        Self { fault, runs, control: false, oms, rate: 2000.0, seed: 1, binary: None }
     }
 
     fn mode(&self) -> String {
         match self.control {
-            false => format!("synced, {} writes", self.write_mode.name()),
-            true => {
-                let control = self.fault.torture().control;
-                format!("control: {control}, {} writes", self.write_mode.name())
-            }
+            false => "synced".to_owned(),
+            true => format!("control: {}", self.fault.torture().control),
         }
     }
 }
@@ -164,42 +182,74 @@ pub fn run(plan: &Plan) -> Result<()> {
     }
     let binary = binary(plan)?;
     let interrupt = Interrupt::listen()?;
-    let mut tally = Tally::default();
-    for (index, (oms, runs)) in shares(plan).into_iter().enumerate() {
-        let seed = plan.seed.wrapping_add(index as u64);
-        complain(format_args!(
-            "{} ({}) on {}: {runs} runs",
-            plan.fault.name(),
-            plan.mode(),
-            oms.name()
-        ));
-        let mut scene = Scene::set(plan, oms, seed, binary.clone(), &interrupt)?;
-        let shown = match scene.play(runs) {
+    let mut tallies: Vec<(WriteMode, Tally)> = Vec::new();
+    for share in shares(plan) {
+        complain(format_args!("{} ({}), {share:?}", plan.fault.name(), plan.mode()));
+        let mode = share.mode;
+        let mut scene = Scene::set(plan, share, binary.clone(), &interrupt)?;
+        let shown = match scene.play() {
             Ok(shown) => shown,
             Err(failure) => {
                 complain(scene.log_tail());
                 return Err(failure);
             }
         };
-        complain(format_args!("{}: {shown:?}", oms.name()));
-        tally.add(&shown);
+        complain(format_args!("{shown:?}"));
+        match tallies.iter_mut().find(|(of, _)| *of == mode) {
+            Some((_, tally)) => tally.add(&shown),
+            None => tallies.push((mode, shown)),
+        }
         scene.take_apart()?;
     }
-    say(serde_json::to_string(&Report::new(plan, &tally)).unwrap_or_default());
-    report::judge(plan, &tally)
+    say(serde_json::to_string(&Report::new(plan, &tallies)).unwrap_or_default());
+    report::judge(plan, &tallies)
 }
 
-/// How many runs each OMS gets: as even as can be, and none gets none.
-fn shares(plan: &Plan) -> Vec<(Oms, u32)> {
-    let count = u32::try_from(plan.oms.len()).unwrap_or(1).max(1);
+/// A part of the runs, on a store of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Share {
+    oms: Oms,
+    mode: WriteMode,
+    /// Runs of it.
+    runs: u32,
+    /// Its number, and how many there are.
+    place: (u32, u32),
+    seed: u64,
+}
+
+impl Share {
+    /// The number of one of its runs among those of all shares, from 1.
+    fn nth(&self, run: u32) -> u32 {
+        run * self.place.1 + self.place.0 + 1
+    }
+}
+
+/// Shares the runs out over the OMSs and write modes: as even as can be, the first ones with another OMS and
+/// another mode each, and none gets none.
+fn shares(plan: &Plan) -> Vec<Share> {
+    let (omss, modes) = (plan.oms.len().max(1), plan.fault.torture().modes.len().max(1));
+    let crossed = (0..modes).flat_map(|turn| (0..omss).map(move |at| (at, (at + turn) % modes)));
+    let of = |(oms, mode): (usize, usize)| {
+        Some((*plan.oms.get(oms)?, *plan.fault.torture().modes.get(mode)?))
+    };
+    let pairs: Vec<_> = crossed.filter_map(of).collect();
+    let count = u32::try_from(pairs.len()).unwrap_or(1).clamp(1, plan.runs.max(1));
     (0..count)
-        .zip(&plan.oms)
-        .map(|(index, oms)| (*oms, plan.runs / count + u32::from(index < plan.runs % count)))
-        .filter(|(_, runs)| *runs > 0)
+        .zip(pairs)
+        .map(|(at, (oms, mode))| Share {
+            oms,
+            mode,
+            runs: plan.runs / count + u32::from(at < plan.runs % count),
+            place: (at, count),
+            seed: plan.seed.wrapping_add(u64::from(at)),
+        })
         .collect()
 }
 
 fn binary(plan: &Plan) -> Result<PathBuf> {
+    if let Some(binary) = &plan.binary {
+        return Ok(binary.clone());
+    }
     let workspace = Workspace::find()?;
     if plan.control { workspace.control_binary() } else { workspace.release_binary() }
 }
@@ -209,11 +259,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_shared_out_evenly() {
-        let plan = Plan { runs: 5, ..Plan::new(Fault::Kill) };
-        assert_eq!(shares(&plan), [(Oms::Sqlite, 3), (Oms::Ledger, 2)]);
-        let one = Plan { runs: 1, ..plan };
-        assert_eq!(shares(&one), [(Oms::Sqlite, 1)]);
+    fn runs_are_shared_out_evenly_over_omss_and_write_modes() {
+        let of = |runs| {
+            let plan = Plan { runs, ..Plan::new(Fault::PowerCut) };
+            shares(&plan)
+                .iter()
+                .map(|share| (share.oms, share.mode, share.runs))
+                .collect::<Vec<_>>()
+        };
+        let (sqlite, ledger) = (Oms::Sqlite, Oms::Ledger);
+        let (direct, buffered) = (WriteMode::Direct, WriteMode::Buffered);
+        assert_eq!(of(2), [(sqlite, direct, 1), (ledger, buffered, 1)]);
+        let all = [(sqlite, direct, 2), (ledger, buffered, 1)];
+        assert_eq!(of(5), [all[0], all[1], (sqlite, buffered, 1), (ledger, direct, 1)]);
+        assert_eq!(of(1), [(sqlite, direct, 1)]);
+    }
+
+    #[test]
+    fn every_run_has_its_own_number() {
+        let plan = Plan { runs: 10, ..Plan::new(Fault::SyncError) };
+        let mut numbers: Vec<u32> = shares(&plan)
+            .iter()
+            .flat_map(|share| (0..share.runs).map(|run| share.nth(run)).collect::<Vec<_>>())
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::strike;
-use super::{SMALL_SLOTS, Torture};
+use super::{SMALL_SLOTS, Torture, WriteMode};
 use crate::failure::Result;
 
 pub(super) const TORTURE: Torture = Torture {
@@ -13,13 +13,15 @@ pub(super) const TORTURE: Torture = Torture {
     control: "no-sync",
     // Only what is written takes memory.
     disk: Some(4 << 30),
-    buffer: SMALL_SLOTS,
+    modes: &WriteMode::ALL,
+    oms_inside: true,
+    knobs: SMALL_SLOTS,
     play,
     missed,
 };
 
-fn play(scene: &mut Scene<'_>, runs: u32) -> Result<()> {
-    let strikes = strike::schedule(runs, scene.control(), &mut scene.random());
+fn play(scene: &mut Scene<'_>) -> Result<()> {
+    let strikes = strike::schedule(scene.share.runs, scene.control(), &mut scene.random());
     strike::all(scene, &strikes)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use forebay_loadtest::Books;
 use serde::Serialize;
 
-use super::Plan;
+use super::{Plan, WriteMode};
 use crate::failure::{Failure, Result};
 
 /// What of [`Books::must_be_zero`] has its own count in the report.
@@ -96,7 +96,7 @@ impl Tally {
 
 /// The last line.
 #[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
+pub(super) struct Report {
     name: &'static str,
     runs: u32,
     mode: String,
@@ -114,14 +114,18 @@ pub(super) struct Report<'a> {
     damaged_listed: u64,
     longest_start_s: f64,
     #[serde(flatten)]
-    counts: &'a BTreeMap<&'static str, u64>,
+    counts: BTreeMap<&'static str, u64>,
     #[serde(flatten)]
-    peaks: &'a BTreeMap<&'static str, f64>,
-    broken: &'a [String],
+    peaks: BTreeMap<&'static str, f64>,
+    /// Lost by write mode: a control must lose in each.
+    lost_by_write_mode: BTreeMap<&'static str, u64>,
+    broken: Vec<String>,
 }
 
-impl<'a> Report<'a> {
-    pub(super) fn new(plan: &Plan, tally: &'a Tally) -> Self {
+impl Report {
+    pub(super) fn new(plan: &Plan, tallies: &[(WriteMode, Tally)]) -> Self {
+        let mut tally = Tally::default();
+        tallies.iter().for_each(|(_, of)| tally.add(of));
         Self {
             name: plan.fault.name(),
             runs: plan.runs,
@@ -139,9 +143,10 @@ impl<'a> Report<'a> {
             open_failures: tally.open_failures,
             damaged_listed: tally.damaged_listed,
             longest_start_s: tally.longest_start.as_secs_f64(),
-            counts: &tally.counts,
-            peaks: &tally.peaks,
-            broken: &tally.broken,
+            counts: tally.counts,
+            peaks: tally.peaks,
+            lost_by_write_mode: tallies.iter().map(|(mode, of)| (mode.name(), of.lost)).collect(),
+            broken: tally.broken,
         }
     }
 }
@@ -169,13 +174,18 @@ pub(super) fn loss(tally: &Tally, control: bool) -> Vec<String> {
 ///
 /// # Errors
 /// [`Failure::Missed`] with what is not.
-pub(super) fn judge(plan: &Plan, tally: &Tally) -> Result<()> {
-    let mut missed = (plan.fault.torture().missed)(tally, plan.control);
-    if tally.injected < u64::from(plan.runs) {
-        missed.push(format!("only {} of {} faults fired", tally.injected, plan.runs));
+pub(super) fn judge(plan: &Plan, tallies: &[(WriteMode, Tally)]) -> Result<()> {
+    let mut missed = Vec::new();
+    for (mode, tally) in tallies {
+        let mut of = (plan.fault.torture().missed)(tally, plan.control);
+        if tally.acknowledged == 0 {
+            of.push("nothing was acknowledged".to_owned());
+        }
+        missed.extend(of.into_iter().map(|what| format!("{} writes: {what}", mode.name())));
     }
-    if tally.acknowledged == 0 {
-        missed.push("nothing was acknowledged".to_owned());
+    let injected: u64 = tallies.iter().map(|(_, tally)| tally.injected).sum();
+    if injected < u64::from(plan.runs) {
+        missed.push(format!("only {injected} of {} faults fired", plan.runs));
     }
     if missed.is_empty() {
         return Ok(());
@@ -193,7 +203,8 @@ mod tests {
     }
 
     fn judged(control: bool, tally: &Tally) -> Result<()> {
-        judge(&Plan { runs: 2, control, ..Plan::new(Fault::Kill) }, tally)
+        let plan = Plan { runs: 2, control, ..Plan::new(Fault::Kill) };
+        judge(&plan, &[(WriteMode::Direct, tally.clone())])
     }
 
     #[test]
@@ -208,6 +219,22 @@ mod tests {
         assert!(judged(false, &lost).is_err());
         judged(true, &lost).unwrap();
         assert!(judged(true, &Tally { open_failures: 1, ..lost }).is_err());
+    }
+
+    #[test]
+    fn a_control_must_lose_in_each_write_mode() {
+        let plan = Plan { runs: 2, control: true, ..Plan::new(Fault::PowerCut) };
+        let mut lost = Tally { lost: 1, ..good() };
+        lost.count("dropped_sectors", 1);
+        let kept = Tally { lost: 0, ..lost.clone() };
+        let of = |direct: &Tally| {
+            judge(
+                &plan,
+                &[(WriteMode::Direct, direct.clone()), (WriteMode::Buffered, lost.clone())],
+            )
+        };
+        of(&lost).unwrap();
+        assert!(of(&kept).is_err());
     }
 
     #[test]
@@ -227,8 +254,7 @@ mod tests {
         let mut tally = good();
         tally.count("torn_cuts", 2);
         tally.peak("rss_mib", 7.5);
-        let mut both = tally.clone();
-        both.add(&tally);
+        let both = [(WriteMode::Direct, tally.clone()), (WriteMode::Buffered, tally)];
         let plan = Plan::new(Fault::Kill);
         let report = serde_json::to_value(Report::new(&plan, &both)).unwrap();
         assert_eq!(report["torn_cuts"], 4);

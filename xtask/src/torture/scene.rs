@@ -10,9 +10,10 @@ use tempfile::TempDir;
 
 use super::interrupt::Interrupt;
 use super::load::Load;
+use super::probe::{self, Reply};
 use super::report::Tally;
-use super::server::{Server, Setup, Start, get};
-use super::{Oms, Plan, WriteMode};
+use super::server::{ANSWER_LIMIT, Server, Setup, Start, get};
+use super::{Oms, Plan, Share, Torture};
 use crate::cargo::own_binary;
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
@@ -29,9 +30,12 @@ const STILL_LIMIT: Duration = Duration::from_secs(60);
 pub(super) struct Scene<'a> {
     plan: &'a Plan,
     interrupt: &'a Interrupt,
-    seed: u64,
+    /// What part of the plan it plays.
+    pub(super) share: Share,
     setup: Setup,
     load: Option<Load>,
+    /// Ids of a probe's own orders that were acknowledged, and how many were sent.
+    probes: (Vec<String>, u32),
     /// What the runs showed so far.
     pub(super) tally: Tally,
     /// Where the running server answers.
@@ -47,33 +51,33 @@ impl<'a> Scene<'a> {
     /// Lays out a fresh store.
     pub(super) fn set(
         plan: &'a Plan,
-        oms: Oms,
-        seed: u64,
+        share: Share,
         binary: PathBuf,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
         let torture = plan.fault.torture();
         let place = tempfile::Builder::new().prefix("forebay-torture-").tempdir();
         let place = place.when("making a directory")?;
-        let start = |bytes| VolatileDisk::start(&own_binary(), bytes, seed);
+        let start = |bytes| VolatileDisk::start(&own_binary(), bytes, share.seed);
         let disk = torture.disk.map(start).transpose()?;
         let data_dir = match &disk {
             Some(disk) => disk.data().join("store"),
             None => place.path().join("store"),
         };
         let config = place.path().join("forebay.toml");
-        let knobs = configuration(torture.buffer, plan.write_mode, oms, place.path());
+        let knobs = configuration(torture, share, place.path());
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
         let control = plan.control.then_some(torture.control);
-        let setup = Setup { binary, control, data_dir, config, log };
+        let setup = Setup { binary, prefix: Vec::new(), control, data_dir, config, log };
         let tally = Tally::default();
         Ok(Self {
             plan,
             interrupt,
-            seed,
+            share,
             setup,
             load: None,
+            probes: (Vec::new(), 0),
             tally,
             target: None,
             server: None,
@@ -83,8 +87,8 @@ impl<'a> Scene<'a> {
     }
 
     /// All runs, then the drain and the account.
-    pub(super) fn play(&mut self, runs: u32) -> Result<Tally> {
-        (self.plan.fault.torture().play)(self, runs)?;
+    pub(super) fn play(&mut self) -> Result<Tally> {
+        (self.plan.fault.torture().play)(self)?;
         if let Some(target) = self.target {
             self.account(target)?;
         }
@@ -98,7 +102,7 @@ impl<'a> Scene<'a> {
 
     /// Randomness of this store's own.
     pub(super) fn random(&self) -> fastrand::Rng {
-        fastrand::Rng::with_seed(self.seed)
+        fastrand::Rng::with_seed(self.share.seed)
     }
 
     /// Lets time pass, unless somebody wishes to stop.
@@ -108,7 +112,7 @@ impl<'a> Scene<'a> {
 
     /// The last lines of the server's log, for whoever has to find out.
     pub(super) fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(&self.setup.log).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
     }
@@ -126,7 +130,7 @@ impl<'a> Scene<'a> {
     pub(super) fn sell(&mut self, lasting: Duration) -> Result<()> {
         let answers = self.place.path().join("answers.jsonl");
         let runtime = self.interrupt.handle();
-        self.load = Some(Load::new(runtime, self.plan.rate, lasting, self.seed, &answers)?);
+        self.load = Some(Load::new(runtime, self.plan.rate, lasting, self.share.seed, &answers)?);
         Ok(())
     }
 
@@ -146,12 +150,21 @@ impl<'a> Scene<'a> {
         self.target.ok_or_else(|| Failure::Broken("no server runs".to_owned()))
     }
 
-    /// Starts the server and waits for it; false if the store did not open, which is counted.
-    pub(super) fn start(&mut self, more: &[&str]) -> Result<bool> {
+    /// Starts the server and waits for it, whatever comes of it.
+    pub(super) fn try_start(&mut self) -> Result<Start> {
+        self.try_start_with(&[])
+    }
+
+    fn try_start_with(&mut self, more: &[&str]) -> Result<Start> {
         let mut server = self.setup.spawn(more)?;
         let start = server.ready(self.interrupt)?;
         self.server = Some(server);
-        match start {
+        Ok(start)
+    }
+
+    /// Starts the server and waits for it; false if the store did not open, which is counted.
+    pub(super) fn start(&mut self, more: &[&str]) -> Result<bool> {
+        match self.try_start_with(more)? {
             Start::Ready(target, took) => {
                 self.tally.longest_start = self.tally.longest_start.max(took);
                 self.count_damaged(target)?;
@@ -182,9 +195,17 @@ impl<'a> Scene<'a> {
         self.strike(survival)
     }
 
-    /// Ends the server by `kill -9`, or by cutting the power of its disk if that is what it runs on, with
-    /// everything that belongs to a machine that lost power put right afterwards.
+    /// Ends the server by `kill -9`, or by cutting the power of its disk if that is what it runs on, and counts
+    /// it.
     pub(super) fn strike(&mut self, survival: f64) -> Result<()> {
+        let hit = self.cut_or_kill(survival)?;
+        self.tally.injected += u64::from(hit);
+        Ok(())
+    }
+
+    /// The same for a server that may have ended by itself, uncounted. Everything that belongs to a machine that
+    /// lost power is put right afterwards. Says whether it was this that ended the server.
+    pub(super) fn cut_or_kill(&mut self, survival: f64) -> Result<bool> {
         let mut server = self.take_server()?;
         let ran = server.runs()?;
         let cut = match &mut self.disk {
@@ -197,15 +218,80 @@ impl<'a> Scene<'a> {
                 Some(disk.cut(survival)?)
             }
         };
-        let killed = server.kill()?;
+        let killed = ran && server.kill()?;
         self.load()?.stop()?;
-        self.tally.injected += u64::from(ran && killed);
         if let (Some(cut), Some(disk)) = (cut, &mut self.disk) {
             let late = disk.power_on()?;
             self.tally.count("unsynced_sectors", cut.unsynced + late);
             self.tally.count("dropped_sectors", cut.dropped + late);
             let torn = 0 < cut.dropped && cut.dropped < cut.unsynced;
             self.tally.count("torn_cuts", u64::from(torn));
+        }
+        Ok(killed)
+    }
+
+    /// Ends the server by `kill -9` if it has not ended by itself; its disk stays as it is.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        let mut server = self.take_server()?;
+        if server.runs()? {
+            server.kill()?;
+        }
+        self.load()?.stop()
+    }
+
+    /// Deliveries of the load that are acknowledged so far.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.load.as_ref().map_or(0, Load::acknowledged)
+    }
+
+    /// The running server.
+    pub(super) fn server(&mut self) -> Result<&mut Server> {
+        self.server.as_mut().ok_or_else(|| Failure::Broken("no server runs".to_owned()))
+    }
+
+    /// The volatile disk.
+    pub(super) fn disk(&mut self) -> Result<&mut VolatileDisk> {
+        self.disk.as_mut().ok_or_else(|| Failure::Broken("there is no volatile disk".to_owned()))
+    }
+
+    /// How the server is started.
+    pub(super) fn setup(&mut self) -> &mut Setup {
+        &mut self.setup
+    }
+
+    /// A file of this name beside the store, out of the faults' reach.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    /// What the server has logged so far.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(&self.setup.log).unwrap_or_default()
+    }
+
+    /// Posts one order beside the load. What is acknowledged is looked for in the account.
+    pub(super) fn probe(&mut self, within: Duration) -> Result<Option<Reply>> {
+        let orders = self.target()?.orders;
+        let (acknowledged, sent) = &mut self.probes;
+        *sent += 1;
+        let id = format!("probe-{sent}");
+        // No answer within that time is what some faults are about.
+        let reply = probe::post(orders, &id, within).ok();
+        if reply.as_ref().is_some_and(Reply::is_durable) {
+            acknowledged.push(id);
+        }
+        Ok(reply)
+    }
+
+    /// Looks for the probes' own orders.
+    fn enter_probes(&mut self, target: Target) -> Result<()> {
+        for id in std::mem::take(&mut self.probes.0) {
+            self.tally.acknowledged += 1;
+            let path = format!("/v1/orders/forebay/probe/{id}");
+            match probe::get(target.ops, &path, ANSWER_LIMIT).when(&path)?.status {
+                200 => self.tally.found += 1,
+                _ => self.tally.lost += 1,
+            }
         }
         Ok(())
     }
@@ -217,7 +303,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Asks the server to stop and expects it to do so in order.
-    fn stop(&mut self) -> Result<()> {
+    pub(super) fn stop(&mut self) -> Result<()> {
         let status = self.take_server()?.stop()?;
         if status.success() {
             return Ok(());
@@ -241,6 +327,7 @@ impl<'a> Scene<'a> {
         let interrupt = self.interrupt;
         let books = self.load()?.books(target, interrupt)?;
         self.tally.enter(&books);
+        self.enter_probes(target)?;
         if !self.plan.control && !books.kept() {
             self.keep_evidence()?;
         }
@@ -256,7 +343,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Waits until nothing is on its way to the OMS any more.
-    fn drained(&self, target: Target) -> Result<()> {
+    pub(super) fn drained(&self, target: Target) -> Result<()> {
         let mut least = u64::MAX;
         let mut still = Stopwatch::start();
         loop {
@@ -302,20 +389,20 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     Err(Failure::Broken(format!("cp ended with {status}")))
 }
 
-/// The server's configuration: small slots as the kind wants them, and a busy drain.
-fn configuration(buffer: &str, write_mode: WriteMode, oms: Oms, place: &Path) -> String {
-    // Beside the store, where no fault reaches it: it is the witness of what was created.
-    let oms = match oms {
-        Oms::Sqlite => "kind = \"sqlite\"".to_owned(),
-        Oms::Ledger => format!(
-            "kind = \"ledger\"\npath = {:?}\ncut_every = 13",
-            place.join("oms.ledger").display().to_string()
-        ),
+/// The server's configuration: what the kind wants, and a busy drain.
+fn configuration(torture: &Torture, share: Share, place: &Path) -> String {
+    let file = |name: &str| format!("path = {:?}", place.join(name).display().to_string());
+    let oms = match share.oms {
+        Oms::Sqlite if torture.oms_inside => "kind = \"sqlite\"".to_owned(),
+        Oms::Sqlite => format!("kind = \"sqlite\"\n{}", file("oms.sqlite")),
+        // Beside the store, where no fault reaches it: it is the witness of what was created.
+        Oms::Ledger => format!("kind = \"ledger\"\n{}\ncut_every = 13", file("oms.ledger")),
     };
     format!(
-        "[buffer]\nwrite_mode = \"{}\"\n{buffer}\
+        "[buffer]\nwrite_mode = {:?}\n{}\
          [drain]\nceiling_per_s = {CEILING_PER_S}.0\nretry_base = \"20ms\"\nretry_max = \"1s\"\n\
          [oms]\ntest = true\n{oms}\n",
-        write_mode.name()
+        share.mode.name(),
+        torture.knobs
     )
 }
