@@ -45,6 +45,17 @@ impl Workspace {
         Ok(self.target.join("release/forebay"))
     }
 
+    /// Builds this crate as it is released, for what it measures with its own code, and gives its path.
+    ///
+    /// # Errors
+    /// [`Failure::Missed`] if it does not build.
+    pub fn release_xtask(&self) -> Result<PathBuf> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--release", "--package", "xtask", "--bin", "xtask"]);
+        build(cargo.current_dir(&self.root))?;
+        Ok(self.target.join("release/xtask"))
+    }
+
     /// Builds the server with a promise taken out (`--cfg forebay_control="NAME"`), for runs that
     /// must show it. Beside the target directory, so that neither build discards the other, and
     /// lightly optimised: a control has no speed to prove.
