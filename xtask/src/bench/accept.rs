@@ -1,5 +1,7 @@
 //! Accepting against the same HTTP stack that does nothing.
 
+use std::time::Duration;
+
 use super::load::{Drive, Driven, Orders, Until, drive};
 use super::report::median;
 use super::service::{Service, Setup, hello};
@@ -95,14 +97,16 @@ pub(super) fn by_turns(
 pub(super) fn accept(bench: &Bench) -> Result<Vec<Line>> {
     let setup = Setup::accepting(&bench.binary, bench.place.directory("accept")?);
     let (server, hello) = (setup.start()?, hello()?);
-    let mut orders = fill(&server, bench.size(KEYS), Orders::single()?)?;
+    let mut orders = fill(&server, bench.size(KEYS), Orders::single()?)?.orders;
     let mut lines = vec![measure(bench, "accept", &server, &hello, &mut orders)?];
     if bench.plan.full {
         let first = lines.first().and_then(|line| line.figure("server_us"));
-        orders = fill(&server, bench.size(KEYS_FULL), orders)?;
+        orders = fill(&server, bench.size(KEYS_FULL), orders)?.orders;
         let line = measure(bench, "accept_10m", &server, &hello, &mut orders)?;
         let growth = line.figure("server_us").zip(first).map_or(f64::NAN, |(now, then)| now / then);
-        lines.push(line.with("cpu_growth", growth).at_most("cpu_growth", gates::ACCEPT_FULL_CPU_MAX));
+        lines.push(
+            line.with("cpu_growth", growth).at_most("cpu_growth", gates::ACCEPT_FULL_CPU_MAX),
+        );
     }
     accounted(&server, &orders)?;
     server.stop()?;
@@ -156,18 +160,29 @@ pub(super) fn batch(bench: &Bench) -> Result<Vec<Line>> {
     Ok(vec![line])
 }
 
+/// What filling a store came to.
+#[derive(Debug)]
+pub(super) struct Filled {
+    /// The feed that goes on after it.
+    pub(super) orders: Orders,
+    /// The longest time without an answer.
+    pub(super) silence: Duration,
+}
+
 /// Fills a store until it holds so many orders.
-pub(super) fn fill(server: &Service, orders: u64, after: Orders) -> Result<Orders> {
+pub(super) fn fill(server: &Service, orders: u64, after: Orders) -> Result<Filled> {
     let mut batch = Orders::batch(BATCH)?.after(&after);
     let more = orders.saturating_sub(after.made()) / batch.per_request();
     let until = Until::Answered(more);
     let to = Drive { at: server.orders, pid: server.pid(), connections: BATCH_CONNECTIONS, until };
+    let mut silence = Duration::ZERO;
     if more > 0 {
         let driven = drive(&to, &mut batch)?;
+        silence = driven.silence;
         let per_second = driven.per_second() * batch.per_request() as f64;
         tell(format_args!("filled to {} orders, {per_second:.0}/s", batch.made()));
     }
-    Ok(after.after(&batch))
+    Ok(Filled { orders: after.after(&batch), silence })
 }
 
 /// Every order that was answered is there; anything else would be no accepting.

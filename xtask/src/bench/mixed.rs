@@ -14,15 +14,16 @@ const KEYS: u64 = 1_000_000;
 
 /// Runs both sides.
 pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
-    let alone = Setup { oms: "ledger", ..Setup::accepting(&bench.binary, bench.place.directory("alone")?) };
+    let alone =
+        Setup { oms: "ledger", ..Setup::accepting(&bench.binary, bench.place.directory("alone")?) };
     let beside = bench.place.directory("beside")?;
     let ceiling = Some(gates::MIXED_DRAIN_PER_S);
     let beside = Setup { dir: beside, ceiling, ..alone.clone() };
     let alone = alone.start()?;
-    let mut alone_orders = fill(&alone, bench.size(KEYS), Orders::single()?)?;
+    let mut alone_orders = fill(&alone, bench.size(KEYS), Orders::single()?)?.orders;
     alone.freeze()?;
     let beside = beside.start()?;
-    let mut beside_orders = fill(&beside, bench.size(KEYS), Orders::single()?)?;
+    let mut beside_orders = fill(&beside, bench.size(KEYS), Orders::single()?)?.orders;
     let (mut plain, mut mixed, mut drained) = (Side::default(), Side::default(), Vec::new());
     let pace = bench.pace();
     let mut pending = u64::MAX;

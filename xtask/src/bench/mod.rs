@@ -6,10 +6,13 @@
 mod accept;
 mod gates;
 pub mod hello;
+mod journal;
 mod load;
+mod memory;
 mod mixed;
 mod place;
 mod process;
+mod recovery;
 mod report;
 mod service;
 
@@ -31,8 +34,14 @@ pub enum Name {
     Accept,
     /// A hundred orders a request.
     Batch,
+    /// The embedded buffer without HTTP, against sled with its file synced.
+    Journal,
     /// Accepting beside a drain, against accepting alone.
     Mixed,
+    /// Bytes of memory a pending order, and the disk after the drain.
+    Memory,
+    /// From a start to ready, with a million pending.
+    Recovery,
 }
 
 /// What is to be run.
@@ -94,7 +103,10 @@ pub fn run(plan: &Plan) -> Result<()> {
     let lines = match plan.name {
         Name::Accept => accept::accept(&bench)?,
         Name::Batch => accept::batch(&bench)?,
+        Name::Journal => journal::run(&bench)?,
         Name::Mixed => mixed::run(&bench)?,
+        Name::Memory => memory::run(&bench)?,
+        Name::Recovery => recovery::run(&bench)?,
     };
     report::close(&lines, plan.json, !plan.short)
 }

@@ -4,6 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use crate::failure::{Failure, Result, While as _};
+use crate::time::{Stopwatch, poll_until};
+
+/// A process that has written next to nothing for this long has nothing left to do.
+const QUIET: Duration = Duration::from_millis(400);
+const QUIET_LIMIT: Duration = Duration::from_secs(60);
+/// An idle writer closes its group with one block.
+const NEXT_TO_NOTHING: u64 = 64 << 10;
 
 /// CPU time of all its threads, ended ones too; exact to two ticks of the kernel's (10 ms each).
 pub(super) fn cpu(pid: u32) -> Result<Duration> {
@@ -29,6 +36,20 @@ pub(super) fn resident(pid: u32) -> Result<u64> {
 pub(super) fn written(pid: u32) -> Result<u64> {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).when("a process's writes")?;
     count(&io, "write_bytes:")
+}
+
+/// Waits until it writes no more, as when it fills slots ahead.
+pub(super) fn quiet(pid: u32) -> Result<()> {
+    let mut last = written(pid)?;
+    let mut since = Stopwatch::start();
+    let quiet = poll_until(QUIET_LIMIT, || {
+        let now = written(pid).unwrap_or_default();
+        if now > last + NEXT_TO_NOTHING {
+            (last, since) = (now, Stopwatch::start());
+        }
+        since.elapsed() >= QUIET
+    });
+    if quiet { Ok(()) } else { Err(Failure::Broken(format!("process {pid} does not rest"))) }
 }
 
 fn count(text: &str, name: &str) -> Result<u64> {

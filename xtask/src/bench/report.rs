@@ -198,7 +198,10 @@ mod tests {
         close(&[met], true, true).unwrap();
         let missed = line.clone().at_least("ratio", 0.6).at_most("p99_ms", 3.0);
         assert_eq!(missed.missed.len(), 2);
-        assert!(matches!(close(std::slice::from_ref(&missed), true, true), Err(Failure::Missed(_))));
+        assert!(matches!(
+            close(std::slice::from_ref(&missed), true, true),
+            Err(Failure::Missed(_))
+        ));
         close(&[missed], true, false).unwrap();
         assert_eq!(line.at_most("cpu_ratio", 1.0).missed.len(), 1);
     }

@@ -20,9 +20,6 @@ use crate::time::{Stopwatch, poll_until};
 const START_LIMIT: Duration = Duration::from_secs(300);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// A server that has written nothing for this long has nothing left to do.
-const QUIET: Duration = Duration::from_millis(400);
-const QUIET_LIMIT: Duration = Duration::from_secs(60);
 
 /// Threads of the door, the default; the hello server gets as many.
 const DOOR_THREADS: usize = 1;
@@ -155,17 +152,7 @@ impl Service {
 
     /// Waits until it has nothing left to do, as filling slots ahead.
     pub(super) fn quiet(&self) -> Result<()> {
-        let mut last = process::written(self.pid())?;
-        let mut since = Stopwatch::start();
-        let quiet = poll_until(QUIET_LIMIT, || {
-            let now = process::written(self.pid()).unwrap_or_default();
-            // An idle writer closes its group once, with one block.
-            if now > last + (64 << 10) {
-                (last, since) = (now, Stopwatch::start());
-            }
-            since.elapsed() >= QUIET
-        });
-        if quiet { Ok(()) } else { Err(Failure::Broken("the server does not rest".to_owned())) }
+        process::quiet(self.pid())
     }
 
     /// Stops it where it stands, as it is not its turn.
@@ -212,6 +199,12 @@ impl Status {
         self.number("/buffer/live/pending")
     }
 
+    /// Orders whose end is not known yet.
+    pub(super) fn unsettled(&self) -> u64 {
+        let live = ["pending", "leased", "submitted"];
+        live.iter().map(|state| self.number(&format!("/buffer/live/{state}"))).sum()
+    }
+
     /// Orders in the OMS.
     pub(super) fn summarised(&self) -> u64 {
         self.number("/buffer/ended/summarised")
@@ -246,7 +239,10 @@ fn get(from: SocketAddr, path: &str) -> Result<Value> {
     stream.read_to_string(&mut answer).when(path)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     if !head.starts_with("HTTP/1.1 200") {
-        return Err(Failure::Broken(format!("{path}: {}", head.lines().next().unwrap_or_default())));
+        return Err(Failure::Broken(format!(
+            "{path}: {}",
+            head.lines().next().unwrap_or_default()
+        )));
     }
     serde_json::from_str(body).when(path)
 }

@@ -26,7 +26,9 @@ pub(super) fn is_whole(bytes: &[u8]) -> Result<bool> {
     match body.len().cmp(&length) {
         std::cmp::Ordering::Less => Ok(false),
         std::cmp::Ordering::Equal => Ok(true),
-        std::cmp::Ordering::Greater => Err(Failure::Broken("two answers to one request".to_owned())),
+        std::cmp::Ordering::Greater => {
+            Err(Failure::Broken("two answers to one request".to_owned()))
+        }
     }
 }
 

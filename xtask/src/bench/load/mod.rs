@@ -18,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::process;
 use crate::failure::{Failure, Result, While as _};
 use crate::time::Stopwatch;
-pub(super) use orders::{Orders, canonical};
+pub(super) use orders::Orders;
 
 /// How long the server may be silent altogether before the load gives up.
 const SILENCE: Duration = Duration::from_secs(60);

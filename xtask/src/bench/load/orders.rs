@@ -22,7 +22,6 @@ pub(in crate::bench) struct Orders {
     /// Where each order's digits stand.
     digits: Vec<usize>,
     next: u64,
-    order_bytes: usize,
 }
 
 impl Orders {
@@ -50,7 +49,7 @@ impl Orders {
             request.push(b'\n');
         }
         let digits = (0..count).map(|n| first + n * line).collect();
-        Self { request, digits, next: 1, order_bytes: order.len() }
+        Self { request, digits, next: 1 }
     }
 
     /// The next request; every order in it has an id of its own.
@@ -79,11 +78,6 @@ impl Orders {
     pub(in crate::bench) fn made(&self) -> u64 {
         self.next - 1
     }
-
-    /// Bytes of one order.
-    pub(in crate::bench) fn order_bytes(&self) -> usize {
-        self.order_bytes
-    }
 }
 
 /// Writes a number's last hexadecimal digits.
@@ -96,7 +90,7 @@ fn hex(mut number: u64, place: &mut [u8]) {
 }
 
 /// The load test's canonical order nearest to 2 KB, as a sender posts it.
-pub(in crate::bench) fn canonical() -> Result<String> {
+fn canonical() -> Result<String> {
     let sale = Sale { orders: CANDIDATES, batch_share: 0.0, gzip_share: 0.0, ..Sale::default() };
     let mix = Mix::new(&sale);
     let plain = mix.requests.iter().filter(|request| {
@@ -145,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_order_is_about_2_kb() {
-        let bytes = Orders::single().unwrap().order_bytes();
+        let bytes = canonical().unwrap().len();
         assert!((1_900..=2_200).contains(&bytes), "{bytes}");
     }
 }
