@@ -45,6 +45,17 @@ impl Workspace {
         Ok(self.target.join("release/forebay"))
     }
 
+    /// Builds the server unoptimised, for runs in which its speed does not matter, and gives its path.
+    ///
+    /// # Errors
+    /// [`Failure::Missed`] if it does not build.
+    pub fn debug_binary(&self) -> Result<PathBuf> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--package", "forebay", "--bin", "forebay"]);
+        build(cargo.current_dir(&self.root))?;
+        Ok(self.target.join("debug/forebay"))
+    }
+
     /// Builds this crate as it is released, for what it measures with its own code, and gives its path.
     ///
     /// # Errors

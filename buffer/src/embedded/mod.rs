@@ -11,6 +11,7 @@ mod commit;
 mod filter;
 mod group;
 pub(crate) mod journal;
+mod measure;
 mod outcomes;
 mod reads;
 mod recovery;
@@ -37,6 +38,8 @@ use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Envelope,
     ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
 };
+#[doc(hidden)]
+pub use measure::OutcomeIndex;
 use shared::{Append, Call, Phase, Shared};
 use writer::{Fatal, Writer};
 

@@ -14,6 +14,8 @@ const CONNECTIONS: usize = 256;
 const BATCH: usize = 100;
 /// Connections that fill a store, or send batches: enough that the server never waits.
 const BATCH_CONNECTIONS: usize = 16;
+/// Spare slots: a round of batches fits into them.
+const BATCH_RESERVE: u32 = 32;
 /// Orders that are pending before accepting is measured.
 const KEYS: u64 = 1_000_000;
 const KEYS_FULL: u64 = 10_000_000;
@@ -95,8 +97,7 @@ pub(super) fn by_turns(
 
 /// One order a request, validated, its key checked among a million, durable.
 pub(super) fn accept(bench: &Bench) -> Result<Vec<Line>> {
-    let setup = Setup::accepting(&bench.binary, bench.place.directory("accept")?);
-    let (server, hello) = (setup.start()?, hello()?);
+    let (server, hello) = (bench.accepting("accept")?.start()?, hello()?);
     let mut orders = fill(&server, bench.size(KEYS), Orders::single()?)?.orders;
     let mut lines = vec![measure(bench, "accept", &server, &hello, &mut orders)?];
     if bench.plan.full {
@@ -143,8 +144,8 @@ pub(super) fn batch(bench: &Bench) -> Result<Vec<Line>> {
     let mut single = Orders::single()?;
     for _ in 0..pace.runs {
         ceiling.round("hello", &hello, &pace, CONNECTIONS, &mut single)?;
-        let setup = Setup::accepting(&bench.binary, bench.place.directory("batch")?);
-        let server = Setup { reserve: 32, ..setup }.start()?;
+        let reserve = bench.slots(BATCH_RESERVE);
+        let server = Setup { reserve, ..bench.accepting("batch")? }.start()?;
         server.quiet()?;
         let mut orders = Orders::batch(BATCH)?;
         own.round("batch", &server, &pace, BATCH_CONNECTIONS, &mut orders)?;

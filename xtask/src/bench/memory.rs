@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::accept::{accounted, fill};
 use super::load::Orders;
 use super::process::resident;
-use super::service::{RESERVE, SLOT_BYTES, Service, Setup};
+use super::service::{SLOT_BYTES, Service, Setup};
 use super::{Bench, Line, gates, tell};
 use crate::failure::{Failure, Result};
 use crate::time::{Stopwatch, poll_until};
@@ -19,8 +19,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     if bench.plan.full {
         sizes.push(("memory_10m", 10_000_000));
     }
-    let setup = Setup::accepting(&bench.binary, bench.place.directory("memory")?);
-    let setup = Setup { oms: "ledger", ..setup };
+    let setup = Setup { oms: "ledger", ..bench.accepting("memory")? };
     let server = setup.start()?;
     server.quiet()?;
     let empty = resident(server.pid())?;
@@ -49,8 +48,9 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     }
     accounted(&server, &orders)?;
     server.stop()?;
-    let disk = drained(&Setup { ceiling: None, ..setup }.start()?)?;
-    let beside = (disk / SLOT_BYTES).saturating_sub(u64::from(RESERVE));
+    let reserve = u64::from(setup.reserve);
+    let disk = drained(&Setup { ceiling: None, ..setup }.start()?, reserve)?;
+    let beside = (disk / SLOT_BYTES).saturating_sub(reserve);
     lines.push(
         Line::new("memory_disk_after_drain", "bytes", &[disk as f64])
             .count("slots_beside_reserve", beside)
@@ -60,7 +60,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
 }
 
 /// Waits until nothing is pending and no more slots come back; the bytes of those that stay.
-fn drained(server: &Service) -> Result<u64> {
+fn drained(server: &Service, reserve: u64) -> Result<u64> {
     let (mut left, mut since) = (u64::MAX, Stopwatch::start());
     let start = Stopwatch::start();
     while left > 0 {
@@ -74,7 +74,7 @@ fn drained(server: &Service) -> Result<u64> {
         poll_until(Duration::from_millis(200), || false);
     }
     tell(format_args!("drained in {:.1} s", start.elapsed().as_secs_f64()));
-    let wanted = (u64::from(RESERVE) + gates::SLOTS_LEFT_MAX) * SLOT_BYTES;
+    let wanted = (reserve + gates::SLOTS_LEFT_MAX) * SLOT_BYTES;
     let mut disk = Ok(u64::MAX);
     poll_until(STILL, || {
         disk = server.status().map(|status| status.disk_bytes());

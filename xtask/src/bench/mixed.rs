@@ -14,11 +14,9 @@ const KEYS: u64 = 1_000_000;
 
 /// Runs both sides.
 pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
-    let alone =
-        Setup { oms: "ledger", ..Setup::accepting(&bench.binary, bench.place.directory("alone")?) };
-    let beside = bench.place.directory("beside")?;
+    let alone = Setup { oms: "ledger", ..bench.accepting("alone")? };
     let ceiling = Some(gates::MIXED_DRAIN_PER_S);
-    let beside = Setup { dir: beside, ceiling, ..alone.clone() };
+    let beside = Setup { ceiling, oms: "ledger", ..bench.accepting("beside")? };
     let alone = alone.start()?;
     let mut alone_orders = fill(&alone, bench.size(KEYS), Orders::single()?)?.orders;
     alone.freeze()?;

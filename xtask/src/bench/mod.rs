@@ -10,6 +10,7 @@ mod journal;
 mod load;
 mod memory;
 mod mixed;
+mod outcomes;
 mod place;
 mod process;
 mod recovery;
@@ -26,6 +27,7 @@ use crate::failure::{Failure, Result};
 use crate::say::complain;
 use place::Place;
 use report::Line;
+use service::{NO_DRAIN, Setup};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -42,6 +44,8 @@ pub enum Name {
     Memory,
     /// From a start to ready, with a million pending.
     Recovery,
+    /// What ended orders cost once their segment is gone: disk, memory, look-ups, storing, opening.
+    Outcomes,
 }
 
 /// What is to be run.
@@ -51,11 +55,14 @@ pub struct Plan {
     pub name: Name,
     /// The largest sizes too: minutes to hours, tens of GiB of disk.
     pub full: bool,
-    /// A few seconds, with figures that mean nothing and no gates: does the bench still run?
+    /// A few seconds on the debug build, with figures that mean nothing and no gates: does the bench still run?
     pub short: bool,
     /// One JSON object a line on stdout, instead of words.
     pub json: bool,
 }
+
+/// Spare slots: a measured round fits into them.
+const RESERVE: u32 = 16;
 
 /// What a bench works with.
 struct Bench {
@@ -82,6 +89,23 @@ impl Bench {
         Pace { runs: 5, warm: Duration::from_millis(500), measured: Duration::from_secs(3) }
     }
 
+    /// A store of its own, to accept into and nothing else.
+    fn accepting(&self, name: &str) -> Result<Setup> {
+        let (binary, dir) = (self.binary.clone(), self.place.directory(name)?);
+        Ok(Setup {
+            binary,
+            dir,
+            ceiling: Some(NO_DRAIN),
+            oms: "sqlite",
+            reserve: self.slots(RESERVE),
+        })
+    }
+
+    /// So many spare slots, or few of them, for they are filled ahead.
+    fn slots(&self, slots: u32) -> u32 {
+        if self.plan.short { 1 } else { slots }
+    }
+
     /// A number of orders, or few of them.
     fn size(&self, orders: u64) -> u64 {
         if self.plan.short { orders / 500 } else { orders }
@@ -94,10 +118,10 @@ impl Bench {
 /// [`Failure::Missed`] if a gate is missed; [`Failure::Skipped`] without a disk or the room for it.
 pub fn run(plan: &Plan) -> Result<()> {
     let workspace = Workspace::find()?;
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) && !plan.short {
         return in_release(&workspace, plan);
     }
-    let binary = workspace.release_binary()?;
+    let binary = if plan.short { workspace.debug_binary() } else { workspace.release_binary() }?;
     let place = Place::make(&workspace.target, disk_bytes(plan))?;
     let bench = Bench { plan: *plan, place, binary };
     let lines = match plan.name {
@@ -107,6 +131,7 @@ pub fn run(plan: &Plan) -> Result<()> {
         Name::Mixed => mixed::run(&bench)?,
         Name::Memory => memory::run(&bench)?,
         Name::Recovery => recovery::run(&bench)?,
+        Name::Outcomes => outcomes::run(&bench)?,
     };
     report::close(&lines, plan.json, !plan.short)
 }
@@ -128,7 +153,7 @@ fn in_release(workspace: &Workspace, plan: &Plan) -> Result<()> {
     let mut command = Command::new(binary);
     let name = clap::ValueEnum::to_possible_value(&plan.name);
     command.arg("bench").args(name.map(|name| name.get_name().to_owned()));
-    for (flag, set) in [("--full", plan.full), ("--short", plan.short), ("--json", plan.json)] {
+    for (flag, set) in [("--full", plan.full), ("--json", plan.json)] {
         if set {
             command.arg(flag);
         }

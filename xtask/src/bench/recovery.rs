@@ -15,8 +15,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     if bench.plan.full {
         sizes.push(("recovery_10m", 10_000_000, gates::RECOVERY_10M_MAX));
     }
-    let full = Setup::accepting(&bench.binary, bench.place.directory("full")?);
-    let empty = Setup { dir: bench.place.directory("empty")?, ..full.clone() };
+    let (full, empty) = (bench.accepting("full")?, bench.accepting("empty")?);
     let mut orders = Orders::single()?;
     let mut lines = Vec::new();
     for (name, size, limit) in sizes {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -23,9 +23,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Threads of the door, the default; the hello server gets as many.
 const DOOR_THREADS: usize = 1;
-/// Spare slots, filled ahead: a measured round fits into them.
-pub(super) const RESERVE: u32 = 16;
-/// The default.
+/// A slot's, by default.
 pub(super) const SLOT_BYTES: u64 = 64 << 20;
 
 /// How Forebay is set up.
@@ -47,12 +45,6 @@ pub(super) struct Setup {
 pub(super) const NO_DRAIN: f64 = 0.001;
 
 impl Setup {
-    /// Accepting alone, into the embedded default.
-    pub(super) fn accepting(binary: &Path, dir: PathBuf) -> Self {
-        let binary = binary.to_owned();
-        Self { binary, dir, ceiling: Some(NO_DRAIN), oms: "sqlite", reserve: RESERVE }
-    }
-
     fn config(&self) -> String {
         let drain = self.ceiling.map_or_else(
             || "governor = false".to_owned(),

@@ -78,7 +78,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
         other_bytes.push(work.bytes_ratio());
 
         // Its slots are filled, as a server's are before a sale.
-        let store = Store::open(bench.place.directory("journal")?, 24)?;
+        let store = Store::open(bench.place.directory("journal")?, bench.slots(24))?;
         process::quiet(pid)?;
         store.append_for(pace.warm, IN_FLIGHT)?;
         process::quiet(pid)?;
@@ -128,7 +128,7 @@ struct Bytes {
 impl Bytes {
     fn measure(bench: &Bench) -> Result<Self> {
         let (pid, pace) = (std::process::id(), bench.pace());
-        let store = Store::open(bench.place.directory("growth")?, 4)?;
+        let store = Store::open(bench.place.directory("growth")?, bench.slots(4))?;
         process::quiet(pid)?;
         let growth = Work::measure(|| {
             let appended = store.append_for(pace.measured, IN_FLIGHT)?;
@@ -138,7 +138,7 @@ impl Bytes {
         process::quiet(pid)?;
         let one = Work::measure(|| Ok(store.append_for(pace.measured / 2, 1)?.orders))?;
         store.close();
-        let store = Store::open(bench.place.directory("recycled")?, 4)?;
+        let store = Store::open(bench.place.directory("recycled")?, bench.slots(4))?;
         store.append_and_drain(bench.size(RECYCLED_WARM), IN_FLIGHT)?;
         let recycled = Work::measure(|| store.append_and_drain(bench.size(RECYCLED), IN_FLIGHT))?;
         store.close();
