@@ -44,7 +44,7 @@ impl Side {
         connections: usize,
         orders: &mut Orders,
     ) -> Result<Driven> {
-        let until = Until::Passed { warm: pace.warm, measured: pace.measured };
+        let until = pace.until();
         let at = Drive { at: server.orders, pid: server.pid(), connections, until };
         let driven = drive(&at, orders)?;
         let each = orders.per_request() as f64;

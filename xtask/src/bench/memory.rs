@@ -10,8 +10,10 @@ use super::{Bench, Line, gates, tell};
 use crate::failure::{Failure, Result};
 use crate::time::{Stopwatch, poll_until};
 
-/// How long a drain may stand still, and how long slots may take to come back after it.
+/// How long a drain may stand still.
 const STILL: Duration = Duration::from_secs(60);
+/// How long slots may take to come back after it.
+const GIVEN_BACK: Duration = Duration::from_secs(60);
 
 /// Grows one store from nothing over all sizes, then drains it.
 pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
@@ -49,7 +51,8 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     accounted(&server, &orders)?;
     server.stop()?;
     let reserve = u64::from(setup.reserve);
-    let disk = drained(&Setup { ceiling: None, ..setup }.start()?, reserve)?;
+    let within = if bench.plan.short { Duration::ZERO } else { GIVEN_BACK };
+    let disk = drained(&Setup { ceiling: None, ..setup }.start()?, reserve, within)?;
     let beside = (disk / SLOT_BYTES).saturating_sub(reserve);
     lines.push(
         Line::new("memory_disk_after_drain", "bytes", &[disk as f64])
@@ -60,7 +63,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
 }
 
 /// Waits until nothing is pending and no more slots come back; the bytes of those that stay.
-fn drained(server: &Service, reserve: u64) -> Result<u64> {
+fn drained(server: &Service, reserve: u64, within: Duration) -> Result<u64> {
     let (mut left, mut since) = (u64::MAX, Stopwatch::start());
     let start = Stopwatch::start();
     while left > 0 {
@@ -76,7 +79,7 @@ fn drained(server: &Service, reserve: u64) -> Result<u64> {
     tell(format_args!("drained in {:.1} s", start.elapsed().as_secs_f64()));
     let wanted = (reserve + gates::SLOTS_LEFT_MAX) * SLOT_BYTES;
     let mut disk = Ok(u64::MAX);
-    poll_until(STILL, || {
+    poll_until(within, || {
         disk = server.status().map(|status| status.disk_bytes());
         poll_until(Duration::from_millis(200), || false);
         disk.as_ref().map_or(true, |disk| *disk <= wanted)

@@ -53,7 +53,7 @@ impl Setup {
         format!(
             "log = \"warn\"\n[door]\nthreads = {DOOR_THREADS}\n\
              [buffer]\ndisk_max = \"64GiB\"\nburst_reserve = {}\n\
-             [drain]\n{drain}\n[oms]\nkind = \"{}\"\n",
+             [drain]\n{drain}\n[oms]\nkind = \"{}\"\ntest = true\n",
             self.reserve, self.oms
         )
     }

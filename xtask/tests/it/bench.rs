@@ -22,7 +22,7 @@ fn every_bench_still_measures() {
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         if output.status.code() == Some(77) {
-            eprintln!("skipped: {errors}");
+            xtask::say::complain(format_args!("skipped: {errors}"));
             return;
         }
         assert!(output.status.success(), "{name}: {errors}");
