@@ -14,6 +14,7 @@ mod group;
 pub mod inspect;
 pub(crate) mod journal;
 mod lookup;
+mod measure;
 mod outcomes;
 mod reads;
 mod recovery;
@@ -42,6 +43,8 @@ use crate::{
 };
 pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use lookup::Lookup;
+#[doc(hidden)]
+pub use measure::OutcomeIndex;
 use shared::{Append, Call, Phase, Shared};
 use writer::{Fatal, Writer};
 
