@@ -16,6 +16,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod control;
 mod digest;
 pub mod embedded;
 pub mod envelope;
@@ -33,7 +34,10 @@ use std::time::Duration;
 
 pub use admission::{Admission, Overloaded, Permit};
 pub use clock::{Clock, SystemClock};
-pub use embedded::{Embedded, EmbeddedConfig, OpenError};
+pub use embedded::inspect::{InspectError, Inspection, KeptOrder, LostOrder, inspect};
+pub use embedded::{
+    Damage, DamageKind, Embedded, EmbeddedConfig, OpenError, SegmentSummary, WriteMode,
+};
 pub use envelope::Envelope;
 pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, Severity};
 pub use lease::{Lease, Verdict};

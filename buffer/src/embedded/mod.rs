@@ -11,8 +11,10 @@
 mod commit;
 mod filter;
 mod group;
+pub mod inspect;
 pub(crate) mod journal;
 mod lookup;
+mod measure;
 mod outcomes;
 mod reads;
 mod recovery;
@@ -39,7 +41,10 @@ use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Envelope,
     ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
 };
+pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use lookup::Lookup;
+#[doc(hidden)]
+pub use measure::OutcomeIndex;
 use shared::{Append, Call, Phase, Shared};
 use writer::{Fatal, Writer};
 
@@ -55,6 +60,8 @@ pub struct EmbeddedConfig {
     pub burst_reserve: u32,
     /// Bytes of disk the journal may take; at least five slots.
     pub disk_max: u64,
+    /// How groups of orders reach the disk.
+    pub write_mode: WriteMode,
     /// How long the first answer of an order is remembered.
     pub dedup_horizon: Duration,
     /// Deliveries in flight at most.
@@ -71,6 +78,7 @@ impl EmbeddedConfig {
             slot_bytes: 64 << 20,
             burst_reserve: 16,
             disk_max: 16 << 30,
+            write_mode: WriteMode::Auto,
             dedup_horizon: Duration::from_secs(30 * 86_400),
             in_flight_orders: 8_192,
             in_flight_bytes: 256 << 20,

@@ -37,6 +37,7 @@ pub(super) fn recover(
         slot_bytes: config.slot_bytes,
         burst_reserve: config.burst_reserve,
         disk_max: config.disk_max,
+        write_mode: config.write_mode,
         ..Options::new(Arc::clone(clock))
     };
     let opened = Journal::open(&config.dir.join("journal"), options);
@@ -126,7 +127,7 @@ fn append(journal: &mut Journal, state: &mut State, records: &[Record]) -> Resul
 }
 
 /// Takes in a record whose bytes are damaged. A copy counts for nothing while its original is still there.
-fn apply_damaged(
+pub(super) fn apply_damaged(
     state: &mut State,
     damaged: &DamagedRecord,
     before: impl FnOnce(Kept) -> Option<Before>,

@@ -21,6 +21,8 @@ const LIVE_PERCENT_MIN: u64 = 25;
 /// Below this share it is emptied once it is that old.
 const LIVE_PERCENT_OLD: u64 = 50;
 const OLD: Duration = Duration::from_secs(600);
+/// Above this many times the live bytes it is emptied whatever its share.
+const LIVE_TIMES_MAX: u64 = 4;
 /// Above this use of the disk budget it is emptied whatever its share, if younger ones hold enough to gain.
 const DISK_PERCENT_MAX: u64 = 75;
 /// Things carried forward in one turn.
@@ -94,9 +96,17 @@ impl Writer {
         let share = live.saturating_mul(100) / oldest.bytes.max(1);
         let due = share < LIVE_PERCENT_MIN
             || (old && share < LIVE_PERCENT_OLD)
+            || self.mostly_dead(&segments)
             || (self.crowded(&segments) && self.gain(&segments));
         // With the reserve used up, a carry that does not fit would fill the open segment and end nothing.
         (due && (live == 0 || self.journal.room_to_carry(live))).then_some(oldest.epoch)
+    }
+
+    /// Whether all segments together hold over four times what is live: then a well filled oldest one keeps the
+    /// disk of sparse ones behind it. To carry everything once writes a third of what that gives back.
+    fn mostly_dead(&self, segments: &[Segment]) -> bool {
+        let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        used / LIVE_TIMES_MAX > self.state.live_bytes_all()
     }
 
     /// Whether the disk budget is nearly used up.
