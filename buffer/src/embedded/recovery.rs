@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::journal::{DamagedRecord, Journal, Options, Restored, WriteError};
+use super::journal::{DamagedRecord, Journal, Options, ReadError, Restored, WriteError};
 use super::outcomes::Outcomes;
 use super::{EmbeddedConfig, lookup};
 use crate::Clock;
@@ -57,6 +57,11 @@ pub(super) fn recover(
     let replayed = recovered.replay(|restored: Restored| {
         while let Some(damaged) = next_damaged.next_if(|d| d.sequence < restored.sequence) {
             apply_damaged(&mut state, damaged, before);
+        }
+        let copy_is_damaged =
+            || matches!(reader.read(restored.location), Err(ReadError::Damaged { .. }));
+        if original_is_there(&state, &restored.record) && copy_is_damaged() {
+            return;
         }
         let kept = Kept {
             record: restored.sequence,
@@ -127,13 +132,20 @@ pub(super) fn apply_damaged(
     damaged: &DamagedRecord,
     before: impl FnOnce(Kept) -> Option<Before>,
 ) {
-    let original = match &damaged.record {
-        Record::Moved { order, .. } => state.kept(*order).is_some(),
-        Record::MovedRow { exception, .. } => state.has_row(*exception),
-        _ => false,
-    };
-    if !original {
+    if !original_is_there(state, &damaged.record) {
         state.apply(&damaged.record, kept_damaged(damaged), before);
+    }
+}
+
+/// Whether a record carries something forward that is still where it was: its segment was on its way out when the
+/// process ended. There are few, so their copies are read whole before the originals are let go.
+fn original_is_there(state: &State, record: &Record) -> bool {
+    match record {
+        Record::Moved { order, .. } => state.kept(*order).is_some(),
+        Record::MovedRow { exception, delivery, .. } => {
+            delivery.is_some() && state.has_row(*exception)
+        }
+        _ => false,
     }
 }
 
