@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::journal::{DamagedRecord, Journal, Options, Restored, WriteError};
+use super::journal::{DamagedRecord, Journal, Options, Replayed, WriteError};
 use super::outcomes::Outcomes;
 use super::{EmbeddedConfig, lookup};
 use crate::Clock;
@@ -54,18 +54,18 @@ pub(super) fn recover(
     let reader = journal.reader();
     let before = |kept: Kept| lookup::head(&reader, kept).ok().map(|head| head.before());
     let mut next_damaged = damaged.iter().peekable();
-    let replayed = recovered.replay(|restored: Restored| {
-        while let Some(damaged) = next_damaged.next_if(|d| d.sequence < restored.sequence) {
+    let replayed = recovered.replay(|replayed| {
+        let (sequence, location, bytes) = replayed.place();
+        while let Some(damaged) = next_damaged.next_if(|d| d.sequence < sequence) {
             apply_damaged(&mut state, damaged, before);
         }
-        let kept = Kept {
-            record: restored.sequence,
-            location: Some(restored.location),
-            bytes: restored.body_bytes,
-        };
-        match state.plain(&restored.record) {
-            Some(plain) => state.apply_indexed(restored.sequence, kept, &plain),
-            None => state.apply(&restored.record, kept, before),
+        let kept = Kept { record: sequence, location: Some(location), bytes };
+        match replayed {
+            Replayed::Plain(found) => state.apply_indexed(sequence, kept, &found.plain),
+            Replayed::Whole(restored) => match state.plain(&restored.record) {
+                Some(plain) => state.apply_indexed(sequence, kept, &plain),
+                None => state.apply(&restored.record, kept, before),
+            },
         }
     });
     replayed.map_err(|error| error.to_string())?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::files::WriteMode;
 use crate::Clock;
+use crate::digest::Plain;
 use crate::record::Record;
 
 /// How a journal is kept.
@@ -85,6 +86,36 @@ pub(crate) struct Restored {
     pub(crate) record: Record,
     /// Bytes of the body on disk.
     pub(crate) body_bytes: u32,
+}
+
+/// An order found in the index of a full segment, which tells all that memory needs of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RestoredPlain {
+    pub(crate) sequence: u64,
+    pub(crate) location: Location,
+    /// Bytes of the body on disk.
+    pub(crate) body_bytes: u32,
+    pub(crate) plain: Plain,
+}
+
+/// One record of those a start replays.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "handed over one at a time, never stored")]
+pub(crate) enum Replayed {
+    /// Its descriptor was read.
+    Whole(Restored),
+    /// Only its entry in the index was.
+    Plain(RestoredPlain),
+}
+
+impl Replayed {
+    /// Its sequence, where it is, and the bytes of its body.
+    pub(crate) fn place(&self) -> (u64, Location, u32) {
+        match self {
+            Self::Whole(restored) => (restored.sequence, restored.location, restored.body_bytes),
+            Self::Plain(plain) => (plain.sequence, plain.location, plain.body_bytes),
+        }
+    }
 }
 
 /// A record whose descriptor verifies and whose body does not: its key is known, its bytes are not.

@@ -6,5 +6,6 @@ mod crash;
 mod damage;
 mod disk;
 mod fixture;
+mod index;
 mod look;
 mod support;
