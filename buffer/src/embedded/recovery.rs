@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::journal::{DamagedRecord, Journal, Options, Replayed, WriteError};
+use super::journal::{DamagedRecord, Journal, Options, Replayed, WriteError, hint};
 use super::outcomes::Outcomes;
 use super::{EmbeddedConfig, lookup};
 use crate::Clock;
@@ -32,7 +32,7 @@ pub(super) fn recover(
     clock: &Arc<dyn Clock>,
 ) -> Result<Recovered, String> {
     make_dir(&config.dir)
-        .map_err(|error| format!("the directory cannot be made or synced: {error}"))?;
+        .map_err(|e| format!("the directory cannot be made or synced: {e}{}", hint(&e)))?;
     let options = Options {
         slot_bytes: config.slot_bytes,
         burst_reserve: config.burst_reserve,

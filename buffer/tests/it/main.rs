@@ -7,3 +7,4 @@ mod embedded;
 mod inspect;
 mod model;
 mod support;
+mod trouble;

@@ -181,8 +181,27 @@ pub(crate) enum OpenError {
     Options(String),
     #[error("no slot for the new segment in {}: {reason}; free some disk space or raise disk_max", .dir.display())]
     NoRoom { dir: PathBuf, reason: String },
-    #[error("{what} failed: {source}")]
+    #[error("{what} failed: {source}{}", hint(.source))]
     Io { what: String, source: io::Error },
+}
+
+/// What to do about an error of the file system, where that is known.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; give the service's user the directory and everything in it, or set data_dir to one it owns"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount the file system for writing, or set data_dir to another one"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space on that disk"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "; check data_dir, and that the disk it is on is mounted"
+        }
+        _ => "",
+    }
 }
 
 /// Why records were not appended.

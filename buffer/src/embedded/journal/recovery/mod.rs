@@ -17,6 +17,7 @@ mod window;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::chain::Chain;
 #[cfg(test)]
@@ -47,6 +48,8 @@ pub(super) struct Ground {
     pub(super) random: fn() -> std::io::Result<[u8; 32]>,
     /// Whether a thread makes and prepares spare slots.
     pub(super) filler: bool,
+    /// Where no slot could be made, that thread tries again after so long.
+    pub(super) retry_pause: Duration,
 }
 
 /// Opens the journal in `dir`, making it if need be.
@@ -58,7 +61,12 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Writer, Recovered),
     if !chosen.map_err(|source| io("trying direct writes", source))? {
         return Err(OpenError::NoDirect(dir.to_owned()));
     }
-    let ground = Ground { directory: Arc::new(directory), random, filler: true };
+    let ground = Ground {
+        directory: Arc::new(directory),
+        random,
+        filler: true,
+        retry_pause: Duration::from_secs(5),
+    };
     open_on(ground, dir, options)
 }
 
@@ -218,6 +226,7 @@ impl Start<'_> {
             self.store,
             self.options.burst_reserve,
             self.options.disk_max,
+            self.ground.retry_pause,
             census,
         );
         let header = Header {

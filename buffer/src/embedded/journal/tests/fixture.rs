@@ -34,6 +34,21 @@ fn at_noon() -> Options {
     Options { clock: Arc::new(Noon), ..small() }
 }
 
+/// The slots of one of them.
+pub(super) fn corpus(random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
+    let name = if random.bool() { "format-1" } else { "format-1-index" };
+    let slot = |slot| std::fs::read(fixture(name).join(super::super::files::name(slot))).unwrap();
+    (0..3).map(slot).collect()
+}
+
+/// Every record that was ever written to them.
+pub(super) fn every_record() -> Vec<Record> {
+    let mut records = acknowledged();
+    records.extend(torn());
+    records.push(Record::Accept(delivery(41, Readiness::Pending)));
+    records
+}
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
@@ -70,7 +71,8 @@ pub(super) fn small() -> Options {
 /// A disk to open on, the filler's work done by [`Journal::pump`] alone, every new store the same.
 pub(super) fn ground(disk: &Disk) -> Ground {
     let directory = Arc::new(disk.clone());
-    Ground { directory, random: || Ok(*b"a store's uuid..a store's secret"), filler: false }
+    let random = || Ok(*b"a store's uuid..a store's secret");
+    Ground { directory, random, filler: false, retry_pause: Duration::from_millis(5) }
 }
 
 pub(super) fn open_disk(disk: &Disk) -> (Journal, Recovered) {
