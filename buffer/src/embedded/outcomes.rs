@@ -119,12 +119,17 @@ pub(super) struct Seek {
 }
 
 impl Seek {
-    /// The outcome, if it is there. Blocks on the disk.
+    /// The outcome, if it is there. Blocks on the disk. An entry that cannot be read is none: losing the index changes
+    /// no effect, so neither does one entry.
     pub(super) fn find(&self) -> Option<Outcome> {
-        self.trees.iter().find_map(|tree| match tree.get(self.hash.to_be_bytes()) {
+        let get = |tree: &sled::Tree| {
+            // sled may panic on a file it cannot make sense of.
+            let got = catch_unwind(AssertUnwindSafe(|| tree.get(self.hash.to_be_bytes())));
+            got.map_err(|_| "its file makes no sense".to_owned())?.map_err(words)
+        };
+        self.trees.iter().find_map(|tree| match get(tree) {
             Ok(bytes) => decode(&bytes?),
             Err(error) => {
-                // Losing the index changes no effect, so neither does one entry.
                 crate::metrics::outcomes_failed();
                 tracing::warn!(%error, "the outcome index cannot be read");
                 None

@@ -37,8 +37,11 @@ impl Writer {
     }
 
     pub(super) fn take_calls(&mut self, group: &mut Group) {
-        let mut waiting = std::mem::take(&mut self.acts).into_iter();
-        while let Some(call) = waiting.next().or_else(|| self.shared.next_call()) {
+        // Those that come while these are taken have their turn next.
+        let room = self.shared.calls.capacity();
+        let mut calls = std::mem::take(&mut self.acts);
+        calls.extend(std::iter::from_fn(|| self.shared.next_call()).take(room));
+        for call in calls {
             match call {
                 Call::Lease { limit, now, reply } => {
                     self.waiters.push_back(Waiter { limit, now, reply });
@@ -108,13 +111,13 @@ impl Writer {
 
     /// Takes what the lookup thread brought, then what was put off, then what came, up to a group's room.
     pub(super) fn take_appends(&mut self, group: &mut Group) {
-        self.take_found(group);
-        let mut waiting = std::mem::take(&mut self.deferred);
         let mut room = GROUP_BYTES_MAX;
+        self.take_found(group, &mut room);
+        let mut waiting = std::mem::take(&mut self.deferred);
         while room > 0 && group.len() < GROUP_RECORDS_MAX {
             let next = waiting.pop_front().or_else(|| self.shared.intake.pop());
             let Some(append) = next else { break };
-            room = room.saturating_sub(append.envelope.body.len() + 256);
+            room = room.saturating_sub(size(&append));
             self.judge(append, group);
         }
         // What was put off again is older than what was not looked at.
@@ -180,10 +183,15 @@ impl Writer {
     }
 
     /// Judges what waited for the lookup thread.
-    fn take_found(&mut self, group: &mut Group) {
-        for done in self.lookup.done() {
+    fn take_found(&mut self, group: &mut Group, room: &mut usize) {
+        while *room > 0 && group.len() < GROUP_RECORDS_MAX {
+            let Some(done) = self.lookup.next() else { break };
             match done {
-                Done::Key(wanted, found) => self.found(&wanted, &found, group),
+                Done::Key(wanted, found) => {
+                    let waiting = self.looking.get(&wanted.hash).into_iter().flatten();
+                    *room = room.saturating_sub(waiting.map(size).sum());
+                    self.found(&wanted, &found, group);
+                }
                 Done::View { key, outcome, reply } => {
                     let view = outcome.map(|outcome| self.state.outcome_view(&key, outcome));
                     reply.send(view.map(Seen::Ended)).ok();
@@ -257,6 +265,7 @@ impl Writer {
         let same = |_: Kept| body.is_some_and(|body| *body == envelope.body);
         let judged = self.state.judge(hash, &envelope, head, outcome, same);
         if judged.refused() {
+            drop(permit);
             reply.send(Err(AppendError::Disputed)).ok();
             return;
         }
@@ -277,4 +286,9 @@ impl Writer {
             }
         }
     }
+}
+
+/// About what a delivery takes of a group.
+fn size(append: &Append) -> usize {
+    append.envelope.body.len() + 256
 }
