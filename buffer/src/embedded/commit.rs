@@ -95,7 +95,7 @@ impl Writer {
             }
         }
         for append in self.deferred.drain(..) {
-            append.reply.send(Err(AppendError::Full)).ok();
+            append.reply.send(Err(AppendError::Full));
         }
     }
 

@@ -2,10 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use super::shared::Lent;
+use super::answers::Reply;
+use super::shared::{Appended, Lent};
 use crate::record::Record;
 use crate::state::{Acting, Judged, Outcome};
-use crate::{Act, ActError, ActReceipt, AppendError, BufferError, Permit, Receipt};
+use crate::{Act, ActError, ActReceipt, AppendError, BufferError, Permit};
 
 /// What is to be done once a record is durable and applied.
 pub(super) enum Then {
@@ -14,7 +15,7 @@ pub(super) enum Then {
         judged: Judged,
         outcome: Option<Outcome>,
         permit: Permit,
-        reply: oneshot::Sender<Result<Receipt, AppendError>>,
+        reply: Reply<Appended>,
     },
     Acted {
         exception: u64,
@@ -35,9 +36,7 @@ impl Then {
     /// Nothing was written. Deliveries and acts hear so; the others hear a hang-up.
     pub(super) fn refuse(self) {
         match self {
-            Self::Accepted { reply, .. } => {
-                reply.send(Err(AppendError::Full)).ok();
-            }
+            Self::Accepted { reply, .. } => reply.send(Err(AppendError::Full)),
             Self::Acted { reply, .. } => {
                 let full = BufferError::Failed(AppendError::Full.to_string());
                 reply.send(Err(ActError::Buffer(full))).ok();

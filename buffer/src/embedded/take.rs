@@ -144,9 +144,7 @@ impl Writer {
                     self.state.receipt(&judged, None, outcome.as_ref(), Durability::Fsync);
                 answer(reply, receipt);
             }
-            Some(_) if !self.journal.room_for_orders() => {
-                reply.send(Err(AppendError::Full)).ok();
-            }
+            Some(_) if !self.journal.room_for_orders() => reply.send(Err(AppendError::Full)),
             Some(record) => {
                 self.touched_hashes.insert(hash);
                 self.touched.extend(judged.order);
