@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod control;
 mod demo;
 mod serve;
 mod wiring;
@@ -15,6 +16,8 @@ fn main() -> ExitCode {
         cli::Command::Serve(args) => serve::run(&args),
         cli::Command::Demo(args) => demo::run(&args),
         cli::Command::Config(args) => cli::config::run(&args),
+        cli::Command::Buffer(args) => cli::buffer::run(&args),
+        cli::Command::Doctor(args) => cli::doctor::run(&args),
         cli::Command::Status(args) => cli::status::run(&args),
         cli::Command::Orders(args) => cli::orders::run(&args),
         cli::Command::Exceptions(args) => cli::exceptions::run(&args),

@@ -33,6 +33,10 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     if let Err(error) = wiring::log_to_stderr(&config.log) {
         return fail(EXIT_USAGE, &error);
     }
+    #[cfg(forebay_control)]
+    if let Err(error) = crate::control::begin() {
+        return fail(EXIT_USAGE, &error);
+    }
     checked.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -59,6 +63,12 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
     let signals = Signals::install()?;
     let started = clock.elapsed();
     let metrics = wiring::record_metrics()?;
+    if !config.data_dir.exists() {
+        tracing::warn!(
+            data_dir = %config.data_dir.display(),
+            "the data directory does not exist and is made, empty; if there should be one, stop and look for its disk"
+        );
+    }
     let lookup_key = wiring::lookup_key(&config.data_dir)?;
     let (failed, failure) = oneshot::channel();
     let on_failure = Box::new(move |reason: String| drop(failed.send(reason)));
@@ -79,7 +89,7 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
         metrics,
         clock,
         started,
-        version: env!("CARGO_PKG_VERSION"),
+        version: crate::control::VERSION,
     };
     let ops = Ops::bind(config.ops.listen, view).await.map_err(|error| error.to_string())?;
     let ops_address = ops.local_addr().map_err(|error| error.to_string())?;

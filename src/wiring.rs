@@ -9,7 +9,7 @@ use forebay_buffer::{Clock, EmbeddedConfig};
 use forebay_ingest::{Channel, DoorConfig, SourceRule};
 use forebay_ops::DrainStatus;
 use forebay_order::{Format, Limits};
-use forebay_processor::oms::ledger::Ledger;
+use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
 use forebay_processor::{DrainConfig, Governor, Limiter, Limits as DrainLimits, Oms, RetryPolicy};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -74,6 +74,7 @@ pub(crate) fn buffer(config: &Config) -> EmbeddedConfig {
         slot_bytes: config.buffer.slot_bytes.0,
         burst_reserve: config.buffer.burst_reserve,
         disk_max: config.buffer.disk_max.0,
+        write_mode: config.buffer.write_mode,
         dedup_horizon: config.buffer.dedup_horizon.0,
         in_flight_orders: config.door.in_flight_orders,
         in_flight_bytes: config.door.in_flight_bytes.bytes(),
@@ -92,9 +93,12 @@ pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String
             let options = SqliteOptions { test: config.oms.test, ..SqliteOptions::default() };
             Sqlite::open(&path, options, clock).map(Oms::Sqlite).map_err(|e| explain(&e))
         }
-        OmsKind::Ledger => Ledger::open(&path, config.oms.cut_every, clock)
-            .map(Oms::Ledger)
-            .map_err(|e| explain(&e)),
+        OmsKind::Ledger => {
+            let oms = &config.oms;
+            let options =
+                LedgerOptions { cut_every: oms.cut_every, abort_on: oms.abort_on.clone() };
+            Ledger::open(&path, options, clock).map(Oms::Ledger).map_err(|e| explain(&e))
+        }
     }
 }
 

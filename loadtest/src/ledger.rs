@@ -19,8 +19,9 @@ const LATENCY_MAX_US: u64 = 600_000_000;
 /// What was sent and what came back, over one or several segments of [`crate::play`].
 ///
 /// It lives in the generator's memory, so nothing the server loses is lost here; with
-/// [`Ledger::keep_in`] every final answer is appended to a file as well.
-#[derive(Debug)]
+/// [`Ledger::keep_in`] every final answer is appended to a file as well. Cloning gives another handle to the same
+/// ledger, to look at it while it is played.
+#[derive(Clone, Debug)]
 pub struct Ledger {
     mix: Arc<Mix>,
     book: Arc<Mutex<Book>>,
@@ -129,6 +130,11 @@ impl Ledger {
     /// Whether every request has its final answer.
     pub fn is_complete(&self) -> bool {
         self.book().stages.iter().all(|stage| *stage == Stage::Answered)
+    }
+
+    /// Deliveries acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.book().acknowledged
     }
 
     /// The final answers so far, in the order of [`Mix::deliveries`].

@@ -1,7 +1,9 @@
 //! Commands: what people type. Data goes to stdout, messages to stderr.
 
+pub(crate) mod buffer;
 mod client;
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod exceptions;
 pub(crate) mod orders;
 pub(crate) mod status;
@@ -24,7 +26,7 @@ pub(crate) const EXIT_FAILED: u8 = 70;
 /// Takes storefront order bursts in, makes them durable, and drains them into an order management system
 /// at a pace it can hold.
 #[derive(Debug, Parser)]
-#[command(name = "forebay", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "forebay", version = crate::control::VERSION, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -35,7 +37,9 @@ const EXAMPLES: &str = "Examples:
   forebay serve --data-dir forebay-data          take orders on 127.0.0.1:8080
   forebay status                                 backlog, drain, exceptions
   forebay orders get forebay demo 1001           one order
-  forebay exceptions list                        what needs a person";
+  forebay exceptions list                        what needs a person
+  forebay buffer check --data-dir forebay-data   is every byte of a stopped service's buffer whole
+  forebay doctor --data-dir forebay-data         is this disk, this clock, this machine fit for it";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -46,6 +50,10 @@ pub(crate) enum Command {
     Demo(crate::demo::DemoArgs),
     /// Look at the configuration
     Config(config::ConfigArgs),
+    /// Say whether this machine and directory can keep what Forebay promises
+    Doctor(doctor::DoctorArgs),
+    /// Check, count or export the buffer of a stopped service, without changing it
+    Buffer(buffer::BufferArgs),
     /// Show how a running service stands
     Status(status::StatusArgs),
     /// Look at orders of a running service

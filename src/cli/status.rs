@@ -48,7 +48,12 @@ fn table(status: &Value) -> Vec<String> {
         Value::Null => "no ceiling".to_owned(),
         rate => format!("ceiling {} orders/s", plain(&rate)),
     };
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    // A control build breaks promises; whoever asks must see it first.
+    if at("/version").as_str().is_some_and(|version| version.contains("CONTROL")) {
+        lines.push(format!("version     {}", plain(&at("/version"))));
+    }
+    lines.extend([
         format!("waiting     {pending} pending, oldest {oldest}; {eta}"),
         format!("orders      {}", counts("/buffer/live")),
         format!("ended       {}", counts("/buffer/ended")),
@@ -61,13 +66,14 @@ fn table(status: &Value) -> Vec<String> {
         ),
         format!("oms         {} ({})", plain(&at("/oms/kind")), plain(&at("/oms/guarantee"))),
         format!(
-            "disk        {} of {} MiB in {} segments, a receipt means {}",
+            "disk        {} of {} MiB in {} segments, a receipt means {}, {} writes",
             at("/buffer/disk_bytes").as_u64().unwrap_or(0) >> 20,
             at("/buffer/disk_bytes_max").as_u64().unwrap_or(0) >> 20,
             plain(&at("/buffer/segments")),
-            plain(&at("/buffer/durability"))
+            plain(&at("/buffer/durability")),
+            plain(&at("/buffer/write_mode"))
         ),
-    ];
+    ]);
     for note in at("/buffer/recovery").as_array().into_iter().flatten() {
         lines.push(format!("recovery    {}", plain(note)));
     }

@@ -85,6 +85,14 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         "oms.cut_every: only the ledger OMS can cut answers",
     );
     must(
+        config.oms.abort_on.is_none() || config.oms.kind == OmsKind::Ledger,
+        "oms.abort_on: only the ledger OMS ends the process on purpose",
+    );
+    must(
+        config.oms.abort_on.as_deref() != Some(""),
+        "oms.abort_on: must not be empty, or every order ends the process",
+    );
+    must(
         config.oms.kind != OmsKind::Ledger || config.oms.test,
         "oms.kind: the ledger is for tests only and needs oms.test = true",
     );
@@ -173,6 +181,7 @@ mod tests {
         config.door.listen = "0.0.0.0:80".parse().unwrap();
         config.drain.ceiling_per_s = 0.0;
         config.oms.cut_every = Some(2);
+        config.oms.abort_on = Some("poison".to_owned());
         config.door.depth = 129;
         config.buffer.slot_bytes = Size::mib(3);
         let faults = check(&config).unwrap_err();
@@ -180,6 +189,7 @@ mod tests {
             "door.listen",
             "drain.ceiling_per_s",
             "oms.cut_every",
+            "oms.abort_on",
             "door.depth",
             "buffer.slot_bytes",
         ] {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
+use forebay_buffer::WriteMode;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::check;
@@ -71,6 +72,7 @@ pub(crate) struct Buffer {
     pub(crate) slot_bytes: Size,
     pub(crate) burst_reserve: u32,
     pub(crate) disk_max: Size,
+    pub(crate) write_mode: WriteMode,
     pub(crate) dedup_horizon: Span,
 }
 
@@ -110,6 +112,8 @@ pub(crate) struct Oms {
     pub(crate) test: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cut_every: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) abort_on: Option<String>,
 }
 
 /// Which OMS.
@@ -217,6 +221,7 @@ impl Default for Buffer {
             slot_bytes: Size::mib(64),
             burst_reserve: 4,
             disk_max: Size::mib(16 << 10),
+            write_mode: WriteMode::Auto,
             dedup_horizon: Span::secs(30 * 86_400),
         }
     }
@@ -240,7 +245,7 @@ impl Default for Drain {
 
 impl Default for Oms {
     fn default() -> Self {
-        Self { kind: OmsKind::Sqlite, path: None, test: false, cut_every: None }
+        Self { kind: OmsKind::Sqlite, path: None, test: false, cut_every: None, abort_on: None }
     }
 }
 
@@ -288,8 +293,11 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
     if let Some(path) = &flags.config {
         figment = figment.merge(Toml::string(&read(path)?));
     }
-    figment =
-        figment.merge(Env::prefixed("FOREBAY_").split("__")).merge(Serialized::defaults(flags));
+    let mut environment = Env::prefixed("FOREBAY_").split("__");
+    if cfg!(forebay_control) {
+        environment = environment.ignore(&["control"]);
+    }
+    figment = figment.merge(environment).merge(Serialized::defaults(flags));
     let set = |figment: Figment, name: &str, value: Option<String>| match value {
         Some(value) => figment.merge((name, value)),
         None => figment,
@@ -303,6 +311,12 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
         figment = figment.merge(("drain.governor", false));
     }
     figment.extract().map_err(|error| ConfigError::Value(explain(error, flags.config.as_deref())))
+}
+
+/// The promise a control build is to break.
+#[cfg(forebay_control)]
+pub(crate) fn control() -> Option<String> {
+    Env::var("FOREBAY_CONTROL")
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -6,8 +6,11 @@
 mod answers;
 mod bad_input;
 mod bodies;
+mod doctor;
 mod harness;
+mod offline;
 mod pitfalls;
 mod real_orders;
 mod smoke;
 mod sync_held;
+mod trouble;

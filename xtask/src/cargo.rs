@@ -45,17 +45,40 @@ impl Workspace {
         Ok(self.target.join("release/forebay"))
     }
 
-    /// Builds the server with a promise taken out (`--cfg forebay_control="NAME"`), for runs that
-    /// must show it. Beside the target directory, so that neither build discards the other, and
-    /// lightly optimised: a control has no speed to prove.
+    /// Builds the server unoptimised, for runs in which its speed does not matter, and gives its path.
     ///
     /// # Errors
     /// [`Failure::Missed`] if it does not build.
-    pub fn control_binary(&self, control: &str) -> Result<PathBuf> {
+    pub fn debug_binary(&self) -> Result<PathBuf> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--package", "forebay", "--bin", "forebay"]);
+        build(cargo.current_dir(&self.root))?;
+        Ok(self.target.join("debug/forebay"))
+    }
+
+    /// Builds this crate as it is released, for what it measures with its own code, and gives its path.
+    ///
+    /// # Errors
+    /// [`Failure::Missed`] if it does not build.
+    pub fn release_xtask(&self) -> Result<PathBuf> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--release", "--package", "xtask", "--bin", "xtask"]);
+        build(cargo.current_dir(&self.root))?;
+        Ok(self.target.join("release/xtask"))
+    }
+
+    /// Builds the server with promises that can be broken (`--cfg forebay_control`), for runs that must show
+    /// it; `FOREBAY_CONTROL` chooses one when it starts. One build for all of them, beside the target
+    /// directory, so that neither build discards the other, and lightly optimised: a control has no speed to
+    /// prove.
+    ///
+    /// # Errors
+    /// [`Failure::Missed`] if it does not build.
+    pub fn control_binary(&self) -> Result<PathBuf> {
         let mut name = self.target.file_name().unwrap_or_default().to_owned();
-        name.push(format!("-control-{control}"));
+        name.push("-control");
         let target = self.target.with_file_name(name);
-        let flags = format!("{} --cfg forebay_control=\"{control}\"", rust_flags());
+        let flags = format!("{} --cfg forebay_control", rust_flags());
         let mut cargo = Command::new("cargo");
         cargo
             .args(["build", "--release", "--package", "forebay", "--bin", "forebay"])

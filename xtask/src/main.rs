@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use xtask::bench::{self, Name};
 use xtask::cargo::Workspace;
 use xtask::failure::Result;
 use xtask::say::complain;
@@ -27,11 +28,11 @@ enum Command {
     Torture {
         /// What happens to the server.
         #[arg(value_enum)]
-        fault: FaultName,
-        /// How often, shared out among the OMSs.
-        #[arg(long, default_value_t = 20)]
-        runs: u32,
-        /// Take the promise away; then orders must be lost, or the runs prove nothing.
+        fault: Fault,
+        /// How often, shared out among the OMSs [default: the kind's own number].
+        #[arg(long)]
+        runs: Option<u32>,
+        /// Take the promise away; then the runs must show it, or they prove nothing.
         #[arg(long)]
         control: bool,
         /// The order management system to drain into.
@@ -43,21 +44,34 @@ enum Command {
         /// What everything random follows from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// A server to strike instead of one built for it; with --control a control build.
+        #[arg(long)]
+        binary: Option<PathBuf>,
         /// Print nothing on stdout but the report, one JSON object, which is the last line anyway.
         #[arg(long)]
         json: bool,
     },
+    /// Measure the release build against a baseline, both by turns in one run. Exit 0 met, 1 missed, 77 skipped.
+    Bench {
+        /// What is measured.
+        #[arg(value_enum)]
+        name: Name,
+        /// The largest sizes too: it takes long, and tens of GiB of disk.
+        #[arg(long)]
+        full: bool,
+        /// A few seconds and no gates: whether the bench itself still works.
+        #[arg(long, conflicts_with = "full")]
+        short: bool,
+        /// One JSON object a line on stdout; progress goes to stderr either way.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve the bench's baseline (a process of the benches; ends with its stdin).
+    #[command(hide = true)]
+    Hello { threads: usize },
     /// Serve the volatile disk (a process of the power cuts; commands on stdin).
     #[command(hide = true)]
     VolatileDisk { directory: PathBuf, size: u64, seed: u64 },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FaultName {
-    /// kill -9.
-    Kill,
-    /// A disk whose unsynced writes vanish (root, Linux).
-    PowerCut,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -84,18 +98,19 @@ fn perform(command: Command) -> Result<()> {
     match command {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::check(&Workspace::find()?.root),
-        Command::Torture { fault, runs, control, oms, rate, seed, json: _ } => {
-            let fault = match fault {
-                FaultName::Kill => Fault::Kill,
-                FaultName::PowerCut => Fault::PowerCut,
-            };
+        Command::Torture { fault, runs, control, oms, rate, seed, binary, json: _ } => {
             let oms = match oms {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
                 OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
             };
-            torture::run(&Plan { fault, runs, control, oms, rate, seed })
+            let runs = runs.unwrap_or(Plan::new(fault).runs);
+            torture::run(&Plan { fault, runs, control, oms, rate, seed, binary })
         }
+        Command::Bench { name, full, short, json } => {
+            bench::run(&bench::Plan { name, full, short, json })
+        }
+        Command::Hello { threads } => bench::hello::run(threads),
         Command::VolatileDisk { directory, size, seed } => {
             volatile_disk::run(&directory, size, seed)
         }

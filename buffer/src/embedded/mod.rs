@@ -5,14 +5,18 @@
 //! DIR/outcomes/   the outcome index; may be lost without changing any effect
 //! ```
 //! Callers hand in through bounded queues and wait at a desk (deliveries) or on a one-shot (the rest); the writer
-//! makes groups. Bodies are read on the caller's side, never by the writer (carry-forward excepted).
+//! makes groups. Bodies are read on the caller's side, and what the writer must know of a key that was seen before by
+//! the lookup thread, never by the writer.
 
 mod answers;
 mod commit;
 mod filter;
 mod group;
+pub mod inspect;
 mod intake;
 pub(crate) mod journal;
+mod lookup;
+mod measure;
 mod outcomes;
 #[cfg(test)]
 mod protocol_model;
@@ -42,6 +46,10 @@ use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Envelope,
     ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
 };
+pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
+use lookup::Lookup;
+#[doc(hidden)]
+pub use measure::OutcomeIndex;
 use shared::{Call, Phase, Shared};
 use writer::{Fatal, Writer};
 
@@ -57,6 +65,8 @@ pub struct EmbeddedConfig {
     pub burst_reserve: u32,
     /// Bytes of disk the journal may take; at least five slots.
     pub disk_max: u64,
+    /// How groups of orders reach the disk.
+    pub write_mode: WriteMode,
     /// How long the first answer of an order is remembered.
     pub dedup_horizon: Duration,
     /// Deliveries in flight at most.
@@ -73,6 +83,7 @@ impl EmbeddedConfig {
             slot_bytes: 64 << 20,
             burst_reserve: 16,
             disk_max: 16 << 30,
+            write_mode: WriteMode::Auto,
             dedup_horizon: Duration::from_secs(30 * 86_400),
             in_flight_orders: 8_192,
             in_flight_bytes: 256 << 20,
@@ -131,7 +142,8 @@ impl Embedded {
         let reader = recovered.journal.reader();
         let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader));
         shared.pending.store(recovered.state.pending(), Ordering::Relaxed);
-        let mut writer = Writer::new(Arc::clone(&shared), recovered, config.dedup_horizon);
+        let lookup = Lookup::start(&shared)?;
+        let mut writer = Writer::new(Arc::clone(&shared), recovered, lookup, config.dedup_horizon);
         before(&mut writer);
         let thread = thread::Builder::new()
             .name("forebay-writer".to_owned())

@@ -4,5 +4,7 @@
 
 mod conformance;
 mod embedded;
+mod inspect;
 mod model;
+mod pinned;
 mod support;

@@ -2,7 +2,8 @@
 //!
 //! It appends every create it is sent to one file, without refusing a second of the same identity
 //! ([`Guarantee::LookedUp`]), and can cut its answer after the commit. Both together show whether a client
-//! looks an unknown outcome up, or blindly sends again: then [`Listed::creates`] is over 1.
+//! looks an unknown outcome up, or blindly sends again: then [`Listed::creates`] is over 1. It can also end
+//! the process in the middle of a call, as an order does that overflows a stack or exhausts the memory.
 //!
 //! One line a create: CRC-32C of the rest in 8 hex digits, a blank, a JSON object. A call is written whole
 //! and synced before its answer. At the next open a line that does not verify (torn at the end) is left
@@ -29,6 +30,16 @@ const LIST_MAX: usize = 10_000;
 /// The ledger. Dropping it waits until what was handed in is done and the file is closed.
 pub struct Ledger {
     calls: CallThread<Call>,
+    abort_on: Option<String>,
+}
+
+/// How the ledger misbehaves; by default not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerOptions {
+    /// Every n-th submit commits and then answers [`CallFailure::Unknown`].
+    pub cut_every: Option<u32>,
+    /// A submit of an order whose id holds this text aborts the process, before anything of it is written.
+    pub abort_on: Option<String>,
 }
 
 enum Call {
@@ -63,17 +74,21 @@ struct Book {
 }
 
 impl Ledger {
-    /// Opens the file, or creates it, and rebuilds the index from it. With `cut_every` every n-th submit
-    /// commits and then answers [`CallFailure::Unknown`].
+    /// Opens the file, or creates it, and rebuilds the index from it.
     ///
     /// Blocks for the disk: call it before serving.
     ///
     /// # Errors
     /// The file's or the thread's.
-    pub fn open(path: &Path, cut_every: Option<u32>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub fn open(path: &Path, options: LedgerOptions, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let LedgerOptions { cut_every, abort_on } = options;
         let mut book = Book::open(path, cut_every, clock)?;
         let calls = CallThread::start("oms-ledger", move |call| book.serve(call))?;
-        Ok(Self { calls })
+        Ok(Self { calls, abort_on })
+    }
+
+    fn kills(&self, summary: &OrderSummary) -> bool {
+        self.abort_on.as_deref().is_some_and(|text| summary.key.id.contains(text))
     }
 }
 
@@ -207,6 +222,9 @@ impl OrderManagement for Ledger {
     }
 
     async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+        if batch.iter().any(|summary| self.kills(summary)) {
+            std::process::abort();
+        }
         let create = |summary: &OrderSummary| Create {
             identity: summary.key.identity(),
             fingerprint: summary.fingerprint.to_string(),

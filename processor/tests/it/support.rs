@@ -13,7 +13,7 @@ use forebay_order::summary::{
     Payment, PaymentState, Shopper, Stated, Tax, TaxLocale, Totals,
 };
 use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Readiness};
-use forebay_processor::oms::ledger::Ledger;
+use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
 use forebay_processor::{Oms, OrderManagement};
 use rust_decimal::Decimal;
@@ -150,7 +150,8 @@ pub(crate) fn sqlite(path: &Path) -> Sqlite {
 }
 
 pub(crate) fn ledger(path: &Path, cut_every: Option<u32>) -> Ledger {
-    Ledger::open(path, cut_every, clock()).unwrap()
+    let options = LedgerOptions { cut_every, ..LedgerOptions::default() };
+    Ledger::open(path, options, clock()).unwrap()
 }
 
 /// Both OMSs, each in its own file of the directory.

@@ -48,6 +48,11 @@ impl Forebay {
     /// Starts a stopped or killed server on the same data directory and configuration, at new
     /// addresses.
     pub(crate) fn start_again(&mut self) {
+        self.start_again_in(&[]);
+    }
+
+    /// Like [`Forebay::start_again`], in an environment with these variables besides.
+    pub(crate) fn start_again_in(&mut self, environment: &[(&str, &str)]) {
         assert!(self.child.is_none(), "the server runs already");
         let file = self.directory.path().join("forebay.toml");
         std::fs::write(&file, &self.config).unwrap();
@@ -58,6 +63,7 @@ impl Forebay {
             .arg(self.data_dir())
             .arg("--config")
             .arg(&file)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use crate::cargo::Workspace;
 use crate::failure::{Failure, Result, While as _};
 use crate::say::say;
+use crate::tidy;
 use crate::torture::{self, Fault, Plan};
-use crate::{tidy, volatile_disk};
 use steps::Steps;
 
 /// Runs every check, from the cheapest to the dearest, and stops at the first that fails.
@@ -37,7 +37,7 @@ pub fn run() -> Result<()> {
     steps.run("docs", || cargo(root, &docs, &[("RUSTDOCFLAGS", "-D warnings")]))?;
     steps.run("demo", || books::demo(&workspace.release_binary()?))?;
     for (name, plan) in tortures() {
-        steps.run(name, || torture_run(&plan))?;
+        steps.run(name, || torture::run(&plan))?;
     }
     steps.close(&summaries);
     Ok(())
@@ -52,13 +52,6 @@ fn tortures() -> [(&'static str, Plan); 4] {
         ("torture power-cut", plan(Fault::PowerCut, false)),
         ("torture power-cut, control", plan(Fault::PowerCut, true)),
     ]
-}
-
-fn torture_run(plan: &Plan) -> Result<()> {
-    if let (Fault::PowerCut, Some(why)) = (plan.fault, volatile_disk::missing_means()) {
-        return Err(Failure::Skipped(why));
-    }
-    torture::run(plan)
 }
 
 fn dependencies(workspace: &Workspace) -> Result<()> {

@@ -21,6 +21,8 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Load {
     runtime: Handle,
+    /// Another handle to the ledger, to look at it while a segment plays.
+    view: Ledger,
     /// Away while a segment plays.
     ledger: Option<Ledger>,
     playing: Option<Playing>,
@@ -56,7 +58,8 @@ impl Load {
         };
         let mut ledger = Ledger::new(Mix::new(&sale));
         ledger.keep_in(answers).when("opening the ledger's file")?;
-        Ok(Self { runtime: runtime.clone(), ledger: Some(ledger), playing: None })
+        let view = ledger.clone();
+        Ok(Self { runtime: runtime.clone(), view, ledger: Some(ledger), playing: None })
     }
 
     /// Starts the next segment: what is still unanswered again, then what was not yet sent.
@@ -74,6 +77,11 @@ impl Load {
         });
         self.playing = Some(Playing { stop, task });
         Ok(())
+    }
+
+    /// Deliveries acknowledged so far.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.view.acknowledged()
     }
 
     /// Ends the segment; what is in flight stays unanswered and is sent again in the next.

@@ -1,41 +1,116 @@
-//! Kills the real server, or cuts its disk's power, again and again under load, and then accounts for
-//! every order. Each kind has a control that must lose, or the runs prove nothing.
+//! Strikes the real server under load, again and again, and then accounts for every order. Each kind has a
+//! control that must show the loss, or the runs prove nothing.
+//!
+//! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
+mod ballast;
+mod disk_full;
 mod interrupt;
+mod kill;
 mod load;
+mod power_cut;
+mod probe;
 mod report;
 mod scene;
 mod server;
+mod stall;
 mod strike;
+mod sync_error;
+mod tamper;
 
 use std::path::PathBuf;
+
+use clap::ValueEnum;
 
 use crate::cargo::Workspace;
 use crate::failure::{Failure, Result};
 use crate::say::{complain, say};
 use crate::volatile_disk;
 use interrupt::Interrupt;
-use report::Report;
+use report::{Report, Tally};
 use scene::Scene;
 
-/// The control build in which the journal's sync does nothing.
-const NO_SYNC: &str = "no-sync";
-
 /// What happens to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Fault {
     /// `kill -9`: what reached the kernel stays.
     Kill,
-    /// The power of its disk is cut: what was not synced is gone or torn.
+    /// The power of its disk is cut: what was not synced is gone or torn (root, Linux).
     PowerCut,
+    /// The n-th write or sync fails: an error, a short write, an error with the data dropped (root, strace).
+    SyncError,
+    /// The disk is full to the last byte (root, Linux).
+    DiskFull,
+    /// The disk hangs for seconds (root, Linux).
+    Stall,
 }
 
 impl Fault {
     /// Its name on the command line and in reports.
     pub fn name(self) -> &'static str {
+        self.torture().name
+    }
+
+    fn torture(self) -> &'static Torture {
         match self {
-            Self::Kill => "kill",
-            Self::PowerCut => "power-cut",
+            Self::Kill => &kill::TORTURE,
+            Self::PowerCut => &power_cut::TORTURE,
+            Self::SyncError => &sync_error::TORTURE,
+            Self::DiskFull => &disk_full::TORTURE,
+            Self::Stall => &stall::TORTURE,
+        }
+    }
+
+    /// Says why it cannot strike here, if so.
+    pub fn missing_means(self) -> Option<String> {
+        let disk = self.torture().disk.and_then(|_| volatile_disk::missing_means());
+        disk.or_else(|| if self == Self::SyncError { tamper::missing_means() } else { None })
+    }
+}
+
+/// One kind of torture.
+#[derive(Debug)]
+struct Torture {
+    name: &'static str,
+    /// Runs where nobody says how many.
+    runs: u32,
+    /// The promise the control build breaks (`FOREBAY_CONTROL`).
+    control: &'static str,
+    /// Bytes of the volatile disk the store is on; without one it is in an ordinary directory.
+    disk: Option<u64>,
+    /// How groups are written, each in a part of the runs.
+    modes: &'static [WriteMode],
+    /// The OMS's file is in the data directory, as by default, and so struck with it.
+    oms_inside: bool,
+    /// The configuration's `[buffer]` section without its write mode, and other sections after it.
+    knobs: &'static str,
+    /// Sells and strikes, all runs of the scene's share; leaves the server running for the account.
+    play: fn(&mut Scene<'_>) -> Result<()>,
+    /// What is not as promised, or proves nothing; of a control, what it failed to show.
+    missed: fn(&Tally, control: bool) -> Vec<String>,
+}
+
+/// Small slots, so that segments are filled, retired and used again within a run.
+const SMALL_SLOTS: &str = "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
+                           [door]\nitem_bytes = \"512KiB\"\n";
+
+/// How groups reach the disk (`buffer.write_mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WriteMode {
+    /// Past the page cache, each write synchronous.
+    Direct,
+    /// Into the page cache, then a sync.
+    Buffered,
+}
+
+impl WriteMode {
+    /// Both.
+    const ALL: [Self; 2] = [Self::Direct, Self::Buffered];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Buffered => "buffered",
         }
     }
 }
@@ -65,7 +140,7 @@ pub struct Plan {
     pub fault: Fault,
     /// How often, shared out among the OMSs.
     pub runs: u32,
-    /// Take the promise away; then acknowledged orders must be lost.
+    /// Take the promise away; then the runs must show it.
     pub control: bool,
     /// The OMSs, each with a store of its own.
     pub oms: Vec<Oms>,
@@ -73,20 +148,22 @@ pub struct Plan {
     pub rate: f64,
     /// What everything random follows from.
     pub seed: u64,
+    /// A server to strike instead of one built for it; with `control` a control build.
+    pub binary: Option<PathBuf>,
 }
 
 impl Plan {
-    /// 20 runs at 2,000 orders a second, on both OMSs.
+    /// The kind's own number of runs at 2,000 orders a second, on both OMSs.
     pub fn new(fault: Fault) -> Self {
         let oms = vec![Oms::Sqlite, Oms::Ledger];
-        Self { fault, runs: 20, control: false, oms, rate: 2000.0, seed: 1 }
+        let runs = fault.torture().runs;
+        Self { fault, runs, control: false, oms, rate: 2000.0, seed: 1, binary: None }
     }
 
-    fn mode(&self) -> &'static str {
-        match (self.fault, self.control) {
-            (_, false) => "synced",
-            (Fault::PowerCut, true) => "control: no sync",
-            (Fault::Kill, true) => "control: directory put back after every second kill",
+    fn mode(&self) -> String {
+        match self.control {
+            false => "synced".to_owned(),
+            true => format!("control: {}", self.fault.torture().control),
         }
     }
 }
@@ -94,58 +171,87 @@ impl Plan {
 /// Runs the plan; the last line on stdout is the report as one JSON object.
 ///
 /// # Errors
-/// [`Failure::Missed`] if an order was lost or doubled, a store did not open, or a control lost
-/// nothing; [`Failure::Skipped`] if there can be no volatile disk here.
+/// [`Failure::Missed`] if an order was lost or doubled, a store did not open, or a control showed
+/// nothing; [`Failure::Skipped`] if a means is missing here.
 pub fn run(plan: &Plan) -> Result<()> {
     if plan.runs == 0 || plan.oms.is_empty() || plan.rate.is_nan() || plan.rate < 1.0 {
         return Err(Failure::Usage("runs, OMSs and rate must be at least 1".to_owned()));
     }
-    if let (Fault::PowerCut, Some(why)) = (plan.fault, volatile_disk::missing_means()) {
+    if let Some(why) = plan.fault.missing_means() {
         return Err(Failure::Skipped(why));
     }
     let binary = binary(plan)?;
     let interrupt = Interrupt::listen()?;
-    let mut report = Report::new(plan);
-    for (index, (oms, runs)) in shares(plan).into_iter().enumerate() {
-        let seed = plan.seed.wrapping_add(index as u64);
-        complain(format_args!(
-            "{} {} on {}: {runs} runs",
-            plan.fault.name(),
-            plan.mode(),
-            oms.name()
-        ));
-        let mut scene = Scene::set(plan, oms, runs, seed, binary.clone(), &interrupt)?;
-        let tally = match scene.play() {
-            Ok(tally) => tally,
+    let mut tallies: Vec<(WriteMode, Tally)> = Vec::new();
+    for share in shares(plan) {
+        complain(format_args!("{} ({}), {share:?}", plan.fault.name(), plan.mode()));
+        let mode = share.mode;
+        let mut scene = Scene::set(plan, share, binary.clone(), &interrupt)?;
+        let shown = match scene.play() {
+            Ok(shown) => shown,
             Err(failure) => {
                 complain(scene.log_tail());
                 return Err(failure);
             }
         };
-        complain(format_args!("{}: {tally:?}", oms.name()));
-        report.add(&tally);
+        complain(format_args!("{shown:?}"));
+        match tallies.iter_mut().find(|(of, _)| *of == mode) {
+            Some((_, tally)) => tally.add(&shown),
+            None => tallies.push((mode, shown)),
+        }
         scene.take_apart()?;
     }
-    say(serde_json::to_string(&report).unwrap_or_default());
-    report.judge(plan)
+    say(serde_json::to_string(&Report::new(plan, &tallies)).unwrap_or_default());
+    report::judge(plan, &tallies)
 }
 
-/// How many runs each OMS gets: as even as can be, and none gets none.
-fn shares(plan: &Plan) -> Vec<(Oms, u32)> {
-    let count = u32::try_from(plan.oms.len()).unwrap_or(1).max(1);
+/// A part of the runs, on a store of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Share {
+    oms: Oms,
+    mode: WriteMode,
+    /// Runs of it.
+    runs: u32,
+    /// Its number, and how many there are.
+    place: (u32, u32),
+    seed: u64,
+}
+
+impl Share {
+    /// The number of one of its runs among those of all shares, from 1.
+    fn nth(&self, run: u32) -> u32 {
+        run * self.place.1 + self.place.0 + 1
+    }
+}
+
+/// Shares the runs out over the OMSs and write modes: as even as can be, the first ones with another OMS and
+/// another mode each, and none gets none.
+fn shares(plan: &Plan) -> Vec<Share> {
+    let (omss, modes) = (plan.oms.len().max(1), plan.fault.torture().modes.len().max(1));
+    let crossed = (0..modes).flat_map(|turn| (0..omss).map(move |at| (at, (at + turn) % modes)));
+    let of = |(oms, mode): (usize, usize)| {
+        Some((*plan.oms.get(oms)?, *plan.fault.torture().modes.get(mode)?))
+    };
+    let pairs: Vec<_> = crossed.filter_map(of).collect();
+    let count = u32::try_from(pairs.len()).unwrap_or(1).clamp(1, plan.runs.max(1));
     (0..count)
-        .zip(&plan.oms)
-        .map(|(index, oms)| (*oms, plan.runs / count + u32::from(index < plan.runs % count)))
-        .filter(|(_, runs)| *runs > 0)
+        .zip(pairs)
+        .map(|(at, (oms, mode))| Share {
+            oms,
+            mode,
+            runs: plan.runs / count + u32::from(at < plan.runs % count),
+            place: (at, count),
+            seed: plan.seed.wrapping_add(u64::from(at)),
+        })
         .collect()
 }
 
 fn binary(plan: &Plan) -> Result<PathBuf> {
-    let workspace = Workspace::find()?;
-    match (plan.fault, plan.control) {
-        (Fault::PowerCut, true) => workspace.control_binary(NO_SYNC),
-        _ => workspace.release_binary(),
+    if let Some(binary) = &plan.binary {
+        return Ok(binary.clone());
     }
+    let workspace = Workspace::find()?;
+    if plan.control { workspace.control_binary() } else { workspace.release_binary() }
 }
 
 #[cfg(test)]
@@ -153,10 +259,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_shared_out_evenly() {
-        let plan = Plan { runs: 5, ..Plan::new(Fault::Kill) };
-        assert_eq!(shares(&plan), [(Oms::Sqlite, 3), (Oms::Ledger, 2)]);
-        let one = Plan { runs: 1, ..plan };
-        assert_eq!(shares(&one), [(Oms::Sqlite, 1)]);
+    fn runs_are_shared_out_evenly_over_omss_and_write_modes() {
+        let of = |runs| {
+            let plan = Plan { runs, ..Plan::new(Fault::PowerCut) };
+            shares(&plan)
+                .iter()
+                .map(|share| (share.oms, share.mode, share.runs))
+                .collect::<Vec<_>>()
+        };
+        let (sqlite, ledger) = (Oms::Sqlite, Oms::Ledger);
+        let (direct, buffered) = (WriteMode::Direct, WriteMode::Buffered);
+        assert_eq!(of(2), [(sqlite, direct, 1), (ledger, buffered, 1)]);
+        let all = [(sqlite, direct, 2), (ledger, buffered, 1)];
+        assert_eq!(of(5), [all[0], all[1], (sqlite, buffered, 1), (ledger, direct, 1)]);
+        assert_eq!(of(1), [(sqlite, direct, 1)]);
+    }
+
+    #[test]
+    fn every_run_has_its_own_number() {
+        let plan = Plan { runs: 10, ..Plan::new(Fault::SyncError) };
+        let mut numbers: Vec<u32> = shares(&plan)
+            .iter()
+            .flat_map(|share| (0..share.runs).map(|run| share.nth(run)).collect::<Vec<_>>())
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_kind_s_name_on_the_command_line_is_its_name_in_reports() {
+        for fault in Fault::value_variants() {
+            let value = fault.to_possible_value().unwrap();
+            assert_eq!(value.get_name(), fault.name());
+        }
     }
 }

@@ -1,20 +1,21 @@
 //! What the runs showed, in the shape of all torture reports, and whether that is as promised.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_loadtest::Books;
 use serde::Serialize;
 
-use super::{Fault, Plan};
+use super::{Plan, WriteMode};
 use crate::failure::{Failure, Result};
 
 /// What of [`Books::must_be_zero`] has its own count in the report.
 const OWN: [&str; 2] = ["lost", "doubled"];
 
-/// What the runs on one store showed.
+/// What the runs showed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    /// Faults that hit a running server.
+    /// Faults that surely hit a running server.
     pub(super) injected: u64,
     /// Deliveries answered as durable.
     pub(super) acknowledged: u64,
@@ -34,17 +35,25 @@ pub(super) struct Tally {
     pub(super) damaged_listed: u64,
     /// The longest time from a start to ready.
     pub(super) longest_start: Duration,
-    /// Sectors that were not synced when the power went, on the disk or still in memory.
-    pub(super) unsynced_sectors: u64,
-    /// How many of those were dropped.
-    pub(super) dropped_sectors: u64,
-    /// Cuts that kept some of the unsynced sectors on the disk and dropped others.
-    pub(super) torn_cuts: u64,
-    /// What else of the books is not as promised, in words.
+    /// What only this kind counts; added up over the stores.
+    pub(super) counts: BTreeMap<&'static str, u64>,
+    /// What only this kind measures; the highest of all stores.
+    pub(super) peaks: BTreeMap<&'static str, f64>,
+    /// What else is not as promised, in words.
     pub(super) broken: Vec<String>,
 }
 
 impl Tally {
+    /// Counts something that only this kind has.
+    pub(super) fn count(&mut self, name: &'static str, more: u64) {
+        *self.counts.entry(name).or_default() += more;
+    }
+
+    /// What was counted under a name.
+    pub(super) fn count_of(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
     /// Takes in the books of the run.
     pub(super) fn enter(&mut self, books: &Books) {
         self.acknowledged = books.acknowledged;
@@ -54,11 +63,34 @@ impl Tally {
         self.found_unacknowledged = books.found_unacknowledged;
         self.unknown = books.unknown;
         let others = books.must_be_zero().into_iter().filter(|(name, _)| !OWN.contains(name));
-        self.broken =
-            others.filter(|(_, count)| *count > 0).map(|(name, n)| format!("{n} {name}")).collect();
+        self.broken
+            .extend(others.filter(|(_, count)| *count > 0).map(|(name, n)| format!("{n} {name}")));
         if !books.balanced() {
             self.broken.push("books not balanced".to_owned());
         }
+    }
+
+    /// Adds what another store showed.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.injected += other.injected;
+        self.acknowledged += other.acknowledged;
+        self.found += other.found;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.found_unacknowledged += other.found_unacknowledged;
+        self.unknown += other.unknown;
+        self.open_failures += other.open_failures;
+        self.damaged_listed += other.damaged_listed;
+        self.longest_start = self.longest_start.max(other.longest_start);
+        other.counts.iter().for_each(|(name, more)| self.count(name, *more));
+        other.peaks.iter().for_each(|(name, value)| self.peak(name, *value));
+        self.broken.extend(other.broken.iter().cloned());
+    }
+
+    /// Measures something that only this kind has.
+    pub(super) fn peak(&mut self, name: &'static str, value: f64) {
+        let highest = self.peaks.entry(name).or_insert(value);
+        *highest = highest.max(value);
     }
 }
 
@@ -67,7 +99,7 @@ impl Tally {
 pub(super) struct Report {
     name: &'static str,
     runs: u32,
-    mode: &'static str,
+    mode: String,
     oms: String,
     seed: u64,
     rate_per_s: f64,
@@ -81,14 +113,19 @@ pub(super) struct Report {
     open_failures: u64,
     damaged_listed: u64,
     longest_start_s: f64,
-    unsynced_sectors: u64,
-    dropped_sectors: u64,
-    torn_cuts: u64,
+    #[serde(flatten)]
+    counts: BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    peaks: BTreeMap<&'static str, f64>,
+    /// Lost by write mode: a control must lose in each.
+    lost_by_write_mode: BTreeMap<&'static str, u64>,
     broken: Vec<String>,
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, tallies: &[(WriteMode, Tally)]) -> Self {
+        let mut tally = Tally::default();
+        tallies.iter().for_each(|(_, of)| tally.add(of));
         Self {
             name: plan.fault.name(),
             runs: plan.runs,
@@ -96,88 +133,78 @@ impl Report {
             oms: plan.oms.iter().map(|oms| oms.name()).collect::<Vec<_>>().join("+"),
             seed: plan.seed,
             rate_per_s: plan.rate,
-            injected: 0,
-            acknowledged: 0,
-            found: 0,
-            lost: 0,
-            doubled: 0,
-            found_unacknowledged: 0,
-            unknown: 0,
-            open_failures: 0,
-            damaged_listed: 0,
-            longest_start_s: 0.0,
-            unsynced_sectors: 0,
-            dropped_sectors: 0,
-            torn_cuts: 0,
-            broken: Vec::new(),
+            injected: tally.injected,
+            acknowledged: tally.acknowledged,
+            found: tally.found,
+            lost: tally.lost,
+            doubled: tally.doubled,
+            found_unacknowledged: tally.found_unacknowledged,
+            unknown: tally.unknown,
+            open_failures: tally.open_failures,
+            damaged_listed: tally.damaged_listed,
+            longest_start_s: tally.longest_start.as_secs_f64(),
+            counts: tally.counts,
+            peaks: tally.peaks,
+            lost_by_write_mode: tallies.iter().map(|(mode, of)| (mode.name(), of.lost)).collect(),
+            broken: tally.broken,
         }
     }
+}
 
-    pub(super) fn add(&mut self, tally: &Tally) {
-        self.injected += tally.injected;
-        self.acknowledged += tally.acknowledged;
-        self.found += tally.found;
-        self.lost += tally.lost;
-        self.doubled += tally.doubled;
-        self.found_unacknowledged += tally.found_unacknowledged;
-        self.unknown += tally.unknown;
-        self.open_failures += tally.open_failures;
-        self.damaged_listed += tally.damaged_listed;
-        self.longest_start_s = self.longest_start_s.max(tally.longest_start.as_secs_f64());
-        self.unsynced_sectors += tally.unsynced_sectors;
-        self.dropped_sectors += tally.dropped_sectors;
-        self.torn_cuts += tally.torn_cuts;
-        self.broken.extend(tally.broken.iter().cloned());
+/// What most kinds promise: every store opens, nothing is lost or doubled; and a control loses.
+pub(super) fn loss(tally: &Tally, control: bool) -> Vec<String> {
+    let mut missed = Vec::new();
+    if tally.open_failures > 0 {
+        missed.push(format!("{} starts did not open the store", tally.open_failures));
     }
+    if control {
+        if tally.lost == 0 {
+            missed.push("the control lost nothing, so the runs prove nothing".to_owned());
+        }
+        return missed;
+    }
+    if tally.lost > 0 || tally.doubled > 0 {
+        missed.push(format!("{} lost, {} doubled", tally.lost, tally.doubled));
+    }
+    missed.extend(tally.broken.iter().cloned());
+    missed
+}
 
-    /// Whether that is as promised, or, of a control, whether it lost as it must.
-    ///
-    /// # Errors
-    /// [`Failure::Missed`] with what is not.
-    pub(super) fn judge(&self, plan: &Plan) -> Result<()> {
-        let mut missed = Vec::new();
-        if self.injected < u64::from(plan.runs) {
-            missed.push(format!("only {} of {} faults fired", self.injected, plan.runs));
+/// Whether that is as promised, or, of a control, whether it showed what it must.
+///
+/// # Errors
+/// [`Failure::Missed`] with what is not.
+pub(super) fn judge(plan: &Plan, tallies: &[(WriteMode, Tally)]) -> Result<()> {
+    let mut missed = Vec::new();
+    for (mode, tally) in tallies {
+        let mut of = (plan.fault.torture().missed)(tally, plan.control);
+        if tally.acknowledged == 0 {
+            of.push("nothing was acknowledged".to_owned());
         }
-        if plan.fault == Fault::PowerCut && self.dropped_sectors == 0 {
-            missed.push("no cut dropped a sector".to_owned());
-        }
-        if self.acknowledged == 0 {
-            missed.push("nothing was acknowledged".to_owned());
-        }
-        if self.open_failures > 0 {
-            missed.push(format!("{} starts did not open the store", self.open_failures));
-        }
-        if plan.control {
-            if self.lost == 0 {
-                missed.push("the control lost nothing, so the runs prove nothing".to_owned());
-            }
-        } else {
-            if self.lost > 0 || self.doubled > 0 {
-                missed.push(format!("{} lost, {} doubled", self.lost, self.doubled));
-            }
-            missed.extend(self.broken.iter().cloned());
-        }
-        if missed.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::Missed(missed.join("; ")))
+        missed.extend(of.into_iter().map(|what| format!("{} writes: {what}", mode.name())));
     }
+    let injected: u64 = tallies.iter().map(|(_, tally)| tally.injected).sum();
+    if injected < u64::from(plan.runs) {
+        missed.push(format!("only {injected} of {} faults fired", plan.runs));
+    }
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Missed(missed.join("; ")))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Fault;
     use super::*;
 
     fn good() -> Tally {
-        Tally { injected: 2, acknowledged: 9, found: 9, dropped_sectors: 4, ..Tally::default() }
+        Tally { injected: 2, acknowledged: 9, found: 9, ..Tally::default() }
     }
 
     fn judged(control: bool, tally: &Tally) -> Result<()> {
-        let plan = Plan { runs: 2, control, ..Plan::new(Fault::PowerCut) };
-        let mut report = Report::new(&plan);
-        report.add(tally);
-        report.judge(&plan)
+        let plan = Plan { runs: 2, control, ..Plan::new(Fault::Kill) };
+        judge(&plan, &[(WriteMode::Direct, tally.clone())])
     }
 
     #[test]
@@ -195,15 +222,43 @@ mod tests {
     }
 
     #[test]
+    fn a_control_must_lose_in_each_write_mode() {
+        let plan = Plan { runs: 2, control: true, ..Plan::new(Fault::PowerCut) };
+        let mut lost = Tally { lost: 1, ..good() };
+        lost.count("dropped_sectors", 1);
+        let kept = Tally { lost: 0, ..lost.clone() };
+        let of = |direct: &Tally| {
+            judge(
+                &plan,
+                &[(WriteMode::Direct, direct.clone()), (WriteMode::Buffered, lost.clone())],
+            )
+        };
+        of(&lost).unwrap();
+        assert!(of(&kept).is_err());
+    }
+
+    #[test]
     fn runs_that_proved_nothing_are_missed() {
         for tally in [
             Tally { injected: 1, ..good() },
             Tally { acknowledged: 0, ..good() },
-            Tally { dropped_sectors: 0, ..good() },
             Tally { doubled: 1, ..good() },
             Tally { broken: vec!["1 wrong total".to_owned()], ..good() },
         ] {
             assert!(judged(false, &tally).is_err(), "{tally:?}");
         }
+    }
+
+    #[test]
+    fn what_only_one_kind_has_stands_in_the_report() {
+        let mut tally = good();
+        tally.count("torn_cuts", 2);
+        tally.peak("rss_mib", 7.5);
+        let both = [(WriteMode::Direct, tally.clone()), (WriteMode::Buffered, tally)];
+        let plan = Plan::new(Fault::Kill);
+        let report = serde_json::to_value(Report::new(&plan, &both)).unwrap();
+        assert_eq!(report["torn_cuts"], 4);
+        assert_eq!(report["rss_mib"], 7.5);
+        assert_eq!(report["found"], 18);
     }
 }

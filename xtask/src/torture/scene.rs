@@ -1,4 +1,4 @@
-//! One store with its server, its disk and its load, struck again and again, and then accounted for.
+//! One store with its server, its disk and its load, to be struck and then accounted for.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 
 use super::interrupt::Interrupt;
 use super::load::Load;
+use super::probe::{self, Reply};
 use super::report::Tally;
-use super::server::{Server, Setup, Start, get};
-use super::strike::{self, Strike};
-use super::{Fault, Oms, Plan};
+use super::server::{ANSWER_LIMIT, Server, Setup, Start, get};
+use super::{Oms, Plan, Share, Torture};
 use crate::cargo::own_binary;
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
@@ -22,8 +22,6 @@ use crate::volatile_disk::VolatileDisk;
 
 /// The most the OMS is sent, so that backlog and drain are both busy when a fault strikes.
 const CEILING_PER_S: u32 = 1000;
-/// The volatile disk's size. Only what is written takes memory.
-const DISK_BYTES: u64 = 4 << 30;
 /// How long the backlog may stand still while it drains.
 const STILL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -32,10 +30,16 @@ const STILL_LIMIT: Duration = Duration::from_secs(60);
 pub(super) struct Scene<'a> {
     plan: &'a Plan,
     interrupt: &'a Interrupt,
-    strikes: Vec<Strike>,
+    /// What part of the plan it plays.
+    pub(super) share: Share,
     setup: Setup,
-    load: Load,
-    tally: Tally,
+    load: Option<Load>,
+    /// Ids of a probe's own orders that were acknowledged, and how many were sent.
+    probes: (Vec<String>, u32),
+    /// What the runs showed so far.
+    pub(super) tally: Tally,
+    /// Where the running server answers.
+    target: Option<Target>,
     // Before what it runs on, so that it is gone when that is taken apart.
     server: Option<Server>,
     disk: Option<VolatileDisk>,
@@ -44,68 +48,71 @@ pub(super) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Lays out a fresh store and a sale long enough for all runs.
+    /// Lays out a fresh store.
     pub(super) fn set(
         plan: &'a Plan,
-        oms: Oms,
-        runs: u32,
-        seed: u64,
+        share: Share,
         binary: PathBuf,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
+        let torture = plan.fault.torture();
         let place = tempfile::Builder::new().prefix("forebay-torture-").tempdir();
         let place = place.when("making a directory")?;
-        let mut random = fastrand::Rng::with_seed(seed);
-        let strikes = strike::schedule(runs, plan.control, &mut random);
-        let disk = match plan.fault {
-            Fault::Kill => None,
-            Fault::PowerCut => Some(VolatileDisk::start(&own_binary(), DISK_BYTES, seed)?),
-        };
+        let start = |bytes| VolatileDisk::start(&own_binary(), bytes, share.seed);
+        let disk = torture.disk.map(start).transpose()?;
         let data_dir = match &disk {
             Some(disk) => disk.data().join("store"),
             None => place.path().join("store"),
         };
         let config = place.path().join("forebay.toml");
-        std::fs::write(&config, configuration(oms, place.path())).when("writing forebay.toml")?;
+        let knobs = configuration(torture, share, place.path());
+        std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
-        let setup = Setup { binary, data_dir, config, log };
-        let lasting: Duration =
-            strikes.iter().map(|strike| strike.after + strike.again.unwrap_or_default()).sum();
-        let lasting = lasting + Duration::from_secs(1);
-        let answers = place.path().join("answers.jsonl");
-        let load = Load::new(interrupt.handle(), plan.rate, lasting, seed, &answers)?;
+        let control = plan.control.then_some(torture.control);
+        let setup = Setup { binary, prefix: Vec::new(), control, data_dir, config, log };
         let tally = Tally::default();
-        Ok(Self { plan, interrupt, strikes, setup, load, tally, server: None, disk, place })
+        Ok(Self {
+            plan,
+            interrupt,
+            share,
+            setup,
+            load: None,
+            probes: (Vec::new(), 0),
+            tally,
+            target: None,
+            server: None,
+            disk,
+            place,
+        })
     }
 
     /// All runs, then the drain and the account.
     pub(super) fn play(&mut self) -> Result<Tally> {
-        let strikes = std::mem::take(&mut self.strikes);
-        let faults = strike::count(&strikes);
-        let mut target = self.start(&[])?;
-        for (run, strike) in strikes.iter().enumerate() {
-            let Some(at) = target else { return Ok(self.tally.clone()) };
-            self.load.start(at)?;
-            self.interrupt.wait(strike.after)?;
-            self.strike(strike.survival)?;
-            if let Some(again) = strike.again {
-                self.start_and_strike(again, strike.survival)?;
-            }
-            target = self.start(&[])?;
-            complain(format_args!("run {} of {}", run + 1, strikes.len()));
+        (self.plan.fault.torture().play)(self)?;
+        if let Some(target) = self.target {
+            self.account(target)?;
         }
-        if self.tally.injected < faults {
-            complain(format_args!("{} of {faults} faults hit a server", self.tally.injected));
-        }
-        match target {
-            Some(at) => self.account(at),
-            None => Ok(self.tally.clone()),
-        }
+        Ok(self.tally.clone())
+    }
+
+    /// Whether the promise is taken away.
+    pub(super) fn control(&self) -> bool {
+        self.plan.control
+    }
+
+    /// Randomness of this store's own.
+    pub(super) fn random(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.share.seed)
+    }
+
+    /// Lets time pass, unless somebody wishes to stop.
+    pub(super) fn wait(&self, duration: Duration) -> Result<()> {
+        self.interrupt.wait(duration)
     }
 
     /// The last lines of the server's log, for whoever has to find out.
     pub(super) fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(&self.setup.log).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
     }
@@ -119,47 +126,87 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Starts the server and waits for it; `None` if the store did not open, which is counted.
-    fn start(&mut self, more: &[&str]) -> Result<Option<Target>> {
-        self.keep_directory()?;
+    /// Prepares a sale that lasts about so long, over many starts of the server.
+    pub(super) fn sell(&mut self, lasting: Duration) -> Result<()> {
+        let answers = self.place.path().join("answers.jsonl");
+        let runtime = self.interrupt.handle();
+        self.load = Some(Load::new(runtime, self.plan.rate, lasting, self.share.seed, &answers)?);
+        Ok(())
+    }
+
+    /// The sale.
+    pub(super) fn load(&mut self) -> Result<&mut Load> {
+        self.load.as_mut().ok_or_else(|| Failure::Broken("there is no sale".to_owned()))
+    }
+
+    /// Goes on with the sale at the running server.
+    pub(super) fn play_load(&mut self) -> Result<()> {
+        let target = self.target()?;
+        self.load()?.start(target)
+    }
+
+    /// Where the running server answers.
+    pub(super) fn target(&self) -> Result<Target> {
+        self.target.ok_or_else(|| Failure::Broken("no server runs".to_owned()))
+    }
+
+    /// Starts the server and waits for it, whatever comes of it.
+    pub(super) fn try_start(&mut self) -> Result<Start> {
+        self.try_start_with(&[])
+    }
+
+    fn try_start_with(&mut self, more: &[&str]) -> Result<Start> {
         let mut server = self.setup.spawn(more)?;
         let start = server.ready(self.interrupt)?;
         self.server = Some(server);
-        match start {
+        Ok(start)
+    }
+
+    /// Starts the server and waits for it; false if the store did not open, which is counted.
+    pub(super) fn start(&mut self, more: &[&str]) -> Result<bool> {
+        match self.try_start_with(more)? {
             Start::Ready(target, took) => {
                 self.tally.longest_start = self.tally.longest_start.max(took);
                 self.count_damaged(target)?;
-                Ok(Some(target))
+                self.target = Some(target);
             }
             Start::Failed(why) => {
                 self.tally.open_failures += 1;
                 complain(format_args!("the store did not open: {why}\n{}", self.log_tail()));
-                Ok(None)
+                self.target = None;
             }
         }
+        Ok(self.target.is_some())
     }
 
     /// A start that is struck after so long, ready or not; under load as soon as it is ready.
-    fn start_and_strike(&mut self, after: Duration, survival: f64) -> Result<()> {
+    pub(super) fn start_and_strike(&mut self, after: Duration, survival: f64) -> Result<()> {
         let watch = Stopwatch::start();
         let server = self.setup.spawn(&[])?;
         while !watch.left_of(after).is_zero() {
-            if self.load.is_over()
+            if self.load()?.is_over()
                 && let Some(target) = server.ready_now()?
             {
-                self.load.start(target)?;
+                self.load()?.start(target)?;
             }
-            self.interrupt.wait(watch.left_of(after).min(Duration::from_millis(10)))?;
+            self.wait(watch.left_of(after).min(Duration::from_millis(10)))?;
         }
         self.server = Some(server);
         self.strike(survival)
     }
 
-    /// The fault, with everything that belongs to a machine that lost power put right afterwards.
-    fn strike(&mut self, survival: f64) -> Result<()> {
-        let Some(mut server) = self.server.take() else {
-            return Err(Failure::Broken("there is no server to strike".to_owned()));
-        };
+    /// Ends the server by `kill -9`, or by cutting the power of its disk if that is what it runs on, and counts
+    /// it.
+    pub(super) fn strike(&mut self, survival: f64) -> Result<()> {
+        let hit = self.cut_or_kill(survival)?;
+        self.tally.injected += u64::from(hit);
+        Ok(())
+    }
+
+    /// The same for a server that may have ended by itself, uncounted. Everything that belongs to a machine that
+    /// lost power is put right afterwards. Says whether it was this that ended the server.
+    pub(super) fn cut_or_kill(&mut self, survival: f64) -> Result<bool> {
+        let mut server = self.take_server()?;
         let ran = server.runs()?;
         let cut = match &mut self.disk {
             None => None,
@@ -171,45 +218,120 @@ impl<'a> Scene<'a> {
                 Some(disk.cut(survival)?)
             }
         };
-        let killed = server.kill()?;
-        self.load.stop()?;
-        if ran && killed {
-            self.tally.injected += 1;
-        }
+        let killed = ran && server.kill()?;
+        self.load()?.stop()?;
         if let (Some(cut), Some(disk)) = (cut, &mut self.disk) {
             let late = disk.power_on()?;
-            self.tally.unsynced_sectors += cut.unsynced + late;
-            self.tally.dropped_sectors += cut.dropped + late;
-            self.tally.torn_cuts += u64::from(0 < cut.dropped && cut.dropped < cut.unsynced);
+            self.tally.count("unsynced_sectors", cut.unsynced + late);
+            self.tally.count("dropped_sectors", cut.dropped + late);
+            let torn = 0 < cut.dropped && cut.dropped < cut.unsynced;
+            self.tally.count("torn_cuts", u64::from(torn));
         }
-        self.put_directory_back()
+        Ok(killed)
+    }
+
+    /// Ends the server by `kill -9` if it has not ended by itself; its disk stays as it is.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        let mut server = self.take_server()?;
+        if server.runs()? {
+            server.kill()?;
+        }
+        self.load()?.stop()
+    }
+
+    /// Deliveries of the load that are acknowledged so far.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.load.as_ref().map_or(0, Load::acknowledged)
+    }
+
+    /// The running server.
+    pub(super) fn server(&mut self) -> Result<&mut Server> {
+        self.server.as_mut().ok_or_else(|| Failure::Broken("no server runs".to_owned()))
+    }
+
+    /// The volatile disk.
+    pub(super) fn disk(&mut self) -> Result<&mut VolatileDisk> {
+        self.disk.as_mut().ok_or_else(|| Failure::Broken("there is no volatile disk".to_owned()))
+    }
+
+    /// How the server is started.
+    pub(super) fn setup(&mut self) -> &mut Setup {
+        &mut self.setup
+    }
+
+    /// A file of this name beside the store, out of the faults' reach.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    /// What the server has logged so far.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(&self.setup.log).unwrap_or_default()
+    }
+
+    /// Posts one order beside the load. What is acknowledged is looked for in the account.
+    pub(super) fn probe(&mut self, within: Duration) -> Result<Option<Reply>> {
+        let orders = self.target()?.orders;
+        let (acknowledged, sent) = &mut self.probes;
+        *sent += 1;
+        let id = format!("probe-{sent}");
+        // No answer within that time is what some faults are about.
+        let reply = probe::post(orders, &id, within).ok();
+        if reply.as_ref().is_some_and(Reply::is_durable) {
+            acknowledged.push(id);
+        }
+        Ok(reply)
+    }
+
+    /// Looks for the probes' own orders.
+    fn enter_probes(&mut self, target: Target) -> Result<()> {
+        for id in std::mem::take(&mut self.probes.0) {
+            self.tally.acknowledged += 1;
+            let path = format!("/v1/orders/forebay/probe/{id}");
+            match probe::get(target.ops, &path, ANSWER_LIMIT).when(&path)?.status {
+                200 => self.tally.found += 1,
+                _ => self.tally.lost += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// The running server, out of the scene.
+    fn take_server(&mut self) -> Result<Server> {
+        self.target = None;
+        self.server.take().ok_or_else(|| Failure::Broken("no server runs".to_owned()))
+    }
+
+    /// Asks the server to stop and expects it to do so in order.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let status = self.take_server()?.stop()?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::Missed(format!("a graceful stop ended with {status}")))
     }
 
     /// The rest of the sale, a graceful stop, the backlog drained at full speed, and the account.
-    fn account(&mut self, target: Target) -> Result<Tally> {
-        self.load.start(target)?;
-        while !self.load.is_over() {
-            self.interrupt.wait(Duration::from_millis(50))?;
+    fn account(&mut self, target: Target) -> Result<()> {
+        self.load()?.start(target)?;
+        while !self.load()?.is_over() {
+            self.wait(Duration::from_millis(50))?;
         }
-        self.load.stop()?;
-        let Some(server) = self.server.take() else {
-            return Err(Failure::Broken("there is no server to stop".to_owned()));
-        };
-        let status = server.stop()?;
-        if !status.success() {
-            return Err(Failure::Missed(format!("a graceful stop ended with {status}")));
+        self.load()?.stop()?;
+        self.stop()?;
+        if !self.start(&["--no-governor"])? {
+            return Ok(());
         }
-        let Some(target) = self.start(&["--no-governor"])? else { return Ok(self.tally.clone()) };
+        let target = self.target()?;
         self.drained(target)?;
-        let books = self.load.books(target, self.interrupt)?;
+        let interrupt = self.interrupt;
+        let books = self.load()?.books(target, interrupt)?;
         self.tally.enter(&books);
+        self.enter_probes(target)?;
         if !self.plan.control && !books.kept() {
             self.keep_evidence()?;
         }
-        if let Some(server) = self.server.take() {
-            server.stop()?;
-        }
-        Ok(self.tally.clone())
+        self.take_server()?.stop().map(drop)
     }
 
     /// Keeps the ledger, the log and a copy of the store of a run that broke a promise.
@@ -221,7 +343,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Waits until nothing is on its way to the OMS any more.
-    fn drained(&self, target: Target) -> Result<()> {
+    pub(super) fn drained(&self, target: Target) -> Result<()> {
         let mut least = u64::MAX;
         let mut still = Stopwatch::start();
         loop {
@@ -253,28 +375,6 @@ impl<'a> Scene<'a> {
         self.tally.damaged_listed += notes.filter(|note| note.contains("damaged")).count() as u64;
         Ok(())
     }
-
-    /// For the control of the kills: what a killed process wrote is the kernel's and cannot be lost,
-    /// so after every second kill the control puts back what was there before that process started.
-    fn kept_directory(&self) -> Option<PathBuf> {
-        let control = self.plan.control && self.plan.fault == Fault::Kill;
-        control.then(|| self.place.path().join("kept"))
-    }
-
-    fn keep_directory(&self) -> Result<()> {
-        let Some(kept) = self.kept_directory() else { return Ok(()) };
-        std::fs::create_dir_all(&self.setup.data_dir).when("making the store's directory")?;
-        replace(&self.setup.data_dir, &kept)
-    }
-
-    fn put_directory_back(&self) -> Result<()> {
-        match self.kept_directory() {
-            Some(kept) if kept.exists() && self.tally.injected % 2 == 1 => {
-                replace(&kept, &self.setup.data_dir)
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Makes `to` a copy of `from`.
@@ -289,19 +389,20 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     Err(Failure::Broken(format!("cp ended with {status}")))
 }
 
-/// Small slots, so that segments are filled, retired and used again within a run.
-fn configuration(oms: Oms, place: &Path) -> String {
-    let oms = match oms {
-        Oms::Sqlite => "kind = \"sqlite\"".to_owned(),
-        // Beside the store, where no cut reaches it: it is the witness of what was created.
-        Oms::Ledger => format!(
-            "kind = \"ledger\"\npath = {:?}\ncut_every = 13",
-            place.join("oms.ledger").display().to_string()
-        ),
+/// The server's configuration: what the kind wants, and a busy drain.
+fn configuration(torture: &Torture, share: Share, place: &Path) -> String {
+    let file = |name: &str| format!("path = {:?}", place.join(name).display().to_string());
+    let oms = match share.oms {
+        Oms::Sqlite if torture.oms_inside => "kind = \"sqlite\"".to_owned(),
+        Oms::Sqlite => format!("kind = \"sqlite\"\n{}", file("oms.sqlite")),
+        // Beside the store, where no fault reaches it: it is the witness of what was created.
+        Oms::Ledger => format!("kind = \"ledger\"\n{}\ncut_every = 13", file("oms.ledger")),
     };
     format!(
-        "[buffer]\nslot_bytes = \"4MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
+        "[buffer]\nwrite_mode = {:?}\n{}\
          [drain]\nceiling_per_s = {CEILING_PER_S}.0\nretry_base = \"20ms\"\nretry_max = \"1s\"\n\
-         [oms]\ntest = true\n{oms}\n"
+         [oms]\ntest = true\n{oms}\n",
+        share.mode.name(),
+        torture.knobs
     )
 }

@@ -1,8 +1,8 @@
 //! The server under torture, as a child process.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::interrupt::Interrupt;
+use super::probe;
 use crate::failure::{Failure, Result, While as _};
 use crate::time::{Stopwatch, poll_until};
 
@@ -22,12 +23,16 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long a graceful stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How long one answer of the ops listener may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// How the server is started, the same each time, on free ports.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) binary: PathBuf,
+    /// What it is started behind: a command and its arguments, which must keep the process id.
+    pub(super) prefix: Vec<String>,
+    /// The promise a control build is to break.
+    pub(super) control: Option<&'static str>,
     pub(super) data_dir: PathBuf,
     pub(super) config: PathBuf,
     /// Its stderr, appended to at every start.
@@ -55,7 +60,9 @@ impl Setup {
     /// Starts the server without waiting for it.
     pub(super) fn spawn(&self, more: &[&str]) -> Result<Server> {
         let log = File::options().create(true).append(true).open(&self.log).when("its log")?;
-        let mut child = Command::new(&self.binary)
+        let mut words = self.prefix.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .args(["serve", "--json"])
             .arg("--data-dir")
             .arg(&self.data_dir)
@@ -63,6 +70,7 @@ impl Setup {
             .arg(&self.config)
             .args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .args(more)
+            .envs(self.control.map(|control| ("FOREBAY_CONTROL", control)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -124,7 +132,26 @@ impl Server {
 
     /// Whether it still runs.
     pub(super) fn runs(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait().when("asking for the server")?.is_none())
+        Ok(self.ended()?.is_none())
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().when("asking for the server")
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Bytes of memory it holds now.
+    pub(super) fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.when("the server's memory")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.map(|kib| kib << 10).ok_or_else(|| Failure::Broken("no VmRSS".to_owned()))
     }
 
     /// Stops it where it stands: no answer leaves it any more.
@@ -173,19 +200,9 @@ fn address(ready: &Value, door: &str) -> Result<SocketAddr> {
 
 /// `GET` of a JSON document from the ops listener.
 pub(super) fn get(from: SocketAddr, path: &str) -> Result<Value> {
-    let mut stream = TcpStream::connect_timeout(&from, ANSWER_LIMIT).when(path)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT)).when(path)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n")
-        .when(path)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).when(path)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    if !head.starts_with("HTTP/1.1 200") {
-        return Err(Failure::Broken(format!(
-            "{path}: {}",
-            head.lines().next().unwrap_or_default()
-        )));
+    let reply = probe::get(from, path, ANSWER_LIMIT).when(path)?;
+    if reply.status != 200 {
+        return Err(Failure::Broken(format!("{path}: {}", reply.status)));
     }
-    serde_json::from_str(body).when(path)
+    serde_json::from_str(&reply.body).when(path)
 }

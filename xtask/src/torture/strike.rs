@@ -1,6 +1,10 @@
-//! When the faults strike, all from one seed.
+//! Runs whose fault ends the server: when they strike, all from one seed, and the strikes themselves.
 
 use std::time::Duration;
+
+use super::scene::Scene;
+use crate::failure::Result;
+use crate::say::complain;
 
 /// One run: load, a fault, and perhaps a second one while the server starts again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +38,35 @@ pub(super) fn schedule(runs: u32, control: bool, random: &mut fastrand::Rng) -> 
         .collect()
 }
 
+/// Sells over all the strikes and starts the server again after each; it runs when this is over, unless the
+/// store did not open.
+pub(super) fn all(scene: &mut Scene<'_>, strikes: &[Strike]) -> Result<()> {
+    let lasting: Duration =
+        strikes.iter().map(|strike| strike.after + strike.again.unwrap_or_default()).sum();
+    scene.sell(lasting + Duration::from_secs(1))?;
+    let mut running = scene.start(&[])?;
+    for (run, strike) in strikes.iter().enumerate() {
+        if !running {
+            return Ok(());
+        }
+        scene.play_load()?;
+        scene.wait(strike.after)?;
+        scene.strike(strike.survival)?;
+        if let Some(again) = strike.again {
+            scene.start_and_strike(again, strike.survival)?;
+        }
+        running = scene.start(&[])?;
+        complain(format_args!("run {} of {}", run + 1, strikes.len()));
+    }
+    let (injected, faults) = (scene.tally.injected, count(strikes));
+    if injected < faults {
+        complain(format_args!("{injected} of {faults} faults hit a server"));
+    }
+    Ok(())
+}
+
 /// How many faults a schedule holds.
-pub(super) fn count(strikes: &[Strike]) -> u64 {
+fn count(strikes: &[Strike]) -> u64 {
     strikes.iter().map(|strike| 1 + u64::from(strike.again.is_some())).sum()
 }
 

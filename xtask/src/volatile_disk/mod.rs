@@ -6,7 +6,8 @@
 //! cannot show: there every write that left the process counts as safe.
 //!
 //! A sync takes as long as on a real disk, so that cuts fall into it. At a cut each unsynced 512-byte sector survives with a given probability (0: all gone, 1: a kind
-//! disk, 0.5: torn writes). Until the power is back writes are dropped and syncs fail.
+//! disk, 0.5: torn writes). Until the power is back writes are dropped and syncs fail. It can also hang, and fail one
+//! request: then the next ones succeed, as a disk's do.
 
 mod process;
 mod sectors;
@@ -22,7 +23,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 pub use process::run;
-pub use sectors::{Cut, SECTOR};
+pub use sectors::{Cut, Fault, SECTOR};
 
 use crate::failure::{Failure, Result, While as _};
 use process::{Order, Reply};
@@ -125,6 +126,38 @@ impl VolatileDisk {
         }
     }
 
+    /// Lets one request of a kind fail, after `after` more that succeed. There is one at a time.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if the disk's process does not answer.
+    pub fn arm(&mut self, fault: Fault, after: u32) -> Result<()> {
+        self.count(Order::Arm { fault, after }).map(drop)
+    }
+
+    /// How many requests have failed because they were to.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if the disk's process does not answer.
+    pub fn failed(&mut self) -> Result<u64> {
+        self.count(Order::Failed)
+    }
+
+    /// Lets every write and sync wait from now on, as a device that hangs does. Reads go on.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if the disk's process does not answer.
+    pub fn hold(&mut self) -> Result<()> {
+        self.count(Order::Hold).map(drop)
+    }
+
+    /// Performs what waited, and goes on. Says how many requests had waited.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if the disk's process does not answer.
+    pub fn let_go(&mut self) -> Result<u64> {
+        self.count(Order::LetGo)
+    }
+
     /// Takes everything apart and checks that it went well.
     ///
     /// # Errors
@@ -145,6 +178,13 @@ impl VolatileDisk {
         };
         orders.write_all(&line).when("a command to the disk")?;
         self.reply()
+    }
+
+    fn count(&mut self, order: Order) -> Result<u64> {
+        match self.ask(order)? {
+            Reply::Done(count) => Ok(count),
+            other => Err(Failure::Broken(format!("the disk answers {order:?} with {other:?}"))),
+        }
     }
 
     fn reply(&self) -> Result<Reply> {

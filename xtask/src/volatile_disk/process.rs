@@ -6,6 +6,7 @@
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 
+use super::sectors::Fault;
 use super::serve::Served;
 use super::stack::Stack;
 use crate::failure::{Failure, Result, While as _};
@@ -18,6 +19,14 @@ pub(super) enum Order {
     Cut { survival: f64 },
     /// Take the dead machine apart, power the disk, mount what it holds.
     PowerOn,
+    /// Fail one request of this kind, after so many more that succeed.
+    Arm { fault: Fault, after: u32 },
+    /// Say how many requests failed because they were to.
+    Failed,
+    /// Let every write and sync wait.
+    Hold,
+    /// Perform what waits, and go on.
+    LetGo,
 }
 
 /// The process's answer to a command, and its greeting.
@@ -30,6 +39,8 @@ pub(super) enum Reply {
     Cut(super::sectors::Cut),
     /// The power is on again and the file system mounted anew; so many sectors came after the cut.
     PoweredOn { late: u64 },
+    /// It is done, or counts that much.
+    Done(u64),
     /// The command failed.
     Failed(String),
 }
@@ -51,7 +62,22 @@ pub fn run(directory: &Path, size: u64, seed: u64) -> Result<()> {
     for line in std::io::stdin().lock().lines() {
         let order = serde_json::from_str(&line.when("reading a command")?).when("a command")?;
         let reply = match order {
-            Order::Cut { survival } => Reply::Cut(served.sectors().cut(survival, &mut random)),
+            Order::Cut { survival } => {
+                let cut = served.sectors().cut(survival, &mut random);
+                // Whatever waited finds no power any more.
+                served.let_go();
+                Reply::Cut(cut)
+            }
+            Order::Arm { fault, after } => {
+                served.sectors().arm(fault, after);
+                Reply::Done(0)
+            }
+            Order::Failed => Reply::Done(served.sectors().failed()),
+            Order::Hold => {
+                served.hold();
+                Reply::Done(0)
+            }
+            Order::LetGo => Reply::Done(served.let_go()),
             Order::PowerOn => match power_on(&served, &mut stack, &data) {
                 Ok(late) => Reply::PoweredOn { late },
                 Err(error) => Reply::Failed(error.to_string()),
@@ -62,6 +88,7 @@ pub fn run(directory: &Path, size: u64, seed: u64) -> Result<()> {
     // Nobody is left who will read it. A server whose keeper was killed learns by its next sync that the
     // disk is gone, ends, and lets go of the mount.
     served.sectors().cut(0.0, &mut random);
+    served.let_go();
     match stack {
         Some(stack) => stack.detach(),
         None => Ok(()),

@@ -18,11 +18,25 @@ pub struct Cut {
     pub dropped: u64,
 }
 
+/// How one request fails. Those after it succeed, which is the trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// A write of which nothing is taken.
+    Write,
+    /// A write of which only the first half is taken.
+    Short,
+    /// A sync at which everything not yet synced is dropped.
+    Sync,
+}
+
 /// Why the disk refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The power is off.
     NoPower,
+    /// It was to fail.
+    Failed,
     /// The request reaches beyond the end, or is not whole sectors.
     BadRange,
 }
@@ -37,6 +51,10 @@ pub(super) struct Sectors {
     powered: bool,
     /// Sectors written while the power is off.
     late: u64,
+    /// What is to fail, after so many more that succeed.
+    armed: Option<(Fault, u32)>,
+    /// Requests that failed because they were to.
+    failed: u64,
 }
 
 #[derive(Debug)]
@@ -49,7 +67,34 @@ struct Unsynced {
 impl Sectors {
     /// An empty disk of `size` bytes, reading as zeros, with the power on.
     pub(super) fn new(size: u64) -> Self {
-        Self { size, stable: HashMap::new(), volatile: BTreeMap::new(), powered: true, late: 0 }
+        Self {
+            size,
+            stable: HashMap::new(),
+            volatile: BTreeMap::new(),
+            powered: true,
+            late: 0,
+            armed: None,
+            failed: 0,
+        }
+    }
+
+    /// Lets one request of its kind fail, after `after` more that succeed.
+    pub(super) fn arm(&mut self, fault: Fault, after: u32) {
+        self.armed = Some((fault, after));
+    }
+
+    /// How many requests failed because they were to.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Whether a request of one of these kinds is to fail now, and how.
+    fn fails(&mut self, kinds: &[Fault]) -> Option<Fault> {
+        let (fault, after) = self.armed.filter(|(fault, _)| kinds.contains(fault))?;
+        self.armed = after.checked_sub(1).map(|after| (fault, after));
+        let now = self.armed.is_none();
+        self.failed += u64::from(now);
+        now.then_some(fault)
     }
 
     /// Its size in bytes.
@@ -91,7 +136,8 @@ impl Sectors {
     /// the writer is none the wiser, as with a machine that is already dead.
     ///
     /// # Errors
-    /// [`Refusal::BadRange`] for a part of a sector or bytes beyond the end.
+    /// [`Refusal::BadRange`] for a part of a sector or bytes beyond the end; [`Refusal::Failed`] if it was to
+    /// fail.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
         let end = offset.checked_add(bytes.len() as u64).ok_or(Refusal::BadRange)?;
         let sector = SECTOR as u64;
@@ -102,7 +148,15 @@ impl Sectors {
             self.late += bytes.len() as u64 / sector;
             return Ok(());
         }
-        let mut rest = bytes;
+        let failed = self.fails(&[Fault::Write, Fault::Short]);
+        let mut rest = match failed {
+            None => bytes,
+            Some(Fault::Short) => {
+                let half = bytes.len() / 2;
+                bytes.get(..half - half % SECTOR).unwrap_or_default()
+            }
+            Some(Fault::Write | Fault::Sync) => &[],
+        };
         let mut at = offset;
         while !rest.is_empty() {
             let (page, within) = place(at);
@@ -121,16 +175,21 @@ impl Sectors {
             rest = after;
             at += part.len() as u64;
         }
-        Ok(())
+        failed.map_or(Ok(()), |_| Err(Refusal::Failed))
     }
 
     /// Makes everything written so far stable.
     ///
     /// # Errors
-    /// [`Refusal::NoPower`] while the power is off: nobody may take it for durable.
+    /// [`Refusal::NoPower`] while the power is off: nobody may take it for durable. [`Refusal::Failed`] if it was to
+    /// fail; what was not yet synced is gone then.
     pub(super) fn sync(&mut self) -> Result<(), Refusal> {
         if !self.powered {
             return Err(Refusal::NoPower);
+        }
+        if self.fails(&[Fault::Sync]).is_some() {
+            self.volatile.clear();
+            return Err(Refusal::Failed);
         }
         for (page, unsynced) in std::mem::take(&mut self.volatile) {
             self.stable.insert(page, unsynced.bytes);
@@ -222,6 +281,32 @@ mod tests {
         assert_eq!(disk.power_on(), 1);
         assert_eq!(disk.power_on(), 0);
         assert_eq!(disk.read(0, SECTOR).unwrap(), [0; SECTOR]);
+    }
+
+    #[test]
+    fn the_nth_sync_fails_once_and_drops_what_was_not_synced() {
+        let mut disk = disk();
+        disk.write(0, &[1; SECTOR]).unwrap();
+        disk.arm(Fault::Sync, 1);
+        assert_eq!(disk.sync(), Ok(()));
+        disk.write(0, &[2; SECTOR]).unwrap();
+        assert_eq!(disk.failed(), 0);
+        assert_eq!(disk.sync(), Err(Refusal::Failed));
+        assert_eq!((disk.failed(), disk.read(0, SECTOR).unwrap()), (1, vec![1; SECTOR]));
+        assert_eq!(disk.sync(), Ok(()), "the next one succeeds");
+    }
+
+    #[test]
+    fn a_write_fails_whole_or_after_its_first_half() {
+        let mut disk = disk();
+        disk.arm(Fault::Write, 0);
+        assert_eq!(disk.write(0, &[1; SECTOR]), Err(Refusal::Failed));
+        disk.arm(Fault::Short, 0);
+        assert_eq!(disk.sync(), Ok(()), "no write");
+        assert_eq!(disk.write(0, &[2; 3 * SECTOR]), Err(Refusal::Failed));
+        let bytes = disk.read(0, 3 * SECTOR).unwrap();
+        assert_eq!(bytes.iter().filter(|byte| **byte == 2).count(), SECTOR);
+        assert_eq!((disk.failed(), disk.write(0, &[3; SECTOR])), (2, Ok(())));
     }
 
     #[test]

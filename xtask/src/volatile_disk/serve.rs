@@ -25,8 +25,17 @@ const INVALID: i32 = 22;
 #[derive(Debug)]
 pub(super) struct Served {
     mountpoint: PathBuf,
-    sectors: Arc<Mutex<Sectors>>,
+    disk: Arc<Disk>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread and its owner share.
+#[derive(Debug)]
+struct Disk {
+    device: File,
+    sectors: Mutex<Sectors>,
+    /// Writes and syncs that wait while the disk hangs, as they came; `None` while it does not.
+    held: Mutex<Option<Vec<Vec<u8>>>>,
 }
 
 impl Served {
@@ -46,13 +55,14 @@ impl Served {
             Some(options.as_c_str()),
         )
         .when("mounting the volatile disk")?;
-        let sectors = Arc::new(Mutex::new(Sectors::new(size)));
-        let shared = Arc::clone(&sectors);
+        let sectors = Mutex::new(Sectors::new(size));
+        let disk = Arc::new(Disk { device, sectors, held: Mutex::new(None) });
+        let shared = Arc::clone(&disk);
         let thread = std::thread::Builder::new()
             .name("volatile-disk".to_owned())
-            .spawn(move || serve(device, &shared))
+            .spawn(move || shared.serve())
             .when("starting the disk's thread")?;
-        Ok(Self { mountpoint: mountpoint.to_owned(), sectors, thread: Some(thread) })
+        Ok(Self { mountpoint: mountpoint.to_owned(), disk, thread: Some(thread) })
     }
 
     /// The one file.
@@ -62,7 +72,23 @@ impl Served {
 
     /// The disk behind the file, between two requests.
     pub(super) fn sectors(&self) -> MutexGuard<'_, Sectors> {
-        lock(&self.sectors)
+        lock(&self.disk.sectors)
+    }
+
+    /// Lets every write and sync wait from now on, as a device that hangs does.
+    pub(super) fn hold(&self) {
+        lock(&self.disk.held).get_or_insert_default();
+    }
+
+    /// Performs what waited, in order, and goes on. Says how many requests that were.
+    pub(super) fn let_go(&self) -> u64 {
+        // A request that comes meanwhile waits for the lock, and so its turn.
+        let mut held = lock(&self.disk.held);
+        let waited = held.take().unwrap_or_default();
+        for message in &waited {
+            self.disk.answer(message);
+        }
+        waited.len() as u64
     }
 }
 
@@ -80,36 +106,60 @@ impl Drop for Served {
     }
 }
 
-fn lock(sectors: &Mutex<Sectors>) -> MutexGuard<'_, Sectors> {
-    sectors.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Answers requests until the mount is gone.
-fn serve(mut device: File, sectors: &Mutex<Sectors>) {
-    let mut buffer = vec![0; wire::WRITE_MAX as usize + 8192];
-    loop {
-        let length = match device.read(&mut buffer) {
-            Ok(length) => length,
-            // A request was taken back, or a signal came: ask again.
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::NotFound) => {
-                continue;
+impl Disk {
+    /// Answers requests until the mount is gone.
+    fn serve(&self) {
+        let mut buffer = vec![0; wire::WRITE_MAX as usize + 8192];
+        loop {
+            let length = match (&self.device).read(&mut buffer) {
+                Ok(length) => length,
+                // A request was taken back, or a signal came: ask again.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::NotFound) =>
+                {
+                    continue;
+                }
+                // The mount is gone.
+                Err(_) => return,
+            };
+            let message = buffer.get(..length).unwrap_or_default();
+            if !self.waits(message) && self.answer(message) {
+                return;
             }
-            // The mount is gone.
-            Err(_) => return,
-        };
-        let Some(request) = buffer.get(..length).and_then(wire::parse) else { continue };
+        }
+    }
+
+    /// Puts a write or sync aside if the disk hangs.
+    fn waits(&self, message: &[u8]) -> bool {
+        let changes = wire::parse(message)
+            .is_some_and(|request| matches!(request.call, Call::Write { .. } | Call::Sync));
+        let mut held = lock(&self.held);
+        match &mut *held {
+            Some(waiting) if changes => {
+                waiting.push(message.to_vec());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Performs one request and answers it; true if it was the last.
+    fn answer(&self, message: &[u8]) -> bool {
+        let Some(request) = wire::parse(message) else { return false };
         let last = request.call == Call::Destroy;
         if request.call == Call::Sync {
             crate::time::pass(SYNC_TAKES);
         }
-        if let Some(result) = perform(request.call, &mut lock(sectors)) {
+        if let Some(result) = perform(request.call, &mut lock(&self.sectors)) {
             let result = result.as_deref().map_err(|errno| *errno);
             // The kernel refuses an answer to a request it took back; there is nobody to tell.
-            device.write_all(&wire::answer(request.unique, result)).ok();
+            (&self.device).write_all(&wire::answer(request.unique, result)).ok();
         }
-        if last {
-            return;
-        }
+        last
     }
 }
 
@@ -138,7 +188,7 @@ fn perform(call: Call<'_>, sectors: &mut Sectors) -> Option<std::result::Result<
 
 fn errno(refusal: Refusal) -> i32 {
     match refusal {
-        Refusal::NoPower => IO_ERROR,
+        Refusal::NoPower | Refusal::Failed => IO_ERROR,
         Refusal::BadRange => INVALID,
     }
 }

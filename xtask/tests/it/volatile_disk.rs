@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use xtask::volatile_disk::{Cut, SECTOR, VolatileDisk, missing_means};
+use xtask::volatile_disk::{Cut, Fault, SECTOR, VolatileDisk, missing_means};
 
 const BLOCK: usize = 64 << 10;
 const BLOCKS: usize = 200;
@@ -152,4 +152,51 @@ fn a_disk_whose_user_lets_go_leaves_no_mount() {
     drop(disk);
     assert!(!mounted());
     assert!(!data.exists());
+}
+
+#[test]
+fn a_sync_that_fails_drops_its_pages_and_the_next_one_succeeds() {
+    let Some(mut disk) = disk_or_say_why() else { return };
+    let path = disk.data().join("blocks");
+    std::fs::write(&path, vec![1; BLOCK]).unwrap();
+    File::open(&path).unwrap().sync_all().unwrap();
+
+    let mut file = open(&path, Mode::Buffered);
+    file.write_all(&vec![2; BLOCK]).unwrap();
+    disk.arm(Fault::Sync, 0).unwrap();
+    assert!(file.sync_data().is_err());
+    assert_eq!(disk.failed().unwrap(), 1, "the disk says that it failed");
+    file.sync_data().expect("the trap: the next sync succeeds");
+    drop(file);
+    disk.cut(1.0).unwrap();
+    disk.power_on().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), vec![1; BLOCK], "and nothing had been written");
+    disk.stop().unwrap();
+}
+
+#[test]
+fn a_disk_that_hangs_lets_a_sync_wait_until_it_goes_on() {
+    let Some(mut disk) = disk_or_say_why() else { return };
+    let path = disk.data().join("block");
+    std::fs::write(&path, vec![1; BLOCK]).unwrap();
+    File::open(&path).unwrap().sync_all().unwrap();
+    disk.hold().unwrap();
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let mut file = open(&path, Mode::Buffered);
+            file.write_all(&vec![2; BLOCK]).unwrap();
+            done.send(file.sync_data().is_ok()).unwrap();
+        }
+    });
+    let wait = std::time::Duration::from_millis(500);
+    assert!(is_done.recv_timeout(wait).is_err(), "it hangs");
+    assert!(disk.let_go().unwrap() > 0);
+    assert!(is_done.recv().unwrap());
+    writer.join().unwrap();
+    disk.cut(0.0).unwrap();
+    disk.power_on().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), vec![2; BLOCK]);
+    disk.stop().unwrap();
 }

@@ -7,9 +7,38 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
+
 use super::layout::{BLOCK, size};
+use crate::control::Control;
+use crate::metrics;
+
+/// How groups of orders reach the disk. Both are equally durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteMode {
+    /// Direct where the file system can, else buffered.
+    #[default]
+    Auto,
+    /// One write past the page cache that returns when the device has it (`O_DIRECT | O_DSYNC`).
+    Direct,
+    /// A write into the page cache, then a sync.
+    Buffered,
+}
+
+impl WriteMode {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Direct => "direct",
+            Self::Buffered => "buffered",
+        }
+    }
+}
 
 /// A directory of slot files.
 pub(super) trait Directory: Debug + Send + Sync {
@@ -27,13 +56,20 @@ pub(super) trait Directory: Debug + Send + Sync {
 
     /// Makes creations and removals durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// How slots are written: never [`WriteMode::Auto`].
+    fn write_mode(&self) -> WriteMode;
+
+    /// Bytes written to slots since it was opened: groups, headers, zeros.
+    fn bytes_written(&self) -> u64;
 }
 
 /// One slot file, open for reading and writing.
 pub(super) trait SlotFile: Debug + Send + Sync {
     fn bytes(&self) -> io::Result<u64>;
 
-    /// Writes all of `bytes`. Not yet durable.
+    /// Writes all of `bytes`; they are durable when it returns. Offset, length and address are multiples of a block. After
+    /// an error nothing is known about what it wrote, and nothing may be written any more.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Fills `into`; past the end of the file with zeros.
@@ -43,8 +79,8 @@ pub(super) trait SlotFile: Debug + Send + Sync {
     /// never reached the disk are not taken for durable. Offset, length and address are multiples of a block.
     fn read_device_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
 
-    /// Makes what was written durable. After an error nothing about the writes since the last sync is known,
-    /// and it must not be called again.
+    /// Makes durable what another process may have written and not synced. After an error it must not be
+    /// called again.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -79,6 +115,11 @@ pub(super) struct RealDirectory {
     path: PathBuf,
     /// The directory itself, open to lock and sync it. The lock goes with it.
     handle: File,
+    /// Slots are written past the page cache.
+    direct: bool,
+    /// Nothing may be changed.
+    read_only: bool,
+    written: Arc<AtomicU64>,
 }
 
 impl RealDirectory {
@@ -95,10 +136,78 @@ impl RealDirectory {
         }
         let handle = File::open(path)?;
         match handle.try_lock() {
-            Ok(()) => Ok(Some(Self { path: path.to_owned(), handle })),
+            Ok(()) => Ok(Some(Self::of(path, handle, false))),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Opens a directory that is there for reading alone, under a lock that others who read may share. `Ok(None)`: a
+    /// process that writes has it.
+    pub(super) fn look(path: &Path) -> io::Result<Option<Self>> {
+        let handle = File::open(path)?;
+        match handle.try_lock_shared() {
+            Ok(()) => Ok(Some(Self::of(path, handle, true))),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn of(path: &Path, handle: File, read_only: bool) -> Self {
+        let path = path.to_owned();
+        Self { path, handle, direct: false, read_only, written: Arc::default() }
+    }
+
+    /// Settles how slots are written; false if `wanted` is not to be had here. A directory that holds slots is not
+    /// touched.
+    pub(super) fn choose(&mut self, wanted: WriteMode) -> io::Result<bool> {
+        self.direct = match wanted {
+            WriteMode::Buffered => false,
+            WriteMode::Auto | WriteMode::Direct => self.can_direct()?,
+        };
+        Ok(self.direct || wanted != WriteMode::Direct)
+    }
+
+    /// Whether the file system and its device take direct reads and writes of our blocks.
+    fn can_direct(&self) -> io::Result<bool> {
+        let slot = self.slots()?.first().map(|slot| self.path_of(*slot));
+        let trial = match &slot {
+            Some(slot) => {
+                direct(slot, OpenOptions::new().read(true).write(true)).and_then(|file| {
+                    let mut memory = Aligned::default();
+                    fill(&file, 0, memory.bytes_mut(size(BLOCK)))
+                })
+            }
+            None => self.try_direct_write(),
+        };
+        match trial {
+            Ok(()) => Ok(true),
+            Err(error) if refuses_direct(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_direct_write(&self) -> io::Result<()> {
+        let path = self.path.join("direct.trial");
+        let file = direct(&path, OpenOptions::new().write(true).create(true).mode(0o600));
+        let written = file.and_then(|file| {
+            let mut memory = Aligned::default();
+            let block = memory.bytes_mut(size(BLOCK));
+            block.fill(0);
+            write_direct(&file, 0, block)
+        });
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => written.and(Err(error)),
+            _ => written,
+        }
+    }
+
+    fn slot(&self, file: File, path: PathBuf) -> io::Result<Arc<dyn SlotFile>> {
+        let file = RealFile::new(file, path, self)?;
+        // A control build breaks what it is told to there.
+        #[cfg(forebay_control)]
+        let file = super::broken::BrokenFile::new(file);
+        Ok(Arc::new(file))
     }
 
     fn path_of(&self, slot: u32) -> PathBuf {
@@ -140,13 +249,13 @@ impl Directory for RealDirectory {
             drop(std::fs::remove_file(&path));
             return Err(error);
         }
-        Ok(Arc::new(RealFile::new(file, &path)))
+        self.slot(file, path)
     }
 
     fn open(&self, slot: u32) -> io::Result<Arc<dyn SlotFile>> {
         let path = self.path_of(slot);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        Ok(Arc::new(RealFile::new(file, &path)))
+        let file = OpenOptions::new().read(true).write(!self.read_only).open(&path)?;
+        self.slot(file, path)
     }
 
     fn remove(&self, slot: u32) -> io::Result<()> {
@@ -156,27 +265,39 @@ impl Directory for RealDirectory {
     fn sync(&self) -> io::Result<()> {
         sync(|| self.handle.sync_all())
     }
+
+    fn write_mode(&self) -> WriteMode {
+        if self.direct { WriteMode::Direct } else { WriteMode::Buffered }
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
 struct RealFile {
+    /// Through the page cache.
     file: File,
     path: PathBuf,
-    /// Open for direct reads; `None` where the file system has none.
-    direct: OnceLock<Option<File>>,
+    /// Past it, for writing.
+    direct: Option<File>,
+    /// Past it, for reading alone; `None` where the file system has none.
+    direct_read: OnceLock<Option<File>>,
+    written: Arc<AtomicU64>,
 }
 
 impl RealFile {
-    fn new(file: File, path: &Path) -> Self {
-        Self { file, path: path.to_owned(), direct: OnceLock::new() }
+    fn new(file: File, path: PathBuf, directory: &RealDirectory) -> io::Result<Self> {
+        let open = || direct(&path, OpenOptions::new().read(true).write(true));
+        let direct = directory.direct.then(open).transpose()?;
+        let written = Arc::clone(&directory.written);
+        Ok(Self { file, path, direct, direct_read: OnceLock::new(), written })
     }
 
-    fn direct(&self) -> Option<&File> {
-        let open = || {
-            let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
-            OpenOptions::new().read(true).custom_flags(direct).open(&self.path).ok()
-        };
-        self.direct.get_or_init(open).as_ref()
+    fn for_direct_reads(&self) -> Option<&File> {
+        let open = || direct(&self.path, OpenOptions::new().read(true)).ok();
+        self.direct.as_ref().or_else(|| self.direct_read.get_or_init(open).as_ref())
     }
 }
 
@@ -186,15 +307,26 @@ impl SlotFile for RealFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        match &self.direct {
+            Some(direct) => write_direct(direct, offset, bytes)?,
+            None => {
+                self.file.write_all_at(bytes, offset)?;
+                self.sync()?;
+            }
+        }
+        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        metrics::written(bytes.len() as u64);
+        Ok(())
     }
 
+    /// Through the page cache, for its read-ahead. A direct write leaves no older page of its range in the cache once it
+    /// has returned (Linux drops them before and after), and a record's place is known only then.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         fill(&self.file, offset, into)
     }
 
     fn read_device_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let Some(direct) = self.direct() else { return self.read_at(offset, into) };
+        let Some(direct) = self.for_direct_reads() else { return self.read_at(offset, into) };
         match fill(direct, offset, into) {
             // Blocks of this device are larger, or the file ends within one.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.read_at(offset, into),
@@ -207,9 +339,34 @@ impl SlotFile for RealFile {
     }
 }
 
-/// The one place that syncs. The negative control of the power-cut tests leaves it out, and must lose orders.
+/// Opens a file past the page cache, each write durable when it returns. The negative control of the power-cut tests
+/// leaves the durability out here, and must lose orders.
+fn direct(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
+    use rustix::fs::OFlags;
+    let durable = if Control::NoSync.is_on() { OFlags::empty() } else { OFlags::DSYNC };
+    let flags = i32::try_from((OFlags::DIRECT | durable).bits()).map_err(io::Error::other)?;
+    how.custom_flags(flags).open(path)
+}
+
+/// The errors of a file system or device that takes no direct access to our blocks.
+fn refuses_direct(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+}
+
+/// One write, whole or failed: after a short one the rest is not tried, for a device that does not take it all is not to
+/// be trusted with the rest.
+fn write_direct(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let written = file.write_at(bytes, offset)?;
+    if written == bytes.len() {
+        return Ok(());
+    }
+    let short = format!("only {written} of {} bytes were written", bytes.len());
+    Err(io::Error::new(io::ErrorKind::WriteZero, short))
+}
+
+/// The one place that syncs. The negative control of the power-cut tests leaves this out too.
 fn sync(call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    if cfg!(forebay_control = "no-sync") { Ok(()) } else { call() }
+    if Control::NoSync.is_on() { Ok(()) } else { call() }
 }
 
 fn fill(file: &File, offset: u64, into: &mut [u8]) -> io::Result<()> {

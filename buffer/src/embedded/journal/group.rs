@@ -1,6 +1,7 @@
 //! A group: what one sync makes durable. A header, the descriptors of its records, then their bodies.
 
 use super::codec::kinds;
+use super::files::Aligned;
 use super::layout::{BLOCK, GROUP_MAX, Part, Seed, Take, len32, size, to_blocks};
 
 const MAGIC: &[u8; 4] = b"FBG1";
@@ -218,46 +219,44 @@ pub(super) struct Heading {
     pub(super) prev_crc: u32,
 }
 
-/// Lays a group out in `out` (which is cleared) for writing at `offset`; returns its header. `placed` is told the
-/// offset of every descriptor. The caller has checked that it fits.
+/// Lays a group out in `out` for writing at `offset`; returns its header, which says how many of `out`'s bytes it takes.
+/// `placed` is told the offset of every descriptor. The caller has checked that it fits.
 pub(super) fn assemble<'a>(
-    out: &mut Vec<u8>,
+    out: &mut Aligned,
     place: &Place,
     offset: u64,
     heading: Heading,
     entries: impl Iterator<Item = Entry<'a>> + Clone,
-    mut placed: impl FnMut(&Entry<'a>, u32),
+    mut placed: impl FnMut(u32),
 ) -> GroupHeader {
-    out.clear();
-    out.resize(HEADER, 0);
-    let desc_total: usize =
-        entries.clone().map(|entry| descriptor_bytes(entry.extensions.len())).sum();
-    let mut body_at = offset + (HEADER + desc_total) as u64;
-    let mut records = 0;
+    let (mut front_bytes, mut body_bytes) = (HEADER, 0);
     for entry in entries.clone() {
-        let at = offset + out.len() as u64;
-        placed(&entry, low(at));
-        put_descriptor(out, place, at, &entry, body_at);
-        body_at += entry.body.len() as u64;
+        front_bytes += descriptor_bytes(entry.extensions.len());
+        body_bytes += entry.body.len();
+    }
+    let bytes = to_blocks((front_bytes + body_bytes) as u64);
+    let (front, bodies) = out.bytes_mut(size(bytes)).split_at_mut(front_bytes);
+    let mut front = Pen { bytes: front, at: HEADER };
+    let mut bodies = Pen { bytes: bodies, at: 0 };
+    let mut records = 0;
+    for entry in entries {
+        let at = offset + front.at as u64;
+        let body_at = offset + (front_bytes + bodies.at) as u64;
+        placed(low(at));
+        put_descriptor(&mut front, place, at, &entry, body_at);
+        bodies.put(entry.body);
         records += 1;
     }
-    let desc_crc = {
-        let descriptors = out.get(HEADER..).unwrap_or_default();
-        place.seed.crc(Part::Descriptors, offset + HEADER as u64, descriptors)
-    };
-    let desc_bytes = len32(out.len() - HEADER);
-    for entry in entries {
-        out.extend_from_slice(entry.body);
-    }
-    let bytes = to_blocks(out.len() as u64);
-    out.resize(size(bytes), 0);
+    bodies.zeros(bodies.bytes.len().saturating_sub(bodies.at));
+    let descriptors = front.since(HEADER);
+    let desc_crc = place.seed.crc(Part::Descriptors, offset + HEADER as u64, descriptors);
     let mut header = GroupHeader {
         group_no: heading.group_no,
         first_seq: heading.first_seq,
         durable_seq: heading.durable_seq,
         wall_ms: heading.wall_ms,
         records,
-        desc_bytes,
+        desc_bytes: len32(front_bytes - HEADER),
         blocks: low(bytes / BLOCK),
         flags: heading.flags,
         prev_crc: heading.prev_crc,
@@ -266,33 +265,55 @@ pub(super) fn assemble<'a>(
     };
     let (encoded, crc) = header.encode(place, offset);
     header.crc = crc;
-    if let Some(front) = out.get_mut(..HEADER) {
-        front.copy_from_slice(&encoded);
-    }
+    front.at = 0;
+    front.put(&encoded);
     header
 }
 
-fn put_descriptor(out: &mut Vec<u8>, place: &Place, at: u64, entry: &Entry<'_>, body_at: u64) {
-    let start = out.len();
+fn put_descriptor(out: &mut Pen<'_>, place: &Place, at: u64, entry: &Entry<'_>, body_at: u64) {
+    let start = out.at;
     let len = descriptor_bytes(entry.extensions.len());
     let body_crc = place.seed.crc(Part::Body, body_at, entry.body);
-    out.extend_from_slice(&place.seed.mark(Part::Descriptor, at).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&entry.sequence.to_le_bytes());
-    out.extend_from_slice(&[entry.kind, entry.flags, 0, 0]);
-    out.extend_from_slice(&len32(len).to_le_bytes());
-    out.extend_from_slice(&low(body_at).to_le_bytes());
-    out.extend_from_slice(&len32(entry.body.len()).to_le_bytes());
-    out.extend_from_slice(&body_crc.to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(entry.extensions);
-    out.resize(start + len, 0);
-    let crc = place
-        .seed
-        .crc(Part::Descriptor, at, out.get(start + 8..).unwrap_or_default())
-        .to_le_bytes();
-    if let Some(field) = out.get_mut(start + 4..start + 8) {
-        field.copy_from_slice(&crc);
+    out.put(&place.seed.mark(Part::Descriptor, at).to_le_bytes());
+    out.zeros(4);
+    out.put(&entry.sequence.to_le_bytes());
+    out.put(&[entry.kind, entry.flags, 0, 0]);
+    out.put(&len32(len).to_le_bytes());
+    out.put(&low(body_at).to_le_bytes());
+    out.put(&len32(entry.body.len()).to_le_bytes());
+    out.put(&body_crc.to_le_bytes());
+    out.zeros(4);
+    out.put(entry.extensions);
+    out.zeros(len - DESCRIPTOR - entry.extensions.len());
+    let crc = place.seed.crc(Part::Descriptor, at, out.since(start + 8));
+    out.at = start + 4;
+    out.put(&crc.to_le_bytes());
+    out.at = start + len;
+}
+
+/// Writes one part after another into bytes that were sized for all of them.
+struct Pen<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
+
+impl Pen<'_> {
+    fn put(&mut self, part: &[u8]) {
+        if let Some(into) = self.bytes.get_mut(self.at..self.at + part.len()) {
+            into.copy_from_slice(part);
+        }
+        self.at += part.len();
+    }
+
+    fn zeros(&mut self, len: usize) {
+        if let Some(into) = self.bytes.get_mut(self.at..self.at + len) {
+            into.fill(0);
+        }
+        self.at += len;
+    }
+
+    fn since(&self, start: usize) -> &[u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
     }
 }
 

@@ -1,8 +1,9 @@
 //! The journal: every [`Record`](crate::record::Record), in order, durable. The truth of the embedded buffer.
 //!
 //! # What it promises
-//! - [`Journal::append`] returns only after every record is on the disk (`fdatasync`), in a *group*; after any
-//!   failed write or sync it is poisoned for good and says so; it never tries again.
+//! - [`Journal::append`] returns only after every record is on the disk, in a *group*: one direct, synchronous write,
+//!   or a buffered one and an `fdatasync`. After any failed or short one it is poisoned for good and says so; it never
+//!   tries again.
 //! - [`Journal::open`] never appends to, truncates or trusts what it found at the end: it copies the last
 //!   group, which nothing after it proves, into a fresh segment, syncs, and only then serves.
 //! - What does not verify is never returned as a record, and never makes its slot a spare one.
@@ -27,6 +28,8 @@
 //!
 //! The bytes are described in `docs/format-1.md`.
 
+#[cfg(forebay_control)]
+mod broken;
 mod codec;
 mod files;
 mod group;
@@ -44,8 +47,10 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use files::WriteMode;
 pub(crate) use reader::Reader;
-pub(crate) use recovery::Recovered;
+pub use recovery::{Damage, DamageKind, SegmentSummary};
+pub(crate) use recovery::{Look, LookError, Recovered, look};
 pub(crate) use types::{
     DamagedRecord, DiskUse, Failed, Location, OpenError, Options, Placed, ReadError, Restored,
     Segment, WriteError,
@@ -71,7 +76,7 @@ impl Journal {
     /// descriptors takes.
     ///
     /// # Errors
-    /// [`OpenError`]. For `Locked`, `UnknownFormat`, `Newer` and `Options` nothing was touched. `NoRoom` and `Io` may
+    /// [`OpenError`]. For `Locked`, `UnknownFormat`, `Newer`, `NoDirect` and `Options` nothing was touched. `NoRoom` and `Io` may
     /// have begun a fresh segment, which the next start takes for what it is.
     pub(crate) fn open(dir: &Path, options: Options) -> Result<(Self, Recovered), OpenError> {
         let (writer, recovered) = recovery::open(dir, &options)?;
@@ -167,6 +172,8 @@ impl Journal {
             segments: writer.segments.len() as u64,
             spare: u64::from(spare),
             quarantined: u64::from(quarantined),
+            written: writer.slots.bytes_written(),
+            payload: writer.payload,
         }
     }
 
@@ -197,6 +204,11 @@ impl Journal {
     /// The store's secret, for keyed hashes that mean nothing outside this store.
     pub(crate) fn store_secret(&self) -> [u8; 16] {
         self.writer.as_ref().map_or([0; 16], |writer| writer.store.secret)
+    }
+
+    /// How groups reach the disk: never [`WriteMode::Auto`].
+    pub(crate) fn write_mode(&self) -> WriteMode {
+        self.writer.as_ref().map_or(WriteMode::Auto, |writer| writer.slots.write_mode())
     }
 
     /// A reader; it works on after the journal failed.

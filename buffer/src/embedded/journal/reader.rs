@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 
 use super::codec;
+use super::files::Aligned;
 use super::group::{DESCRIPTOR, Descriptor, Place};
-use super::layout::size;
+use super::layout::{BLOCK, size, to_blocks};
 use super::slots::Slot;
 use super::types::{Location, ReadError};
 use crate::record::Record;
@@ -77,7 +78,11 @@ impl Reader {
     fn load(&self, location: Location, with_body: bool) -> Result<(u64, Record), ReadError> {
         let epoch = location.epoch();
         let segment = self.live.get(epoch).ok_or(ReadError::Recycled(epoch))?;
-        let loaded = segment.load(location.offset(), with_body);
+        let mut loaded = segment.load(location.offset(), with_body, false);
+        if matches!(loaded, Ok(None)) {
+            // Not every file system keeps its cache and direct writes in step.
+            loaded = segment.load(location.offset(), with_body, true);
+        }
         match loaded {
             Ok(Some(found)) => Ok(found),
             // The slot may have begun a new life between the two looks.
@@ -89,23 +94,26 @@ impl Reader {
 }
 
 impl LiveSegment {
-    fn load(&self, offset: u64, with_body: bool) -> std::io::Result<Option<(u64, Record)>> {
-        let file = &self.slot.file;
-        let mut head = vec![0; FIRST_READ];
-        file.read_at(offset, &mut head)?;
+    fn load(
+        &self,
+        offset: u64,
+        with_body: bool,
+        from_device: bool,
+    ) -> std::io::Result<Option<(u64, Record)>> {
+        let read =
+            |at, len| if from_device { self.uncached(at, len) } else { self.cached(at, len) };
+        let mut head = read(offset, FIRST_READ)?;
         let Some(len) = Descriptor::peek(&self.place, offset, &head) else { return Ok(None) };
         let len = size(u64::from(len)).max(DESCRIPTOR);
         if len > head.len() {
-            head.resize(len, 0);
-            file.read_at(offset, &mut head)?;
+            head = read(offset, len)?;
         }
         let Some((descriptor, extensions)) = Descriptor::parse(&self.place, offset, &head) else {
             return Ok(None);
         };
         let mut body = Bytes::new();
         if with_body {
-            let mut bytes = vec![0; size(u64::from(descriptor.body_len))];
-            file.read_at(u64::from(descriptor.body_at), &mut bytes)?;
+            let bytes = read(u64::from(descriptor.body_at), size(u64::from(descriptor.body_len)))?;
             if !descriptor.verifies(&self.place, &bytes) {
                 return Ok(None);
             }
@@ -113,5 +121,22 @@ impl LiveSegment {
         }
         let record = codec::record(descriptor.kind, descriptor.flags, extensions, body);
         Ok(record.ok().flatten().map(|record| (descriptor.sequence, record)))
+    }
+
+    fn cached(&self, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.slot.file.read_at(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn uncached(&self, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+        let start = offset / BLOCK * BLOCK;
+        let end = to_blocks(offset.saturating_add(len as u64)).min(self.place.slot_bytes);
+        let mut memory = Aligned::default();
+        let blocks = memory.bytes_mut(size(end.saturating_sub(start)));
+        self.slot.file.read_device_at(start, blocks)?;
+        let mut bytes = blocks.get(size(offset - start)..).unwrap_or_default().to_vec();
+        bytes.resize(len, 0);
+        Ok(bytes)
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::files::WriteMode;
 use crate::Clock;
 use crate::record::Record;
 
@@ -18,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) burst_reserve: u32,
     /// Bytes of disk all slots together may take; at least five slots.
     pub(crate) disk_max: u64,
+    /// How groups reach the disk.
+    pub(crate) write_mode: WriteMode,
     /// Where wall time and sync durations come from.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -25,7 +28,8 @@ pub(crate) struct Options {
 impl Options {
     /// 64 MiB slots, 16 spare ones, 16 GiB in all.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { slot_bytes: 64 << 20, burst_reserve: 16, disk_max: 16 << 30, clock }
+        let write_mode = WriteMode::Auto;
+        Self { slot_bytes: 64 << 20, burst_reserve: 16, disk_max: 16 << 30, write_mode, clock }
     }
 }
 
@@ -35,6 +39,7 @@ impl fmt::Debug for Options {
             .field("slot_bytes", &self.slot_bytes)
             .field("burst_reserve", &self.burst_reserve)
             .field("disk_max", &self.disk_max)
+            .field("write_mode", &self.write_mode)
             .finish_non_exhaustive()
     }
 }
@@ -118,6 +123,10 @@ pub(crate) struct DiskUse {
     pub(crate) spare: u64,
     /// Slots set aside because what is in them cannot be read.
     pub(crate) quarantined: u64,
+    /// Bytes written since the journal was opened: groups, headers, zeros.
+    pub(crate) written: u64,
+    /// Bytes of deliveries among them, those carried forward not counted again.
+    pub(crate) payload: u64,
 }
 
 /// Why a data directory was not opened. Unless it says otherwise, nothing in it was touched.
@@ -133,6 +142,10 @@ pub(crate) enum OpenError {
         "{path} holds something only a later release understands ({what}); open it with that release"
     )]
     Newer { path: String, what: String },
+    #[error(
+        "the file system of {} takes no direct writes; set buffer.write_mode to \"auto\" or \"buffered\"", .0.display()
+    )]
+    NoDirect(PathBuf),
     #[error("{0}")]
     Options(String),
     #[error("no slot for the new segment in {}: {reason}; free some disk space or raise disk_max", .dir.display())]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::codec;
+use super::files::Aligned;
 use super::group::{self, Entry, GroupHeader, HEADER, Heading, Place, assemble, descriptor_bytes};
 use super::header::{Header, Store};
 use super::layout::{GROUPS_AT, Seed, group_max, size, to_blocks};
@@ -32,6 +33,8 @@ pub(super) struct Writer {
     /// Highest `retired_below` of a durable checkpoint.
     pub(super) checkpointed: u64,
     pub(super) retired_below: u64,
+    /// Bytes of deliveries appended, those carried forward left out.
+    pub(super) payload: u64,
     pub(super) scratch: Scratch,
 }
 
@@ -62,7 +65,7 @@ pub(super) struct Scratch {
     extensions: Vec<u8>,
     items: Vec<Item>,
     planned: Vec<Planned>,
-    pub(super) group: Vec<u8>,
+    pub(super) group: Aligned,
     offsets: Vec<u32>,
 }
 
@@ -141,6 +144,11 @@ impl Writer {
             self.write_group(records, &planned.items, scratch, &mut placed)?;
         }
         self.checkpointed = self.checkpointed.max(checkpoint);
+        if !carried {
+            let payload = records.iter().map(|record| codec::body(record).len() as u64).sum();
+            metrics::payload(payload);
+            self.payload += payload;
+        }
         Ok(placed)
     }
 
@@ -218,7 +226,7 @@ impl Writer {
     }
 
     /// Seals the open segment, durably, and opens the next one.
-    fn turn(&mut self, header: Header, slot: Slot, group: &mut Vec<u8>) -> Result<(), Failed> {
+    fn turn(&mut self, header: Header, slot: Slot, group: &mut Aligned) -> Result<(), Failed> {
         let index = std::mem::take(&mut self.open.index);
         let room = self.store.slot_bytes.saturating_sub(self.open.at);
         let seal = Entry {
@@ -230,8 +238,7 @@ impl Writer {
         };
         let heading = self.heading(group::SEAL);
         let at = self.open.at;
-        let sealed =
-            assemble(group, &self.open.place, at, heading, std::iter::once(seal), |_, _| {});
+        let sealed = assemble(group, &self.open.place, at, heading, std::iter::once(seal), |_| {});
         self.put(&sealed, group)?;
         let mut index = index;
         index.clear();
@@ -278,8 +285,7 @@ impl Writer {
         offsets.clear();
         let (place, at) = (self.open.place, self.open.at);
         let heading = self.heading(0);
-        let header =
-            assemble(group, &place, at, heading, entries, |_, offset| offsets.push(offset));
+        let header = assemble(group, &place, at, heading, entries, |offset| offsets.push(offset));
         self.put(&header, group)?;
         self.chain.next_seq += records.len() as u64;
         self.chain.durable_seq = self.chain.next_seq - 1;
@@ -297,13 +303,13 @@ impl Writer {
     }
 
     /// Writes one group and makes it durable. An error here is the end of the journal.
-    pub(super) fn put(&mut self, header: &GroupHeader, bytes: &[u8]) -> Result<(), Failed> {
-        let file = &self.open.slot.file;
-        file.write_at(self.open.at, bytes).map_err(|error| failed("group write", &error))?;
+    pub(super) fn put(&mut self, header: &GroupHeader, group: &Aligned) -> Result<(), Failed> {
+        let bytes = group.bytes(size(header.bytes()));
         let began = self.clock.elapsed();
-        file.sync().map_err(|error| failed("group sync", &error))?;
+        let written = self.open.slot.file.write_at(self.open.at, bytes);
+        written.map_err(|error| failed("group write", &error))?;
         metrics::fsync(self.clock.elapsed().saturating_sub(began));
-        metrics::group(header.records, header.blocks.saturating_mul(4096));
+        metrics::group(header.records);
         self.open.at += header.bytes();
         self.chain.next_group += 1;
         self.chain.prev_crc = header.crc;

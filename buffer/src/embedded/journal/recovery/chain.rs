@@ -68,8 +68,8 @@ impl Live {
 pub(super) struct Hole {
     pub(super) range: Range<u64>,
     /// Sequence of the first record in it and of the first after it, where known.
-    from: Option<u64>,
-    to: Option<u64>,
+    pub(super) from: Option<u64>,
+    pub(super) to: Option<u64>,
 }
 
 /// What is live, what is spare, what is wrong.

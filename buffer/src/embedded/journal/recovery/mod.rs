@@ -6,6 +6,7 @@
 //! anywhere in between finds the same bytes again.
 
 mod chain;
+mod look;
 mod replay;
 mod survey;
 mod walk;
@@ -15,11 +16,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::chain::{Chain, Live as LiveSegmentFound, decode, last_groups, tail_range};
+#[cfg(test)]
+pub(super) use self::look::look_on;
+pub use self::look::{Damage, DamageKind, SegmentSummary};
+pub(crate) use self::look::{Look, LookError, look};
 pub(crate) use self::replay::Recovered;
 use self::survey::{Survey, place};
 use self::walk::{Salvaged, salvage};
 use super::codec::kinds;
-use super::files::{Directory, RealDirectory};
+use super::files::{Aligned, Directory, RealDirectory};
 use super::group::{COPIES_END, COPY, Entry, HEADER, Heading, assemble, descriptor_bytes};
 use super::header::{Header, OPENED, Store, valid_slot_bytes};
 use super::layout::{GROUPS_AT, group_max, len32};
@@ -43,7 +48,11 @@ pub(super) struct Ground {
 pub(super) fn open(dir: &Path, options: &Options) -> Result<(Writer, Recovered), OpenError> {
     let locked = RealDirectory::lock(dir)
         .map_err(|source| io(&format!("opening {}", dir.display()), source))?;
-    let directory = locked.ok_or_else(|| OpenError::Locked(dir.to_owned()))?;
+    let mut directory = locked.ok_or_else(|| OpenError::Locked(dir.to_owned()))?;
+    let chosen = directory.choose(options.write_mode);
+    if !chosen.map_err(|source| io("trying direct writes", source))? {
+        return Err(OpenError::NoDirect(dir.to_owned()));
+    }
     let ground = Ground { directory: Arc::new(directory), random, filler: true };
     open_on(ground, dir, options)
 }
@@ -279,6 +288,7 @@ impl Start<'_> {
             },
             checkpointed: chain.retired_below,
             retired_below: chain.retired_below,
+            payload: 0,
             scratch: Default::default(),
         }
     }
@@ -332,10 +342,10 @@ impl Start<'_> {
             body: record.body.as_deref().unwrap_or_default(),
         });
         let mut offsets = Vec::with_capacity(records.len());
-        let mut group = Vec::new();
+        let mut group = Aligned::default();
         let (place, at) = (writer.open.place, writer.open.at);
         let header =
-            assemble(&mut group, &place, at, heading, entries, |_, offset| offsets.push(offset));
+            assemble(&mut group, &place, at, heading, entries, |offset| offsets.push(offset));
         let written = writer.put(&header, &group);
         written.map_err(|failed| {
             io("copying the last group", std::io::Error::other(failed.to_string()))

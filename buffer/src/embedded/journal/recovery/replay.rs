@@ -34,6 +34,11 @@ impl Recovered {
         Self { segments, damaged, report }
     }
 
+    /// Of a directory that is only looked at.
+    pub(super) fn untouched(segments: Vec<Live>, damaged: Vec<DamagedRecord>) -> Self {
+        Self { segments, damaged, report: Vec::new() }
+    }
+
     /// Hands every record to `apply`, once each, by ascending sequence, bodies left on the disk. To be called before
     /// the first append. Reads the descriptors of all live segments.
     ///

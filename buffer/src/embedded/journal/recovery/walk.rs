@@ -121,6 +121,13 @@ impl Bodies {
         Self { place, window: Window::new(file, place.slot_bytes) }
     }
 
+    /// Whether the body verifies.
+    pub(super) fn verify(&mut self, descriptor: &Descriptor) -> bool {
+        let (at, len) = (u64::from(descriptor.body_at), u64::from(descriptor.body_len));
+        let place = self.place;
+        descriptor.verifies(&place, self.window.get(at, len))
+    }
+
     /// The body, if it verifies.
     pub(super) fn get(&mut self, descriptor: &Descriptor) -> Option<Bytes> {
         let (at, len) = (u64::from(descriptor.body_at), u64::from(descriptor.body_len));

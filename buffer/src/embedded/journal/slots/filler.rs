@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::MutexGuard;
 
+use super::super::files::Aligned;
 use super::super::header::Header;
-use super::super::layout::BLOCK;
+use super::super::layout::{BLOCK, size};
 use super::{NoSlot, RESERVED, Shared, Slot, State, failed, put_header, sort_out};
 use crate::metrics;
 
@@ -121,17 +122,18 @@ impl Shared {
     }
 
     fn write_zeros(&self, slot: &Slot) -> io::Result<()> {
-        let zeros = vec![0; usize::try_from(CHUNK.min(self.store.slot_bytes)).unwrap_or_default()];
+        let mut memory = Aligned::default();
+        let zeros = memory.bytes_mut(size(CHUNK.min(self.store.slot_bytes)));
+        zeros.fill(0);
         let mut at = 2 * BLOCK;
         while at < self.store.slot_bytes {
             if self.lock().stopped {
                 return Err(io::Error::new(io::ErrorKind::Interrupted, "the journal is closing"));
             }
-            let left = usize::try_from(self.store.slot_bytes - at).unwrap_or(usize::MAX);
+            let left = size(self.store.slot_bytes - at);
             let chunk = zeros.get(..left.min(zeros.len())).unwrap_or_default();
+            // In small portions, so that an order's write never waits behind a whole slot of zeros.
             slot.file.write_at(at, chunk)?;
-            // In small portions, so that an order's sync never waits behind a whole slot of zeros.
-            slot.file.sync()?;
             at += chunk.len() as u64;
         }
         Ok(())

@@ -12,10 +12,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::files::{Aligned, Directory, SlotFile};
+use super::files::{Aligned, Directory, SlotFile, WriteMode};
 use super::header::{Header, Parsed, Store};
 use super::layout::{BLOCK, size};
 use super::types::Failed;
+use crate::control::Control;
 
 /// Spare slots that orders leave alone: two for settles and carry-forward, so that retirement works with the
 /// disk full, and one to open the store with.
@@ -40,6 +41,7 @@ impl Purpose {
     /// How many spare slots it must leave.
     fn leaves(self) -> u32 {
         match self {
+            Self::Growth if Control::NoReserve.is_on() => 0,
             Self::Growth => RESERVED,
             Self::Upkeep => 1,
             Self::Opening => 0,
@@ -220,7 +222,18 @@ impl Slots {
     /// Whether one more slot could be taken for growth, going by the budget.
     pub(super) fn room_for_growth(&self) -> bool {
         let state = self.shared.lock();
-        state.spare() > RESERVED || (self.shared.left(&state) > RESERVED && !state.stalled)
+        let leaves = Purpose::Growth.leaves();
+        state.spare() > leaves || (self.shared.left(&state) > leaves && !state.stalled)
+    }
+
+    /// How slots are written.
+    pub(super) fn write_mode(&self) -> WriteMode {
+        self.shared.directory.write_mode()
+    }
+
+    /// Bytes written to slots, of every kind.
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.shared.directory.bytes_written()
     }
 
     /// Slot files there are, spare ones among them, ones set aside.
@@ -339,18 +352,15 @@ fn put_header(slot: &Slot, header: &Header) -> io::Result<()> {
         read.is_ok() && matches!(Header::parse(into), Parsed::Valid(_))
     };
     let order = if sound(0) && !sound(BLOCK) { [BLOCK, 0] } else { [0, BLOCK] };
-    let block = header.encode();
-    for at in order {
-        slot.file.write_at(at, &block)?;
-        slot.file.sync()?;
-    }
-    Ok(())
+    let block = memory.bytes_mut(size(BLOCK));
+    block.copy_from_slice(&header.encode());
+    order.into_iter().try_for_each(|at| slot.file.write_at(at, block))
 }
 
 /// No space is a refusal; anything else is a disk that cannot be trusted.
 fn sort_out(what: &'static str, error: &io::Error) -> NoSlot {
-    use io::ErrorKind::{Interrupted, QuotaExceeded, StorageFull};
-    if matches!(error.kind(), Interrupted | QuotaExceeded | StorageFull) {
+    use io::ErrorKind::{Interrupted, QuotaExceeded, StorageFull, WriteZero};
+    if matches!(error.kind(), Interrupted | QuotaExceeded | StorageFull | WriteZero) {
         NoSlot::Full(format!("{what}: {error}"))
     } else {
         NoSlot::Failed(failed(what, error))

@@ -1,6 +1,7 @@
 //! Append, read, reopen.
 
-use super::super::{Journal, OpenError, ReadError, WriteError};
+use super::super::files::{Directory, RealDirectory};
+use super::super::{Journal, OpenError, Options, ReadError, WriteError, WriteMode};
 use super::disk::Disk;
 use super::support::{SLOT, accept, found, open, open_disk, options, whole};
 use crate::record::Record;
@@ -193,4 +194,51 @@ fn a_full_disk_refuses_orders_and_still_takes_settles_until_a_retirement_makes_r
     assert!(journal.room_for_orders());
     journal.append(&[accept(kept, 10_000), accept(kept + 1, 10_000)]).unwrap();
     assert!(journal.disk_use().bytes <= 8 * SLOT);
+}
+
+#[test]
+fn a_reader_sees_every_durable_record_in_each_mode_and_a_store_may_change_its_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = Vec::new();
+    for mode in [WriteMode::Direct, WriteMode::Buffered, WriteMode::Direct] {
+        let mode_options = Options { write_mode: mode, disk_max: 8 * SLOT, ..options() };
+        let (mut journal, mut recovered) = match Journal::open(dir.path(), mode_options) {
+            // Not to be had here; the other one is.
+            Err(OpenError::NoDirect(_)) => continue,
+            opened => opened.unwrap(),
+        };
+        assert_eq!(journal.write_mode(), mode);
+        let found = whole(&journal, &mut recovered);
+        assert!(last.iter().all(|record| found.contains(record)));
+        // Slots are used again and again, their older pages still in the cache.
+        for id in 0..200 {
+            let records = [accept(id, 3_000), accept(id, 900)];
+            let placed = journal.append(&records).unwrap();
+            last = placed.iter().map(|placed| placed.sequence).zip(records).collect();
+            for (placed, record) in placed.iter().zip(&last) {
+                assert_eq!(journal.reader().read(placed.location).as_ref(), Ok(record));
+            }
+            if journal.segments().len() > 2 {
+                let retired_below = journal.epoch();
+                journal.append(&[Record::Checkpoint { retired_below, ended: vec![] }]).unwrap();
+                journal.retire(retired_below).unwrap();
+            }
+        }
+    }
+    assert!(!last.is_empty());
+}
+
+#[test]
+fn where_direct_writes_are_not_to_be_had_auto_is_buffered_and_direct_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file that cannot be opened past the page cache, as on a file system without direct access.
+    std::os::unix::fs::symlink("/dev/zero", dir.path().join("00000.seg")).unwrap();
+    let mut directory = RealDirectory::lock(dir.path()).unwrap().unwrap();
+    assert!(directory.choose(WriteMode::Auto).unwrap());
+    assert_eq!(directory.write_mode(), WriteMode::Buffered);
+    assert!(!directory.choose(WriteMode::Direct).unwrap());
+    drop(directory);
+    let refusing = Options { write_mode: WriteMode::Direct, ..options() };
+    let refused = Journal::open(dir.path(), refusing).unwrap_err();
+    assert!(refused.to_string().contains("write_mode"), "{refused}");
 }

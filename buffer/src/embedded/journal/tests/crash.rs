@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::files::WriteMode;
 use super::super::{Journal, OpenError, Recovered, WriteError};
 use super::disk::Disk;
 use super::support::{accept, found, ground, open_disk, small, whole};
@@ -139,7 +140,8 @@ fn start(disk: &Disk, random: &mut fastrand::Rng, survives: f64) -> (Journal, Re
 fn life(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let survives = [0.0, 0.5, 0.5, 0.9, 1.0][random.usize(..5)];
-    let disk = Disk::default();
+    let modes = [WriteMode::Direct, WriteMode::Buffered];
+    let disk = Disk::of(modes[random.usize(..2)]);
     let mut model = Model::default();
     for _ in 0..6 {
         let (mut journal, mut recovered) = start(&disk, &mut random, survives);
@@ -167,6 +169,9 @@ fn life(seed: u64) {
         } else {
             disk.calm();
         }
+        if random.u8(..4) == 0 {
+            disk.set_mode(modes[random.usize(..2)]);
+        }
     }
 }
 
@@ -180,7 +185,11 @@ fn assert_stays_failed(journal: &mut Journal, disk: &Disk) {
 
 #[test]
 fn power_that_goes_at_any_step_of_a_start_costs_nothing_and_no_slot() {
-    let disk = Disk::default();
+    [WriteMode::Direct, WriteMode::Buffered].into_iter().for_each(power_goes_at_a_start);
+}
+
+fn power_goes_at_a_start(mode: WriteMode) {
+    let disk = Disk::of(mode);
     let (mut journal, _) = open_disk(&disk);
     journal.pump();
     for id in 0..30 {
@@ -207,8 +216,9 @@ fn power_that_goes_at_any_step_of_a_start_costs_nothing_and_no_slot() {
 
 #[test]
 fn after_a_failed_sync_nothing_is_written_and_a_restart_has_what_was_acknowledged() {
-    for fails_at in 0..20 {
-        let disk = Disk::default();
+    for (fails_at, mode) in (0..20).flat_map(|n| [(n, WriteMode::Direct), (n, WriteMode::Buffered)])
+    {
+        let disk = Disk::of(mode);
         let (mut journal, _) = open_disk(&disk);
         disk.fail_sync(fails_at);
         let mut acknowledged = 0;
@@ -224,7 +234,9 @@ fn after_a_failed_sync_nothing_is_written_and_a_restart_has_what_was_acknowledge
         drop(journal);
         let (journal, mut recovered) = open_disk(&disk);
         let found = whole(&journal, &mut recovered);
-        assert_eq!(found.len() as u64, acknowledged, "sync {fails_at}");
+        // A direct write that failed may be there all the same, whole or in part.
+        let more = found.len() as u64 - acknowledged;
+        assert!(more == 0 || (more == 1 && mode == WriteMode::Direct), "sync {fails_at}");
         drop(reader);
     }
 }

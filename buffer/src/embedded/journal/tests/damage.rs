@@ -1,6 +1,6 @@
 //! Bytes that change behind the journal's back: noticed, never a wrong record, never in the way of a start.
 
-use super::super::files::Directory;
+use super::super::files::{Aligned, Directory};
 use super::super::group::{self, Entry, Heading, assemble};
 use super::super::{Journal, OpenError, Placed, ReadError, Restored};
 use super::disk::Disk;
@@ -310,11 +310,11 @@ fn append_by_hand(disk: &Disk, kind: u8, flags: u8, extensions: &[u8]) {
         prev_crc: writer.chain.prev_crc,
     };
     let entry = Entry { sequence: writer.chain.next_seq, kind, flags, extensions, body: b"new" };
-    let mut bytes = Vec::new();
+    let mut group = Aligned::default();
     let (place, offset) = (writer.open.place, writer.open.at);
-    assemble(&mut bytes, &place, offset, heading, std::iter::once(entry), |_, _| {});
-    writer.open.slot.file.write_at(offset, &bytes).unwrap();
-    writer.open.slot.file.sync().unwrap();
+    let header = assemble(&mut group, &place, offset, heading, std::iter::once(entry), |_| {});
+    let bytes = group.bytes(usize::try_from(header.bytes()).unwrap());
+    writer.open.slot.file.write_at(offset, bytes).unwrap();
 }
 
 #[test]

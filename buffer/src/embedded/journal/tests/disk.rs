@@ -1,10 +1,14 @@
 //! A disk in memory whose unsynced writes may be lost, sector by sector, and whose calls may fail.
+//!
+//! Buffered, a write is two calls, one into the page cache and a sync; a sync that fails drops its pages but leaves them
+//! readable. Direct, it is one: durable when it returned, and where it fails or is cut off any of its sectors may
+//! have reached the disk.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::super::files::{Directory, SlotFile};
+use super::super::files::{Directory, SlotFile, WriteMode};
 
 const SECTOR: usize = 512;
 
@@ -31,6 +35,8 @@ struct State {
     syncs: u64,
     calls: u64,
     down: bool,
+    direct: bool,
+    written: u64,
 }
 
 /// The disk. Cloning shares it.
@@ -38,6 +44,17 @@ struct State {
 pub(super) struct Disk(Arc<Mutex<State>>);
 
 impl Disk {
+    /// An empty disk that is written in that mode.
+    pub(super) fn of(mode: WriteMode) -> Self {
+        let disk = Self::default();
+        disk.set_mode(mode);
+        disk
+    }
+
+    pub(super) fn set_mode(&self, mode: WriteMode) {
+        self.0.lock().unwrap().direct = mode == WriteMode::Direct;
+    }
+
     /// After so many more changing calls every call fails, as if the power had gone.
     pub(super) fn cut_after(&self, calls: u64) {
         self.0.lock().unwrap().calls_left = Some(calls);
@@ -110,27 +127,81 @@ impl Disk {
     /// All of it, to start from again.
     pub(super) fn image(&self) -> Disk {
         let state = self.0.lock().unwrap();
-        let slots = state.slots.clone();
-        Disk(Arc::new(Mutex::new(State { slots, ..State::default() })))
+        let (slots, direct) = (state.slots.clone(), state.direct);
+        Disk(Arc::new(Mutex::new(State { slots, direct, ..State::default() })))
     }
 
     fn change<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.0.lock().unwrap();
-        if state.calls_left == Some(0) {
-            state.down = true;
-        }
-        if state.down {
-            return Err(io::Error::other("the power is gone"));
-        }
-        if let Some(left) = &mut state.calls_left {
-            *left -= 1;
-        }
-        state.calls += 1;
+        state.pass()?;
         call(&mut state)
     }
 }
 
 impl State {
+    /// Counts a call that changes the disk, unless the power is gone.
+    fn pass(&mut self) -> io::Result<()> {
+        self.down |= self.calls_left == Some(0);
+        if self.down {
+            return Err(io::Error::other("the power is gone"));
+        }
+        if let Some(left) = &mut self.calls_left {
+            *left -= 1;
+        }
+        self.calls += 1;
+        Ok(())
+    }
+
+    fn slot(&mut self, slot: u32) -> io::Result<&mut Slot> {
+        self.slots.get_mut(&slot).ok_or_else(DiskFile::gone)
+    }
+
+    fn write_direct(&mut self, slot: u32, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let up = !self.down;
+        let passed = self.pass();
+        if up && self.down {
+            // The power goes while it is under way.
+            let slot = self.slot(slot)?;
+            slot.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
+            slot.unsynced.push((offset, bytes.len()));
+        }
+        passed?;
+        let fails = self.sync_fails();
+        let mut random = fastrand::Rng::with_seed(self.calls);
+        for (n, sector) in bytes.chunks(SECTOR).enumerate() {
+            if !fails || random.bool() {
+                let at = offset + n * SECTOR;
+                let slot = self.slot(slot)?;
+                slot.durable[at..at + sector.len()].copy_from_slice(sector);
+                slot.cached[at..at + sector.len()].copy_from_slice(sector);
+            }
+        }
+        if fails { Err(io::Error::other("injected")) } else { Ok(()) }
+    }
+
+    fn write_buffered(&mut self, slot: u32, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        self.pass()?;
+        let slot = self.slot(slot)?;
+        slot.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
+        slot.unsynced.push((offset, bytes.len()));
+        Ok(())
+    }
+
+    fn sync_slot(&mut self, slot: u32) -> io::Result<()> {
+        self.pass()?;
+        let fails = self.sync_fails();
+        let slot = self.slot(slot)?;
+        let written = std::mem::take(&mut slot.unsynced);
+        if fails {
+            // The pages are marked clean and never reach the disk.
+            return Err(io::Error::other("injected"));
+        }
+        for (at, len) in written {
+            slot.durable[at..at + len].copy_from_slice(&slot.cached[at..at + len]);
+        }
+        Ok(())
+    }
+
     fn sync_fails(&mut self) -> bool {
         self.syncs += 1;
         match &mut self.failing_sync {
@@ -191,6 +262,14 @@ impl Directory for Disk {
             Ok(())
         })
     }
+
+    fn write_mode(&self) -> WriteMode {
+        if self.0.lock().unwrap().direct { WriteMode::Direct } else { WriteMode::Buffered }
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.0.lock().unwrap().written
+    }
 }
 
 #[derive(Debug)]
@@ -212,13 +291,17 @@ impl SlotFile for DiskFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.change(|state| {
-            let slot = state.slots.get_mut(&self.slot).ok_or_else(Self::gone)?;
-            let offset = usize::try_from(offset).unwrap();
-            slot.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
-            slot.unsynced.push((offset, bytes.len()));
-            Ok(())
-        })
+        assert_eq!(offset % 4096, 0);
+        assert_eq!(bytes.len() % 4096, 0);
+        assert_eq!(bytes.as_ptr().align_offset(4096), 0);
+        let mut state = self.disk.0.lock().unwrap();
+        let offset = usize::try_from(offset).unwrap();
+        state.written += bytes.len() as u64;
+        if state.direct {
+            return state.write_direct(self.slot, offset, bytes);
+        }
+        state.write_buffered(self.slot, offset, bytes)?;
+        state.sync_slot(self.slot)
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
@@ -252,18 +335,6 @@ impl SlotFile for DiskFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.disk.change(|state| {
-            if state.sync_fails() {
-                // The pages are marked clean and never reach the disk.
-                let slot = state.slots.get_mut(&self.slot).ok_or_else(Self::gone)?;
-                slot.unsynced.clear();
-                return Err(io::Error::other("injected"));
-            }
-            let slot = state.slots.get_mut(&self.slot).ok_or_else(Self::gone)?;
-            for (at, len) in std::mem::take(&mut slot.unsynced) {
-                slot.durable[at..at + len].copy_from_slice(&slot.cached[at..at + len]);
-            }
-            Ok(())
-        })
+        self.disk.0.lock().unwrap().sync_slot(self.slot)
     }
 }

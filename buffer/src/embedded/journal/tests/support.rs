@@ -7,7 +7,7 @@ use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
 
 use super::super::recovery::Ground;
-use super::super::{Journal, Options, Recovered, Restored};
+use super::super::{Journal, Options, Recovered, Restored, WriteMode};
 use super::disk::Disk;
 use crate::record::{Delivery, Record};
 use crate::{Envelope, SystemClock};
@@ -19,6 +19,7 @@ pub(super) fn options() -> Options {
         slot_bytes: SLOT,
         burst_reserve: 2,
         disk_max: 64 * SLOT,
+        write_mode: WriteMode::Auto,
         clock: Arc::new(SystemClock),
     }
 }

@@ -1,0 +1,101 @@
+//! A slot file that breaks a promise, in control builds alone: the controls of the kills and of failing writes.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::files::{Aligned, SlotFile};
+use crate::control::Control;
+
+/// Writes gathered at most.
+const HELD_MAX: usize = 32;
+
+/// A file behind which writes are gathered ([`Control::LateWrite`]) or their errors swallowed
+/// ([`Control::NoFailedState`]).
+#[derive(Debug)]
+pub(super) struct BrokenFile<F> {
+    file: F,
+    held: Mutex<Vec<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    offset: u64,
+    memory: Aligned,
+    len: usize,
+}
+
+impl<F: SlotFile> BrokenFile<F> {
+    pub(super) fn new(file: F) -> Self {
+        Self { file, held: Mutex::default() }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn let_go(&self) -> io::Result<()> {
+        let mut held = self.held();
+        held.drain(..)
+            .try_for_each(|held| self.file.write_at(held.offset, held.memory.bytes(held.len)))
+    }
+
+    fn hold(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.held().len() >= HELD_MAX {
+            self.let_go()?;
+        }
+        let mut memory = Aligned::default();
+        memory.bytes_mut(bytes.len()).copy_from_slice(bytes);
+        self.held().push(Held { offset, memory, len: bytes.len() });
+        Ok(())
+    }
+}
+
+fn swallow(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if Control::NoFailedState.is_on() => {
+            tracing::warn!(%error, "CONTROL BUILD: an error counts as done");
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+impl<F: SlotFile> SlotFile for BrokenFile<F> {
+    fn bytes(&self) -> io::Result<u64> {
+        self.file.bytes()
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if Control::LateWrite.is_on() {
+            return self.hold(offset, bytes);
+        }
+        swallow(self.file.write_at(offset, bytes))
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let end = offset + into.len() as u64;
+        let wanted = |held: &Held| held.offset < end && offset < held.offset + held.len as u64;
+        if self.held().iter().any(wanted) {
+            self.let_go()?;
+        }
+        self.file.read_at(offset, into)
+    }
+
+    fn read_device_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.let_go()?;
+        self.file.read_device_at(offset, into)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        swallow(self.file.sync())
+    }
+}
+
+impl<F> Drop for BrokenFile<F> {
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !held.is_empty() {
+            tracing::warn!(writes = held.len(), "CONTROL BUILD: writes never reached the file");
+        }
+    }
+}

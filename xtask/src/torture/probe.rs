@@ -1,0 +1,82 @@
+//! Single questions to the server under torture, beside the load, each with a limit on how long it may take.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    /// Seconds of its `Retry-After`.
+    pub(super) retry_after: Option<u64>,
+    pub(super) body: String,
+}
+
+impl Reply {
+    /// Whether it says that what was sent is durable.
+    pub(super) fn is_durable(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Whether it is a refusal for now that says when to come back.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.status == 503 && self.retry_after.is_some()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let retry_after = lines.find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("retry-after").then(|| value.trim().parse().ok()).flatten()
+        });
+        Some(Self { status, retry_after, body: body.to_owned() })
+    }
+}
+
+/// `GET` of a path.
+pub(super) fn get(from: SocketAddr, path: &str, within: Duration) -> io::Result<Reply> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n");
+    ask(from, head.as_bytes(), within)
+}
+
+/// Posts one order of a probe's own to the canonical channel.
+pub(super) fn post(to: SocketAddr, id: &str, within: Duration) -> io::Result<Reply> {
+    let body =
+        format!(r#"{{"id":"{id}","currency":"EUR","totals":{{"grand":"10.00"}},"lines":[]}}"#);
+    let request = format!(
+        "POST /v1/channels/forebay/orders HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\
+         Forebay-Source: probe\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    ask(to, request.as_bytes(), within)
+}
+
+fn ask(to: SocketAddr, request: &[u8], within: Duration) -> io::Result<Reply> {
+    let mut stream = TcpStream::connect_timeout(&to, within)?;
+    stream.set_read_timeout(Some(within))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let text = String::from_utf8_lossy(&answer);
+    Reply::parse(&text).ok_or_else(|| io::Error::other(format!("no answer: {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_when_to_come_back() {
+        let text =
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: a\r\nRetry-After: 7\r\n\r\n{}";
+        let reply = Reply::parse(text).unwrap();
+        assert!(reply.is_refusal() && !reply.is_durable());
+        assert_eq!((reply.retry_after, reply.body.as_str()), (Some(7), "{}"));
+        let mute = Reply::parse("HTTP/1.1 503 Service Unavailable\r\na: b\r\n\r\n").unwrap();
+        assert!(!mute.is_refusal(), "without the time it is none");
+        assert!(Reply::parse("").is_none(), "hung up");
+    }
+}

@@ -1,0 +1,177 @@
+//! The disk hangs for seconds: nothing is acknowledged meanwhile, the door refuses what the in-flight budget has no
+//! room for, memory stays bounded, others are answered; then everything goes on by itself, or the power goes. The
+//! control gathers writes in memory and acknowledges them all the same.
+
+use std::time::Duration;
+
+use super::probe;
+use super::report::{Tally, loss};
+use super::scene::Scene;
+use super::{Torture, WriteMode};
+use crate::failure::Result;
+use crate::say::complain;
+use crate::time::Stopwatch;
+
+pub(super) const TORTURE: Torture = Torture {
+    name: "stall",
+    runs: 8,
+    control: "late-write",
+    disk: Some(4 << 30),
+    modes: &WriteMode::ALL,
+    // The drain may go on: its OMS's disk does not hang.
+    oms_inside: false,
+    // A budget that the load's 256 connections use up.
+    knobs: "slot_bytes = \"4MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
+            [door]\nin_flight_orders = 128\nin_flight_bytes = \"8MiB\"\n",
+    play,
+    missed,
+};
+
+/// How long the load runs before the disk hangs.
+const BEFORE: Duration = Duration::from_secs(1);
+/// When after that nothing more may be acknowledged: what was answered before may still be on its way.
+const GRACE: Duration = Duration::from_millis(300);
+/// How long it hangs.
+const SECONDS: std::ops::Range<u64> = 3..6;
+/// How long one question may take meanwhile.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// How soon it must be back when the disk is.
+const BACK_LIMIT: Duration = Duration::from_secs(10);
+/// By how much memory may grow while it hangs: the budget's bytes, decoded and inflated, and some of the
+/// allocator's own.
+const GROWTH_LIMIT: u64 = 64 << 20;
+/// What must be answered while the disk hangs, although the writer cannot be.
+const PATHS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+/// What may have to ask the writer.
+const WRITER_PATHS: [&str; 2] = ["/v1/status", "/v1/orders/forebay/probe/probe-1"];
+
+fn play(scene: &mut Scene<'_>) -> Result<()> {
+    let runs = scene.share.runs;
+    scene.sell(Duration::from_secs(4) * runs)?;
+    let mut random = scene.random();
+    if !scene.start(&[])? {
+        return Ok(());
+    }
+    for run in 0..runs {
+        scene.play_load()?;
+        scene.wait(BEFORE)?;
+        let seconds = Duration::from_secs(random.u64(SECONDS));
+        hang(scene, seconds)?;
+        // The power goes every second time: then nothing of what waited was ever written.
+        if run % 2 == 1 || scene.control() {
+            scene.cut_or_kill(0.0)?;
+            if !scene.start(&[])? {
+                return Ok(());
+            }
+        } else {
+            go_on(scene)?;
+            scene.load()?.stop()?;
+        }
+        complain(format_args!("run {} of {runs}", run + 1));
+    }
+    Ok(())
+}
+
+/// Lets the disk hang so long, and looks at everything meanwhile.
+fn hang(scene: &mut Scene<'_>, long: Duration) -> Result<()> {
+    let before = scene.server()?.resident_bytes()?;
+    scene.disk()?.hold()?;
+    let watch = Stopwatch::start();
+    scene.wait(GRACE)?;
+    let acknowledged = scene.acknowledged();
+    let mut most = before;
+    let mut refused = false;
+    while !watch.left_of(long).is_zero() {
+        most = most.max(scene.server()?.resident_bytes()?);
+        ask_meanwhile(scene)?;
+        refused |= scene.probe(ANSWER_LIMIT)?.is_some_and(|reply| reply.is_refusal());
+        scene.wait(Duration::from_millis(100))?;
+    }
+    let false_answers = scene.acknowledged() - acknowledged;
+    scene.tally.injected += 1;
+    scene.tally.count("false_2xx", false_answers);
+    scene.tally.count("refused_while_full", u64::from(refused));
+    let growth = most.saturating_sub(before);
+    scene.tally.peak("memory_growth_mib", (growth >> 20) as f64);
+    if growth > GROWTH_LIMIT {
+        let mib = growth >> 20;
+        scene.tally.broken.push(format!("memory grew by {mib} MiB while the disk hung"));
+    }
+    Ok(())
+}
+
+fn ask_meanwhile(scene: &mut Scene<'_>) -> Result<()> {
+    let ops = scene.target()?.ops;
+    for path in PATHS {
+        let answered = probe::get(ops, path, ANSWER_LIMIT).is_ok();
+        scene.tally.count("unanswered", u64::from(!answered));
+    }
+    for path in WRITER_PATHS {
+        let answered = probe::get(ops, path, ANSWER_LIMIT).is_ok();
+        scene.tally.count("unanswered_by_the_writer", u64::from(!answered));
+    }
+    Ok(())
+}
+
+/// The disk goes on: so must everything else, by itself.
+fn go_on(scene: &mut Scene<'_>) -> Result<()> {
+    let acknowledged = scene.acknowledged();
+    let waited = scene.disk()?.let_go()?;
+    scene.tally.count("requests_held", waited);
+    let watch = Stopwatch::start();
+    loop {
+        let answered = scene.probe(ANSWER_LIMIT)?.is_some_and(|reply| reply.is_durable());
+        let ready = probe::get(scene.target()?.ops, "/readyz", ANSWER_LIMIT);
+        let ready = ready.is_ok_and(|reply| reply.status == 200);
+        if answered && ready && scene.acknowledged() > acknowledged {
+            scene.tally.peak("back_after_s", watch.elapsed().as_secs_f64());
+            return Ok(());
+        }
+        if watch.left_of(BACK_LIMIT).is_zero() {
+            let why = format!("not back {BACK_LIMIT:?} after the disk was");
+            scene.tally.broken.push(why);
+            return Ok(());
+        }
+        scene.wait(Duration::from_millis(50))?;
+    }
+}
+
+fn missed(tally: &Tally, control: bool) -> Vec<String> {
+    let mut missed = loss(tally, control);
+    if control {
+        if tally.count_of("false_2xx") == 0 {
+            missed.push("the control acknowledged nothing while the disk hung".to_owned());
+        }
+        return missed;
+    }
+    for (name, why) in [
+        ("false_2xx", "deliveries were acknowledged while the disk hung"),
+        ("unanswered", "questions that need no disk were not answered while it hung"),
+        ("unanswered_by_the_writer", "questions about orders or status were not answered"),
+    ] {
+        if tally.count_of(name) > 0 {
+            missed.push(format!("{} {why}", tally.count_of(name)));
+        }
+    }
+    if tally.count_of("refused_while_full") == 0 {
+        missed.push("the door never refused with 503 and Retry-After".to_owned());
+    }
+    missed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_2xx_while_the_disk_hangs_is_missed_and_the_control_s_aim() {
+        let mut tally = Tally { acknowledged: 9, found: 9, injected: 1, ..Tally::default() };
+        tally.count("refused_while_full", 1);
+        assert_eq!(missed(&tally, false), Vec::<String>::new());
+        assert!(!missed(&tally, true).is_empty());
+        tally.count("false_2xx", 1);
+        assert!(!missed(&tally, false).is_empty());
+        tally.lost = 1;
+        assert_eq!(missed(&tally, true), Vec::<String>::new());
+    }
+}
