@@ -29,15 +29,15 @@ impl OutcomeIndex {
     /// # Errors
     /// In words.
     pub fn store(&mut self, outcomes: impl Iterator<Item = (u64, i64)>) -> Result<(), String> {
-        let outcomes: Vec<_> = outcomes.map(|(n, at_ms)| (hash(n), outcome(n, at_ms))).collect();
-        let batch = self.0.batch(&outcomes);
+        let mut batch = self.0.batch();
+        outcomes.for_each(|(n, at_ms)| batch.add(hash(n), &outcome(n, at_ms)));
         batch.store()?;
         self.0.stored(&batch)
     }
 
     /// Whether the outcome of that number is there, found as for a delivery of its key.
     pub fn holds(&self, number: u64) -> bool {
-        self.0.find(hash(number)).is_some()
+        self.0.seek(hash(number)).is_some_and(|seek| seek.find().is_some())
     }
 }
 
