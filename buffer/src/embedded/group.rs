@@ -69,6 +69,11 @@ impl Group {
         self.first.len() + self.orders.len()
     }
 
+    /// Deliveries among them.
+    pub(super) fn orders(&self) -> usize {
+        self.orders.len()
+    }
+
     /// Whether somebody waits for it.
     pub(super) fn urgent(&self) -> bool {
         self.len() > 0

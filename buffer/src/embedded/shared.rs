@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use forebay_order::OrderKey;
@@ -32,6 +33,8 @@ pub(super) struct Append {
     pub(super) envelope: Envelope,
     pub(super) permit: Permit,
     pub(super) reply: Reply<Appended>,
+    /// When, by [`Clock::elapsed`].
+    pub(super) handed_in: Duration,
 }
 
 /// What a delivery came to.
@@ -213,8 +216,9 @@ impl Shared {
         permit: Permit,
     ) -> Result<Awaited<Appended>, BufferError> {
         self.check()?;
+        let handed_in = self.clock.elapsed();
         let (reply, awaited) = self.desk().seat();
-        if let Err(append) = self.intake.push(Append { envelope, permit, reply }) {
+        if let Err(append) = self.intake.push(Append { envelope, permit, reply, handed_in }) {
             // The queue has a place for every permit there is.
             append.reply.send(Err(AppendError::Full));
             self.wake();

@@ -122,6 +122,7 @@ impl Writer {
     }
 
     fn judge(&mut self, mut append: Append, group: &mut Group) {
+        self.oldest = self.oldest.min(append.handed_in);
         if let Some(failed) = self.state.hash_of_failed(&append.envelope) {
             if let Some(waiting) = self.looking.get_mut(&failed) {
                 waiting.push_back(append);
@@ -248,7 +249,7 @@ impl Writer {
 
     /// Judges a delivery beside what was found under its hash.
     fn decide(&mut self, hash: u128, append: Append, found: &Found, group: &mut Group) {
-        let Append { envelope, permit, reply } = append;
+        let Append { envelope, permit, reply, .. } = append;
         let (head, body, outcome) = match found {
             Found::Order { head, body } => (head.as_deref(), body.as_ref(), None),
             Found::Outcome(outcome) => (None, None, outcome.as_deref()),

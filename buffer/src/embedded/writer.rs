@@ -81,8 +81,10 @@ pub(super) struct Writer {
     pub(super) closers: Vec<oneshot::Sender<()>>,
     /// Answers lie at a desk that nobody had handed round when it was rung.
     unheard: bool,
-    /// The last group held one delivery at most.
+    /// The last group held one record only.
     lone: bool,
+    /// When the delivery of this turn that has waited longest was handed in.
+    pub(super) oldest: Duration,
     pub(super) retiring: Option<Retiring>,
     pub(super) retire_after: Duration,
     /// The oldest segment, and since when it is the oldest here.
@@ -130,6 +132,7 @@ impl Writer {
             closers: Vec::new(),
             unheard: false,
             lone: true,
+            oldest: Duration::MAX,
             retiring: None,
             retire_after: Duration::ZERO,
             oldest_since: None,
@@ -272,6 +275,7 @@ impl Writer {
         self.take_settlements();
         self.take_calls(&mut group);
         self.lend(&mut group);
+        self.oldest = Duration::MAX;
         self.take_appends(&mut group);
         if group.len() > 0 {
             self.lone = group.len() == 1;
@@ -284,8 +288,13 @@ impl Writer {
                 || !self.acts.is_empty()
                 || self.lazy.len() >= GROUP_RECORDS_MAX / 4);
         let worked = group.urgent() || due || !self.reads.is_empty();
+        let orders = group.orders();
         if group.urgent() || due {
             self.commit(group)?;
+        }
+        if orders > 0 {
+            let waited = self.shared.clock.elapsed().saturating_sub(self.oldest);
+            metrics::deliveries(u32::try_from(orders).unwrap_or(u32::MAX), waited);
         }
         self.unheard = self.shared.desks.ring();
         for read in std::mem::take(&mut self.reads) {
@@ -314,7 +323,7 @@ fn ahead_ms((wall_ms, elapsed): (i64, Duration)) -> i64 {
 
 pub(super) fn answer(reply: Reply<Appended>, receipt: Option<Receipt>) {
     if let Some(receipt) = &receipt {
-        metrics::answered(receipt.answer().word());
+        metrics::answered(receipt.answer());
     }
     let failed = || AppendError::Failed("the order it belongs to is not in memory".to_owned());
     reply.send(receipt.ok_or_else(failed));
