@@ -43,18 +43,37 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// Opens the port.
+    /// Opens the port, within a tokio runtime.
     ///
     /// # Errors
     /// [`OpsError`] when the address is not loopback or cannot be had.
-    pub async fn bind<B: Buffer, O: OrderManagement>(
+    pub fn bind<B: Buffer, O: OrderManagement>(
         listen: SocketAddr,
         view: View<B, O>,
     ) -> Result<Self, OpsError> {
         if !listen.ip().is_loopback() {
             return Err(OpsError::NotLoopback(listen));
         }
-        let listener = TcpListener::bind(listen).await.map_err(|e| OpsError::Bind(listen, e))?;
+        let refused = |error| OpsError::Bind(listen, error);
+        Self::on(std::net::TcpListener::bind(listen).map_err(refused)?, view)
+    }
+
+    /// As [`Ops::bind`], on a socket that listens already.
+    ///
+    /// # Errors
+    /// As [`Ops::bind`].
+    pub fn on<B: Buffer, O: OrderManagement>(
+        listener: std::net::TcpListener,
+        view: View<B, O>,
+    ) -> Result<Self, OpsError> {
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let listen = listener.local_addr().map_err(|error| OpsError::Bind(nowhere, error))?;
+        if !listen.ip().is_loopback() {
+            return Err(OpsError::NotLoopback(listen));
+        }
+        let refused = |error| OpsError::Bind(listen, error);
+        listener.set_nonblocking(true).map_err(refused)?;
+        let listener = TcpListener::from_std(listener).map_err(refused)?;
         Ok(Self { listener, router: router(Arc::new(view)) })
     }
 
