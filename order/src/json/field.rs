@@ -1,5 +1,5 @@
-//! Types of members. In the quoted copy every number is a string, so `123` and `"123"` decode alike and
-//! no digit is lost.
+//! Types of members. The decoder gives every number as its text, so `123` and `"123"` decode alike and no
+//! digit is lost.
 
 use std::borrow::Cow;
 use std::cell::Cell;
