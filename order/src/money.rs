@@ -38,10 +38,10 @@ pub enum MoneyError {
 /// Accepts an optional sign, digits, a point and a decimal exponent (`1e2`); refuses thousands
 /// separators, blanks inside, and more than 28 significant digits. Never goes through a float.
 pub fn parse_amount(text: &str) -> Result<Decimal, MoneyError> {
-    let text = text.trim();
     if let Some(amount) = short_amount(text.as_bytes()) {
         return Ok(amount);
     }
+    let text = text.trim();
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let allowed = |b: u8| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E');
     if digits == 0 || text.len() > 64 || !text.bytes().all(allowed) {

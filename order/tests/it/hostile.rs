@@ -41,7 +41,7 @@ fn reads(format: Format) -> impl Fn(Bytes) {
     move |body| drop(read(format, &body, &ReadOptions::default()))
 }
 
-const SIZE: usize = 30_000;
+const SIZE: usize = 20_000;
 
 #[test]
 fn a_name_above_many_cards_is_not_read_for_each_of_them() {
