@@ -421,4 +421,118 @@ mod tests {
         let many: String = (0..200_000).map(|n| format!(" a{n}=''")).collect();
         assert_eq!(kind(&format!("<a{many}/>")), Some(TooLarge));
     }
+
+    /// What each token is and where it stands, up to the fault that ends all.
+    fn ours(text: &str) -> Vec<(char, Range<usize>)> {
+        let mut tokens = Tokens::new(text);
+        let mut out = Vec::new();
+        loop {
+            let kind = match tokens.next() {
+                Ok(Token::Start(..)) => 'S',
+                Ok(Token::End) => 'E',
+                Ok(Token::Text(_)) => 'T',
+                Ok(Token::Aside) => 'A',
+                Ok(Token::Done) => 'D',
+                Err(fault) => {
+                    out.push(('!', fault.at..fault.at));
+                    return out;
+                }
+            };
+            out.push((kind, tokens.span()));
+            if kind == 'D' {
+                return out;
+            }
+        }
+    }
+
+    /// The same as quick-xml alone tells it.
+    fn theirs(text: &str) -> Vec<(char, Range<usize>)> {
+        let mut reader = Reader::from_str(text);
+        reader.config_mut().expand_empty_elements = true;
+        let mut out = Vec::new();
+        loop {
+            let start = usize::try_from(reader.buffer_position()).unwrap();
+            let event = reader.read_event();
+            let span = start..usize::try_from(reader.buffer_position()).unwrap();
+            let known = |reference: &BytesRef<'_>| match reference.resolve_char_ref() {
+                Ok(Some(found)) => is_char(found),
+                Ok(None) => quick_xml::escape::resolve_xml_entity(reference).is_some(),
+                Err(_) => false,
+            };
+            let kind = match event {
+                Ok(Event::Start(_)) => 'S',
+                Ok(Event::End(_)) => 'E',
+                Ok(Event::Text(_) | Event::CData(_)) => 'T',
+                Ok(Event::GeneralRef(reference)) if known(&reference) => 'T',
+                Ok(Event::Comment(_) | Event::PI(_)) => 'A',
+                Ok(Event::Eof) => 'D',
+                Ok(Event::GeneralRef(_))
+                | Err(Error::IllFormed(IllFormedError::UnclosedReference)) => continue,
+                Ok(_) => {
+                    out.push(('!', start..start));
+                    return out;
+                }
+                Err(_) => {
+                    let at = usize::try_from(reader.error_position()).unwrap();
+                    out.push(('!', at..at));
+                    return out;
+                }
+            };
+            out.push((kind, span));
+            if kind == 'D' {
+                return out;
+            }
+        }
+    }
+
+    const PIECES: [&str; 34] = [
+        "<a>",
+        "</a>",
+        "<b c='>' d=\"'>\">",
+        "</b>",
+        "</b >",
+        "<a/>",
+        "<a />",
+        "<o:é x=''/>",
+        "<",
+        ">",
+        "</",
+        "/>",
+        "<!-- c -->",
+        "<!-->",
+        "<!",
+        "<?p x?>",
+        "<?>",
+        "<![CDATA[x]]>",
+        "<![CDATA",
+        "]]>",
+        "<!DOCTYPE a>",
+        "&amp;",
+        "&#65;",
+        "&#0;",
+        "&x;",
+        "&",
+        ";",
+        "'",
+        "\"",
+        " ",
+        "\r\n",
+        "text",
+        "é",
+        "=",
+    ];
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn tags_and_text_are_told_apart_as_quick_xml_does(
+            pieces in proptest::collection::vec(proptest::sample::select(&PIECES[..]), 0..14),
+        ) {
+            // Within an element most is allowed, and more of it is read.
+            for text in [pieces.concat(), format!("<a>{}</a>", pieces.concat())] {
+                proptest::prop_assert_eq!(ours(&text), theirs(&text), "{}", text);
+            }
+        }
+    }
 }
