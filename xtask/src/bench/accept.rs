@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::load::{Drive, Driven, Orders, Until, drive};
 use super::report::median;
 use super::service::{Service, Setup, hello};
-use super::{Bench, Line, Pace, gates, tell};
+use super::{Bench, Line, Pace, gates, tell, wrk};
 use crate::failure::{Failure, Result};
 
 /// Connections, each with one request under way.
@@ -124,13 +124,17 @@ fn measure(
     let pending = server.status()?.pending();
     let own = (name, server, CONNECTIONS, orders);
     let (own, ceiling) = by_turns(&bench.pace(), own, hello)?;
-    Ok(own
-        .line(name)
-        .against("hello", &ceiling.per_second)
+    let line = own.line(name).against("hello", &ceiling.per_second);
+    let lasting = bench.pace().measured;
+    let wrk = wrk::per_second(&bench.place.directory("wrk")?, hello, CONNECTIONS, lasting)?;
+    let line = match wrk {
+        Some(rate) => line.with("hello_by_wrk", rate),
+        None => line.note("hello_by_wrk", "wrk is not installed"),
+    };
+    Ok(line
         .with("cpu_ratio", median(&ceiling.server_us) / median(&own.server_us))
         .with("hello_us", median(&ceiling.server_us))
         .count("keys_pending", pending)
-        .note("hello_checked", &wrk(hello, &ceiling))
         .at_least("cpu_ratio", gates::ACCEPT_CPU_RATIO_MIN)
         .at_least("ratio", gates::ACCEPT_RATIO_MIN)
         .at_most("p99_ms", gates::ACCEPT_P99_MS_MAX))
@@ -193,9 +197,4 @@ pub(super) fn accounted(server: &Service, orders: &Orders) -> Result<()> {
         return Ok(());
     }
     Err(Failure::Broken(format!("{sent} orders were accepted, and the server knows of {there}")))
-}
-
-/// The hello server's figure by another load, where there is one.
-fn wrk(_hello: &Service, _ceiling: &Side) -> String {
-    "wrk is not installed".to_owned()
 }

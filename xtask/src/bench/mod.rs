@@ -16,6 +16,7 @@ mod process;
 mod recovery;
 mod report;
 mod service;
+mod wrk;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
