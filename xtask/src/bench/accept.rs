@@ -44,7 +44,7 @@ impl Side {
         connections: usize,
         orders: &mut Orders,
     ) -> Result<Driven> {
-        let until = pace.until();
+        let until = pace.until(orders.per_request());
         let at = Drive { at: server.orders, pid: server.pid(), connections, until };
         let driven = drive(&at, orders)?;
         let each = orders.per_request() as f64;

@@ -84,9 +84,9 @@ struct Pace {
 
 impl Pace {
     /// When a round ends: in time, or in the short form, which may meet a busy machine, after a few requests.
-    fn until(&self) -> Until {
+    fn until(&self, orders_per_request: u64) -> Until {
         if self.warm.is_zero() {
-            return Until::Answered(600);
+            return Until::Answered((600 / orders_per_request).max(20));
         }
         Until::Passed { warm: self.warm, measured: self.measured }
     }
@@ -119,7 +119,7 @@ impl Bench {
 
     /// A number of orders, or few of them.
     fn size(&self, orders: u64) -> u64 {
-        if self.plan.short { orders / 500 } else { orders }
+        if self.plan.short { orders / 1_000 } else { orders }
     }
 }
 
