@@ -51,7 +51,7 @@ pub enum Name {
 }
 
 /// What is to be run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// What is measured.
     pub name: Name,
@@ -61,6 +61,8 @@ pub struct Plan {
     pub short: bool,
     /// One JSON object a line on stdout, instead of words.
     pub json: bool,
+    /// A server to measure instead of this workspace's release build.
+    pub server: Option<PathBuf>,
 }
 
 /// Spare slots: a measured round fits into them.
@@ -134,7 +136,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     }
     let binary = if plan.short { workspace.debug_binary() } else { workspace.release_binary() }?;
     let place = Place::make(&workspace.target, disk_bytes(plan))?;
-    let bench = Bench { plan: *plan, place, binary };
+    let bench = Bench { plan: plan.clone(), place, binary };
     let lines = match plan.name {
         Name::Accept => accept::accept(&bench)?,
         Name::Batch => accept::batch(&bench)?,
@@ -168,6 +170,9 @@ fn in_release(workspace: &Workspace, plan: &Plan) -> Result<()> {
         if set {
             command.arg(flag);
         }
+    }
+    if let Some(server) = &plan.server {
+        command.arg("--server").arg(server);
     }
     Err(Failure::broken("running the release build of xtask", command.exec()))
 }
