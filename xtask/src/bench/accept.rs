@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::load::{Drive, Driven, Orders, Until, drive};
 use super::report::median;
 use super::service::{Service, Setup, hello};
-use super::{Bench, Line, Pace, gates, tell, wrk};
+use super::{Bench, Line, Pace, gates, outcomes, tell, wrk};
 use crate::failure::{Failure, Result};
 
 /// Connections, each with one request under way.
@@ -19,6 +19,8 @@ const BATCH_RESERVE: u32 = 32;
 /// Orders that are pending before accepting is measured.
 const KEYS: u64 = 1_000_000;
 const KEYS_FULL: u64 = 10_000_000;
+/// Outcomes of earlier orders beside those.
+const OUTCOMES_FULL: u64 = 100_000_000;
 
 /// What one side's rounds came to.
 #[derive(Debug, Default)]
@@ -97,20 +99,24 @@ pub(super) fn by_turns(
 
 /// One order a request, validated, its key checked among a million, durable.
 pub(super) fn accept(bench: &Bench) -> Result<Vec<Line>> {
-    let (server, hello) = (bench.accepting("accept")?.start()?, hello()?);
+    let (setup, hello) = (bench.accepting("accept")?, hello()?);
+    let server = setup.start()?;
     let mut orders = fill(&server, bench.size(KEYS), Orders::single()?)?.orders;
     let mut lines = vec![measure(bench, "accept", &server, &hello, &mut orders)?];
-    if bench.plan.full {
-        let first = lines.first().and_then(|line| line.figure("server_us"));
-        orders = fill(&server, bench.size(KEYS_FULL), orders)?.orders;
-        let line = measure(bench, "accept_10m", &server, &hello, &mut orders)?;
-        let growth = line.figure("server_us").zip(first).map_or(f64::NAN, |(now, then)| now / then);
-        lines.push(
-            line.with("cpu_growth", growth).at_most("cpu_growth", gates::ACCEPT_FULL_CPU_MAX),
-        );
-    }
     accounted(&server, &orders)?;
     server.stop()?;
+    if bench.plan.full {
+        outcomes::fill(&setup.store(), OUTCOMES_FULL)?;
+        let server = setup.start()?;
+        orders = fill(&server, KEYS_FULL, orders)?.orders;
+        let line = measure(bench, "accept_10m", &server, &hello, &mut orders)?;
+        let first = lines.first().and_then(|line| line.figure("server_us"));
+        let growth = line.figure("server_us").zip(first).map_or(f64::NAN, |(now, then)| now / then);
+        let line = line.count("outcomes", OUTCOMES_FULL).with("cpu_growth", growth);
+        lines.push(line.at_most("cpu_growth", gates::ACCEPT_FULL_CPU_MAX));
+        accounted(&server, &orders)?;
+        server.stop()?;
+    }
     Ok(lines)
 }
 
