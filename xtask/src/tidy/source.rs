@@ -51,7 +51,7 @@ pub(super) fn unfinished(path: &Path, text: &str) -> Vec<String> {
 /// Who may name an engine beside the buffer: this file, which knows what to look for, and the bench that measures the
 /// journal against sled, for what one is compared with must be the thing itself.
 const NAMES_ENGINES: [&str; 2] =
-    ["xtask/src/tidy/source.rs", "xtask/src/bench/journal/sled_log.rs"];
+    ["xtask/src/tidy/source.rs", "xtask/src/bench/journal/baseline.rs"];
 
 /// Only the buffer names the engines behind it.
 pub(super) fn engines(path: &Path, code: &str) -> Vec<String> {
@@ -116,7 +116,7 @@ mod tests {
         let code = "let db = sled::open(x);";
         assert_eq!(engines(Path::new("src/main.rs"), code).len(), 1);
         assert!(engines(Path::new("buffer/src/index.rs"), code).is_empty());
-        assert!(engines(Path::new("xtask/src/bench/journal/sled_log.rs"), code).is_empty());
+        assert!(engines(Path::new("xtask/src/bench/journal/baseline.rs"), code).is_empty());
         assert_eq!(engines(Path::new("xtask/src/bench/memory.rs"), code).len(), 1);
         assert!(engines(Path::new("src/main.rs"), "// sled::open").is_empty());
     }

@@ -1,7 +1,7 @@
 //! The embedded buffer without HTTP against sled with the same promise: each in this process, by turns.
 
+mod baseline;
 mod embedded;
-mod sled_log;
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::report::median;
 use super::{Bench, Line, gates, process, tell};
 use crate::failure::Result;
 use crate::time::Stopwatch;
+use baseline::SledLog;
 use embedded::Store;
-use sled_log::SledLog;
 
 /// Orders under way at once.
 const IN_FLIGHT: usize = 256;
