@@ -65,6 +65,9 @@ enum Command {
         /// One JSON object a line on stdout; progress goes to stderr either way.
         #[arg(long)]
         json: bool,
+        /// Measure this server instead of the release build, as one of before a change.
+        #[arg(long, value_name = "BINARY")]
+        server: Option<PathBuf>,
     },
     /// Serve the bench's baseline (a process of the benches; ends with its stdin).
     #[command(hide = true)]
@@ -107,8 +110,8 @@ fn perform(command: Command) -> Result<()> {
             let runs = runs.unwrap_or(Plan::new(fault).runs);
             torture::run(&Plan { fault, runs, control, oms, rate, seed, binary })
         }
-        Command::Bench { name, full, short, json } => {
-            bench::run(&bench::Plan { name, full, short, json })
+        Command::Bench { name, full, short, json, server } => {
+            bench::run(&bench::Plan { name, full, short, json, server })
         }
         Command::Hello { threads } => bench::hello::run(threads),
         Command::VolatileDisk { directory, size, seed } => {
