@@ -139,22 +139,6 @@ async fn damage_is_named_by_key_where_the_key_is_left_and_by_sequence_where_not(
 }
 
 #[tokio::test]
-async fn damage_at_the_very_end_is_told_from_damage_that_is_proven() {
-    let dir = tempfile::tempdir().unwrap();
-    let buffer = embedded(dir.path(), SLOT, &Arc::default());
-    post(&buffer, delivery("1", 1, None)).await;
-    post(&buffer, delivery("2", 1, None)).await;
-    // A crash: nothing proves the last group.
-    drop(buffer);
-    damage(dir.path(), b"body 2 1", 0, 1);
-    let seen = inspect(dir.path()).unwrap();
-    let [body] = seen.damages() else { panic!("{:?}", seen.damages()) };
-    assert_eq!((body.kind, &body.key, body.proven), (DamageKind::Body, &Some(key("2")), false));
-    let ids: Vec<_> = seen.orders().map(|order| order.unwrap().key.id).collect();
-    assert_eq!(ids, ["1"]);
-}
-
-#[tokio::test]
 async fn a_lost_header_copy_is_listed_and_nothing_is_lost_with_it() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path()).await;

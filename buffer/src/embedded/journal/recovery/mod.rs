@@ -16,6 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::chain::{Chain, Live as LiveSegmentFound, decode, last_groups, tail_range};
+#[cfg(test)]
+pub(super) use self::look::look_on;
 pub use self::look::{Damage, DamageKind, SegmentSummary};
 pub(crate) use self::look::{Look, LookError, look};
 pub(crate) use self::replay::Recovered;
@@ -286,6 +288,7 @@ impl Start<'_> {
             },
             checkpointed: chain.retired_below,
             retired_below: chain.retired_below,
+            payload: 0,
             scratch: Default::default(),
         }
     }
