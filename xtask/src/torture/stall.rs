@@ -22,7 +22,7 @@ pub(super) const TORTURE: Torture = Torture {
     oms_inside: false,
     // A budget that the load's 256 connections use up.
     knobs: "slot_bytes = \"4MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
-            [door]\nin_flight_orders = 128\nin_flight_bytes = \"8MiB\"\n",
+            [door]\nin_flight_orders = 128\nin_flight_bytes = \"32MiB\"\n",
     play,
     missed,
 };
