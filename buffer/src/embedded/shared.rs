@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use forebay_order::OrderKey;
@@ -20,6 +21,9 @@ use crate::{
 
 /// Most orders lent out at once. Each has its place in the settle queue, so that a verdict always has room.
 pub(super) const LOANS_MAX: usize = 16_384;
+
+/// A turn of the writer that takes longer than this waits for a disk that hangs.
+const STALL: Duration = Duration::from_secs(2);
 
 /// Calls other than appends and verdicts that may wait for the writer; more wait outside.
 const CALLS_MAX: usize = 1_024;
@@ -163,6 +167,8 @@ pub(super) struct Shared {
     pub(super) writer: OnceLock<Thread>,
     /// The journal has no room for orders now.
     pub(super) full: std::sync::atomic::AtomicBool,
+    /// When the writer began what it is doing, in milliseconds of the clock; 0 while it waits for work.
+    busy_since_ms: AtomicU64,
     phase: AtomicU8,
 }
 
@@ -186,6 +192,7 @@ impl Shared {
             failure: OnceLock::new(),
             writer: OnceLock::new(),
             full: std::sync::atomic::AtomicBool::new(false),
+            busy_since_ms: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Open as u8),
         }
     }
@@ -206,6 +213,23 @@ impl Shared {
             |now: u8| (now < phase as u8 && now != Phase::Failed as u8).then_some(phase as u8);
         // An error means it is there already or beyond.
         self.phase.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later).ok();
+    }
+
+    /// The writer begins a turn, or has ended one.
+    pub(super) fn busy(&self, busy: bool) {
+        let since = if busy { self.elapsed_ms().max(1) } else { 0 };
+        self.busy_since_ms.store(since, Ordering::Relaxed);
+    }
+
+    /// For how long the writer has been at one turn, if that is longer than any disk should take.
+    pub(super) fn stalled(&self) -> Option<Duration> {
+        let since = Some(self.busy_since_ms.load(Ordering::Relaxed)).filter(|since| *since > 0)?;
+        let busy = Duration::from_millis(self.elapsed_ms().saturating_sub(since));
+        (busy >= STALL).then_some(busy)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn wake(&self) {
