@@ -34,7 +34,7 @@ const BEFORE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_secs(2);
 /// How long it hangs.
-const SECONDS: std::ops::Range<u64> = 10..13;
+const SECONDS: std::ops::Range<u64> = 7..10;
 /// How long one question may take meanwhile.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// And one that would have to ask the writer, whose time is then over.
