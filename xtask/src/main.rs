@@ -44,6 +44,9 @@ enum Command {
         /// What everything random follows from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// The one write mode to play in [default: both, in parts of the runs].
+        #[arg(long, value_enum)]
+        write_mode: Option<WriteMode>,
         /// A server to strike instead of one built for it; with --control a control build.
         #[arg(long)]
         binary: Option<PathBuf>,
@@ -101,14 +104,14 @@ fn perform(command: Command) -> Result<()> {
     match command {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::check(&Workspace::find()?.root),
-        Command::Torture { fault, runs, control, oms, rate, seed, binary, json: _ } => {
+        Command::Torture { fault, runs, control, oms, rate, seed, write_mode, binary, json: _ } => {
             let oms = match oms {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
                 OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
             };
             let runs = runs.unwrap_or(Plan::new(fault).runs);
-            torture::run(&Plan { fault, runs, control, oms, rate, seed, binary })
+            torture::run(&Plan { fault, runs, control, oms, rate, seed, write_mode, binary })
         }
         Command::Bench { name, full, short, json, server } => {
             bench::run(&bench::Plan { name, full, short, json, server })

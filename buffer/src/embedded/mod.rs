@@ -281,8 +281,12 @@ impl Buffer for Embedded {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.shared().check().map_err(|error| error.to_string())?;
-        if self.shared().full.load(Ordering::Relaxed) {
+        let shared = self.shared();
+        shared.check().map_err(|error| error.to_string())?;
+        if let Some(stalled) = shared.stalled() {
+            return Err(format!("the disk has not answered for {} s", stalled.as_secs()));
+        }
+        if shared.full.load(Ordering::Relaxed) {
             return Err(AppendError::Full.to_string());
         }
         Ok(())

@@ -25,6 +25,9 @@ use crate::{
 /// Most orders lent out at once. Each has its place in the settle queue, so that a verdict always has room.
 pub(super) const LOANS_MAX: usize = 16_384;
 
+/// A turn of the writer that takes longer than this waits for a disk that hangs.
+const STALL: Duration = Duration::from_secs(2);
+
 /// Calls other than appends and verdicts that may wait for the writer; more wait outside.
 const CALLS_MAX: usize = 1_024;
 
@@ -168,6 +171,8 @@ pub(super) struct Shared {
     pub(super) failure: OnceLock<String>,
     /// The journal has no room for orders now.
     pub(super) full: AtomicBool,
+    /// When the writer began what it is doing, in milliseconds of the clock; 0 while it waits for work.
+    busy_since_ms: AtomicU64,
 }
 
 impl Shared {
@@ -191,6 +196,7 @@ impl Shared {
             call_room: Semaphore::new(CALLS_MAX),
             failure: OnceLock::new(),
             full: AtomicBool::new(false),
+            busy_since_ms: AtomicU64::new(0),
         }
     }
 
@@ -200,6 +206,23 @@ impl Shared {
 
     pub(super) fn enter(&self, phase: Phase) {
         self.intake.enter(phase);
+    }
+
+    /// The writer begins a turn, or has ended one.
+    pub(super) fn busy(&self, busy: bool) {
+        let since = if busy { self.elapsed_ms().max(1) } else { 0 };
+        self.busy_since_ms.store(since, Ordering::Relaxed);
+    }
+
+    /// For how long the writer has been at one turn, if that is longer than any disk should take.
+    pub(super) fn stalled(&self) -> Option<Duration> {
+        let since = Some(self.busy_since_ms.load(Ordering::Relaxed)).filter(|since| *since > 0)?;
+        let busy = Duration::from_millis(self.elapsed_ms().saturating_sub(since));
+        (busy >= STALL).then_some(busy)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn wake(&self) {

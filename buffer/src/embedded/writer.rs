@@ -154,7 +154,9 @@ impl Writer {
         let mut idle = false;
         loop {
             self.gather();
+            self.shared.busy(true);
             let worked = self.turn(idle)?;
+            self.shared.busy(false);
             self.shared.pending.store(self.state.pending(), Ordering::Relaxed);
             metrics::orders(self.state.pending(), self.state.lent() as u64);
             self.shared.full.store(!self.journal.room_for_orders(), Ordering::Relaxed);
