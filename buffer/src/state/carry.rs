@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::order::{Kept, Order};
 use super::{Outcome, State};
+use crate::control::Control;
 use crate::record::{Delivery, Record, Snapshot};
 
 /// One thing to be carried forward out of a segment.
@@ -100,6 +101,7 @@ impl State {
             }
             let ended_at = self.endings.get(&sequence).map(|ending| ending.at_ms);
             let past = order.ended() && ended_at.is_some_and(|at| at < horizon_ms);
+            let past = past || (order.ended() && Control::ForgottenDiscards.is_on());
             if past && self.rows.ids_of(sequence).is_empty() {
                 self.forget(sequence);
                 continue;

@@ -4,6 +4,7 @@ use hashbrown::HashMap;
 
 use super::State;
 use super::order::Kept;
+use crate::control::Control;
 use crate::record::{Record, Settled};
 use crate::{Act, ActError, ExceptionCategory, OrderState, Verdict};
 
@@ -241,7 +242,7 @@ impl State {
                 order.sent_before = true;
                 order.state = OrderState::Submitted;
                 order.not_before_ms = None;
-                order.deaths = order.deaths.saturating_add(1);
+                order.deaths = order.deaths.saturating_add(u8::from(!Control::NoDeaths.is_on()));
             });
             let Some(order) = self.get(sequence).filter(|order| order.deaths >= DEATHS_MAX) else {
                 continue;

@@ -3,11 +3,13 @@
 //!
 //! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
+mod abort_poison;
 mod ballast;
 mod disk_full;
 mod interrupt;
 mod kill;
 mod load;
+mod orders;
 mod power_cut;
 mod probe;
 mod report;
@@ -43,6 +45,8 @@ pub enum Fault {
     DiskFull,
     /// The disk hangs for seconds (root, Linux).
     Stall,
+    /// An order kills the process inside the OMS call.
+    AbortPoison,
 }
 
 impl Fault {
@@ -58,6 +62,16 @@ impl Fault {
             Self::SyncError => &sync_error::TORTURE,
             Self::DiskFull => &disk_full::TORTURE,
             Self::Stall => &stall::TORTURE,
+            Self::AbortPoison => &abort_poison::TORTURE,
+        }
+    }
+
+    /// Whether it can be played on an OMS.
+    fn is_for(self, oms: Oms) -> bool {
+        match self {
+            // Only that OMS ends the process.
+            Self::AbortPoison => oms == Oms::Ledger,
+            Self::Kill | Self::PowerCut | Self::SyncError | Self::DiskFull | Self::Stall => true,
         }
     }
 
@@ -180,6 +194,11 @@ pub fn run(plan: &Plan) -> Result<()> {
     if let Some(why) = plan.fault.missing_means() {
         return Err(Failure::Skipped(why));
     }
+    let oms: Vec<_> = plan.oms.iter().copied().filter(|oms| plan.fault.is_for(*oms)).collect();
+    if oms.is_empty() {
+        return Err(Failure::Usage(format!("{} is not for that OMS", plan.fault.name())));
+    }
+    let plan = &Plan { oms, ..plan.clone() };
     let binary = binary(plan)?;
     let interrupt = Interrupt::listen()?;
     let mut tallies: Vec<(WriteMode, Tally)> = Vec::new();
