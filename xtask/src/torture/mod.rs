@@ -5,7 +5,10 @@
 
 mod abort_poison;
 mod ballast;
+mod bit_flip;
+mod damage;
 mod disk_full;
+mod index_loss;
 mod interrupt;
 mod kill;
 mod load;
@@ -45,6 +48,10 @@ pub enum Fault {
     DiskFull,
     /// The disk hangs for seconds (root, Linux).
     Stall,
+    /// Bits flip, slots are truncated, zeroed, swapped, stale, headers damaged, the index too.
+    BitFlip,
+    /// The outcome index is deleted.
+    IndexLoss,
     /// An order kills the process inside the OMS call.
     AbortPoison,
 }
@@ -62,6 +69,8 @@ impl Fault {
             Self::SyncError => &sync_error::TORTURE,
             Self::DiskFull => &disk_full::TORTURE,
             Self::Stall => &stall::TORTURE,
+            Self::BitFlip => &bit_flip::TORTURE,
+            Self::IndexLoss => &index_loss::TORTURE,
             Self::AbortPoison => &abort_poison::TORTURE,
         }
     }
@@ -69,8 +78,10 @@ impl Fault {
     /// Whether it can be played on an OMS.
     fn is_for(self, oms: Oms) -> bool {
         match self {
-            // Only that OMS ends the process.
-            Self::AbortPoison => oms == Oms::Ledger,
+            // Only that OMS ends the process, and only there doubles show.
+            Self::AbortPoison | Self::BitFlip => oms == Oms::Ledger,
+            // Without the index only a unique identity tells a late repeat from a new order.
+            Self::IndexLoss => oms == Oms::Sqlite,
             Self::Kill | Self::PowerCut | Self::SyncError | Self::DiskFull | Self::Stall => true,
         }
     }
