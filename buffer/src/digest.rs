@@ -1,7 +1,5 @@
 //! What the journal's index and the state keep of an order, made the same way by both: pure, and fixed on the disk.
 
-#![allow(dead_code)]
-
 use forebay_order::{Fingerprint, Money, OrderKey, Readiness};
 
 use crate::Envelope;

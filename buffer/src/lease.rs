@@ -85,7 +85,12 @@ pub enum Verdict {
 
 impl Lease {
     /// The lease of a loan, with the content lent.
-    pub(crate) fn new(loan: Loan, delivery: Delivery, home: Arc<dyn LeaseHome>) -> Self {
+    pub(crate) fn new(
+        loan: Loan,
+        accepted_at_ms: i64,
+        delivery: Delivery,
+        home: Arc<dyn LeaseHome>,
+    ) -> Self {
         let envelope = delivery.envelope;
         Self {
             sequence: loan.sequence,
@@ -94,7 +99,7 @@ impl Lease {
             number: envelope.number,
             format: envelope.format,
             fingerprint: envelope.fingerprint,
-            accepted_at_ms: loan.accepted_at_ms,
+            accepted_at_ms,
             attempts: loan.attempts,
             sent_before: loan.sent_before,
             ticket: loan.ticket,

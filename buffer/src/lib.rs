@@ -59,7 +59,8 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     /// when both the delivery and whatever it was judged against are durable.
     ///
     /// # Errors
-    /// [`AppendError::Full`] and [`AppendError::Closing`] mean nothing was kept;
+    /// [`AppendError::Full`], [`AppendError::TooLarge`], [`AppendError::Disputed`] and [`AppendError::Closing`] mean
+    /// nothing was kept;
     /// [`AppendError::Failed`] means unknown: the sender must send the same again.
     fn append(
         &self,
@@ -156,6 +157,14 @@ pub enum AppendError {
     /// The disk budget is used up; nothing was kept.
     #[error("the buffer's disk budget is used up")]
     Full,
+    /// The delivery is larger than the store can hold as one (a group of 4 MiB, or a slot); nothing was kept.
+    #[error("the order is larger than the buffer can keep")]
+    TooLarge,
+    /// The key has 16 open conflicts, as many as are kept, and this content is another one; nothing was kept.
+    #[error(
+        "16 other contents of this key wait for a person already; close their exceptions first"
+    )]
+    Disputed,
     /// The buffer is shutting down; nothing was kept.
     #[error("the buffer is shutting down")]
     Closing,

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::lease::LeaseHome;
 use crate::record::{Delivery, Record};
-use crate::state::{Kept, Meter, State};
+use crate::state::{Head, Kept, Meter, State};
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
     Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, Verdict,
@@ -66,12 +66,17 @@ impl Memory {
         let same = |kept: Kept| {
             model.deliveries.get(&kept.record).is_some_and(|kept| kept.envelope.body == body)
         };
-        model.state.hold_failed(&mut envelope, |_| None);
+        model.state.hold_failed(&mut envelope, None);
         let hash = model.state.hash_of(&envelope);
-        let judged = model.state.judge(hash, &envelope, None, same);
+        let kept = model.state.find(hash).and_then(|order| model.state.kept(order));
+        let head = kept.and_then(|kept| model.head(kept));
+        let judged = model.state.judge(hash, &envelope, head.as_ref(), None, same);
+        if judged.refused() {
+            return Err(AppendError::Disputed);
+        }
         let accepted_at_ms = model.state.accepted_at(self.shared.clock.wall_ms());
         let record = judged.into_record(envelope, accepted_at_ms);
-        let written = record.map(|record| model.write(record));
+        let written = record.map(|record| (model.write(record), accepted_at_ms));
         let receipt = model.state.receipt(&judged, written, None, Durability::Memory);
         drop(model);
         self.shared.changed.notify_waiters();
@@ -84,7 +89,8 @@ impl Memory {
         let home: Arc<dyn LeaseHome> = Arc::clone(&self.shared) as _;
         let lease = |loan: crate::state::Loan| {
             let delivery = model.deliveries.get(&loan.kept.record)?.clone();
-            Some(Lease::new(loan, delivery, Arc::clone(&home)))
+            let first_accepted_at_ms = loan.accepted_at_ms.unwrap_or(delivery.accepted_at_ms);
+            Some(Lease::new(loan, first_accepted_at_ms, delivery, Arc::clone(&home)))
         };
         Ok(loans.into_iter().filter_map(lease).collect())
     }
@@ -101,12 +107,24 @@ impl Memory {
     }
 }
 
+/// What the record of an order's content says.
+fn head(deliveries: &HashMap<u64, Delivery>, kept: Kept) -> Option<Head> {
+    deliveries.get(&kept.record).map(|delivery| Head::of_delivery(delivery, kept))
+}
+
 impl Model {
+    fn head(&self, kept: Kept) -> Option<Head> {
+        head(&self.deliveries, kept)
+    }
+
     fn write(&mut self, record: Record) -> u64 {
         self.sequence += 1;
         let bytes = record.delivery().map_or(0, |delivery| delivery.envelope.body.len());
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.state.apply(&record, Kept { record: self.sequence, location: None, bytes });
+        let kept = Kept { record: self.sequence, location: None, bytes };
+        let deliveries = &self.deliveries;
+        let before = |kept: Kept| head(deliveries, kept).map(|head| head.before());
+        self.state.apply(&record, kept, before);
         if let Some(delivery) = record.delivery() {
             self.deliveries.insert(self.sequence, delivery.clone());
         }
@@ -186,10 +204,10 @@ impl Buffer for Memory {
 
     async fn order(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
         let model = self.open()?;
-        Ok(model.state.view(key).map(|(mut view, kept)| {
-            let delivery = model.deliveries.get(&kept.record);
-            view.number = delivery.map(|d| d.envelope.number.clone()).unwrap_or_default();
-            view
+        let sight = model.state.view(key);
+        Ok(sight.map(|sight| {
+            let head = model.head(sight.kept);
+            sight.with(head.as_ref())
         }))
     }
 

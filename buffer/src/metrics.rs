@@ -7,10 +7,19 @@ pub(crate) fn fsync(took: Duration) {
     metrics::histogram!("forebay_buffer_fsync_duration_seconds").record(took.as_secs_f64());
 }
 
-/// One group with so many records and bytes was made durable.
-pub(crate) fn group(records: u32, bytes: u32) {
+/// One group with so many records was made durable.
+pub(crate) fn group(records: u32) {
     metrics::histogram!("forebay_buffer_group_records").record(f64::from(records));
-    metrics::counter!("forebay_buffer_written_bytes_total").increment(u64::from(bytes));
+}
+
+/// Deliveries of so many bytes were made durable.
+pub(crate) fn payload(bytes: u64) {
+    metrics::counter!("forebay_buffer_payload_bytes_total").increment(bytes);
+}
+
+/// So many bytes were written to slots: groups, headers, zeros.
+pub(crate) fn written(bytes: u64) {
+    metrics::counter!("forebay_buffer_written_bytes_total").increment(bytes);
 }
 
 /// Bytes of disk the slots take, and the segments and spare slots among them.

@@ -91,6 +91,10 @@ impl Record {
     }
 }
 
+/// The reason in a delivery that was carried forward without its bytes, for those on the disk no longer verify. Such a
+/// delivery is never lent, and its body is never shown as an empty one.
+pub(crate) const LOST: &str = "its bytes were found damaged on the disk";
+
 /// A delivery and when it was accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Delivery {

@@ -19,6 +19,8 @@
 //! - A delivery that says an order failed, or was replaced, at its source is no order by itself (recorded); under
 //!   the key of a known order it is a newer version that holds it ([`failed_at_source`]), unless it is older.
 //! - A recorded body, an unreadable one and one with only an id occupy no key; they are known by their content.
+//! - A key keeps at most 16 open conflicts ([`CONFLICTS_MAX`]). A further content is refused, not acknowledged, until a
+//!   person has closed one; what was kept stays, and repeats of it are answered as before.
 //! - Fingerprints of different rules cannot be compared; then the kept bytes are, and bytes that are equal are
 //!   never a conflict. Where they are gone (only the outcome is left), versions decide alone.
 
@@ -83,7 +85,12 @@ pub(crate) enum Write {
     Recorded,
     /// An exception row without a key.
     Stray,
+    /// None, and it is not acknowledged: its key has as many open conflicts as are kept.
+    Refused,
 }
+
+/// Open conflicts of one key at most.
+pub(crate) const CONFLICTS_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Age {
@@ -179,7 +186,7 @@ fn other(known: &Known, incoming: &Envelope, age: Age) -> Decision {
         && incoming.readiness == Readiness::Pending;
     let failed = incoming.readiness == Readiness::Held(HoldReason::FailedAtSource);
     if !failed && (!incoming.amend || (age == Age::Unclear && !released)) {
-        return write(Answer::Conflict, Write::Conflict);
+        return conflict(known);
     }
     match known.state {
         OrderState::Exception if known.maybe_sent => {
@@ -203,6 +210,12 @@ fn same(known: &Known, incoming: &Envelope, age: Age, same_bytes: impl FnOnce() 
     }
     incoming.fingerprint == known.fingerprint
         || (age != Age::Newer && known.earlier.contains(&incoming.fingerprint))
+}
+
+/// A conflict's answer says that its content is kept, so one too many gets no answer but a refusal.
+fn conflict(known: &Known) -> Decision {
+    let room = known.conflicts.len() < CONFLICTS_MAX;
+    write(Answer::Conflict, if room { Write::Conflict } else { Write::Refused })
 }
 
 fn age(known: Option<u64>, incoming: Option<u64>) -> Age {

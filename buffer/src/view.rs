@@ -114,6 +114,10 @@ pub struct Status {
     pub durability: String,
     /// How this backend writes to its disk: `direct` or `buffered`; empty without one.
     pub write_mode: &'static str,
+    /// Bytes the journal wrote since it was opened: groups, headers, and the zeros of new slots.
+    pub journal_bytes_written: u64,
+    /// Bytes of deliveries made durable since then. What was written over this is what the journal costs.
+    pub journal_payload_bytes: u64,
     /// Bytes of disk the journal's slots take.
     pub disk_bytes: u64,
     /// Bytes of disk it may take.

@@ -133,6 +133,8 @@ async fn differing<B: Buffer>(
 fn unkept<B: Buffer>(shared: &Shared<B>, error: &AppendError) -> Problem {
     match error {
         AppendError::Full => Problem::disk_full(shared.when_drained()),
+        AppendError::TooLarge => Problem::too_large_to_keep(),
+        AppendError::Disputed => Problem::disputed(),
         AppendError::Closing => Problem::closing(),
         AppendError::Failed(_) => {
             tracing::error!(%error, "an order could not be made durable");

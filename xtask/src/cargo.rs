@@ -45,6 +45,28 @@ impl Workspace {
         Ok(self.target.join("release/forebay"))
     }
 
+    /// Builds the server unoptimised, for runs in which its speed does not matter, and gives its path.
+    ///
+    /// # Errors
+    /// [`Failure::Missed`] if it does not build.
+    pub fn debug_binary(&self) -> Result<PathBuf> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--package", "forebay", "--bin", "forebay"]);
+        build(cargo.current_dir(&self.root))?;
+        Ok(self.target.join("debug/forebay"))
+    }
+
+    /// Builds this crate as it is released, for what it measures with its own code, and gives its path.
+    ///
+    /// # Errors
+    /// [`Failure::Missed`] if it does not build.
+    pub fn release_xtask(&self) -> Result<PathBuf> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--release", "--package", "xtask", "--bin", "xtask"]);
+        build(cargo.current_dir(&self.root))?;
+        Ok(self.target.join("release/xtask"))
+    }
+
     /// Builds the server with promises that can be broken (`--cfg forebay_control`), for runs that must show
     /// it; `FOREBAY_CONTROL` chooses one when it starts. One build for all of them, beside the target
     /// directory, so that neither build discards the other, and lightly optimised: a control has no speed to

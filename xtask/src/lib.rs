@@ -1,5 +1,6 @@
-//! The project's own commands: `ci` runs every check, `torture` kills and cuts the real binary.
+//! The project's own commands: `ci` runs every check, `torture` kills and cuts the real binary, `bench` measures it.
 
+pub mod bench;
 pub mod cargo;
 pub mod ci;
 pub mod environment;

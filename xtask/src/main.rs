@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use xtask::bench::{self, Name};
 use xtask::cargo::Workspace;
 use xtask::failure::Result;
 use xtask::say::complain;
@@ -50,6 +51,24 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure the release build against a baseline, both by turns in one run. Exit 0 met, 1 missed, 77 skipped.
+    Bench {
+        /// What is measured.
+        #[arg(value_enum)]
+        name: Name,
+        /// The largest sizes too: it takes long, and tens of GiB of disk.
+        #[arg(long)]
+        full: bool,
+        /// A few seconds and no gates: whether the bench itself still works.
+        #[arg(long, conflicts_with = "full")]
+        short: bool,
+        /// One JSON object a line on stdout; progress goes to stderr either way.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve the bench's baseline (a process of the benches; ends with its stdin).
+    #[command(hide = true)]
+    Hello { threads: usize },
     /// Serve the volatile disk (a process of the power cuts; commands on stdin).
     #[command(hide = true)]
     VolatileDisk { directory: PathBuf, size: u64, seed: u64 },
@@ -88,6 +107,10 @@ fn perform(command: Command) -> Result<()> {
             let runs = runs.unwrap_or(Plan::new(fault).runs);
             torture::run(&Plan { fault, runs, control, oms, rate, seed, binary })
         }
+        Command::Bench { name, full, short, json } => {
+            bench::run(&bench::Plan { name, full, short, json })
+        }
+        Command::Hello { threads } => bench::hello::run(threads),
         Command::VolatileDisk { directory, size, seed } => {
             volatile_disk::run(&directory, size, seed)
         }

@@ -2,11 +2,12 @@
 
 use super::group::{Group, Then};
 use super::journal::{Placed, WriteError};
+use super::lookup::Job;
 use super::shared::{Call, Lent, Seen};
 use super::writer::{FULL_PAUSE, Fatal, Writer, answer};
 use crate::metrics;
 use crate::record::Record;
-use crate::state::Kept;
+use crate::state::{Before, Kept};
 use crate::{ActReceipt, AppendError, Durability};
 
 impl Writer {
@@ -20,8 +21,13 @@ impl Writer {
             self.touched.clear();
         }
         for (placed, record, then) in appended {
-            self.apply(placed, &record);
-            self.answer(placed.sequence, then);
+            let before = match &then {
+                Then::Accepted { judged, .. } => judged.before,
+                _ => None,
+            };
+            self.apply(placed, &record, before);
+            let accepted_at_ms = record.delivery().map(|delivery| delivery.accepted_at_ms);
+            self.answer(placed.sequence, accepted_at_ms.unwrap_or_default(), then);
         }
         Ok(())
     }
@@ -42,15 +48,21 @@ impl Writer {
                         .map(|(p, (r, t))| (p, r, t))
                         .collect());
                 }
-                Err(WriteError::TooLarge { index, .. }) if index < records.len() => {
-                    records.remove(index);
-                    thens.remove(index).refuse();
+                Err(error @ WriteError::TooLarge { index, .. }) if index < records.len() => {
+                    let record = records.remove(index);
+                    let then = thens.remove(index);
+                    if matches!(then, Then::Nothing) {
+                        // Texts are cut and lists are short, so it cannot be; to drop it would keep its order lent.
+                        tracing::error!(%error, "a note nobody waits for cannot be kept");
+                        drop(record);
+                    }
+                    then.refuse(&AppendError::TooLarge);
                 }
                 Err(WriteError::Full) if thens.iter().any(Then::is_order) => {
                     let (mut kept, mut kept_thens) = (Vec::new(), Vec::new());
                     for (record, then) in records.into_iter().zip(thens) {
                         if then.is_order() {
-                            then.refuse();
+                            then.refuse(&AppendError::Full);
                         } else {
                             kept.push(record);
                             kept_thens.push(then);
@@ -91,7 +103,7 @@ impl Writer {
                     // No failure: there is nothing to be lent until a segment has retired.
                     reply.send(Vec::new()).ok();
                 }
-                then => then.refuse(),
+                then => then.refuse(&AppendError::Full),
             }
         }
         for append in self.deferred.drain(..) {
@@ -99,11 +111,12 @@ impl Writer {
         }
     }
 
-    pub(super) fn apply(&mut self, placed: Placed, record: &Record) {
+    /// `before` is the content the record takes the place of, if any.
+    pub(super) fn apply(&mut self, placed: Placed, record: &Record, before: Option<Before>) {
         let bytes = record.delivery().map_or(0, |delivery| delivery.envelope.body.len());
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let location = Some(placed.location);
-        self.state.apply(record, Kept { record: placed.sequence, location, bytes });
+        self.state.apply(record, Kept { record: placed.sequence, location, bytes }, |_| before);
         match record {
             Record::Settle { entries } => {
                 metrics::summarised(entries.len() as u64);
@@ -116,7 +129,7 @@ impl Writer {
         }
     }
 
-    fn answer(&mut self, sequence: u64, then: Then) {
+    fn answer(&mut self, sequence: u64, accepted_at_ms: i64, then: Then) {
         match then {
             Then::Nothing => {}
             Then::Sent(reply, noted) => {
@@ -132,8 +145,8 @@ impl Writer {
             }
             Then::Accepted { judged, outcome, permit, reply } => {
                 let durability = Durability::Fsync;
-                let receipt =
-                    self.state.receipt(&judged, Some(sequence), outcome.as_ref(), durability);
+                let written = Some((sequence, accepted_at_ms));
+                let receipt = self.state.receipt(&judged, written, outcome.as_deref(), durability);
                 answer(reply, receipt);
                 drop(permit);
             }
@@ -145,16 +158,17 @@ impl Writer {
             Call::Where { sequence, loan, reply } => {
                 reply.send(self.state.kept_on_loan(sequence, loan)).ok();
             }
-            Call::Order { key, reply } => {
-                let seen = match self.state.view(&key) {
-                    Some((view, kept)) => Some(Seen::Live(view, kept)),
+            Call::Order { key, reply } => match self.state.view(&key) {
+                Some(sight) => {
+                    reply.send(Some(Seen::Live(sight))).ok();
+                }
+                None => match self.outcomes.seek(self.state.hash_of_key(&key)) {
+                    Some(seek) => self.lookup.ask(Job::View { key, seek, reply }),
                     None => {
-                        let outcome = self.outcomes.find(self.state.hash_of_key(&key));
-                        outcome.map(|outcome| Seen::Ended(self.state.outcome_view(&key, outcome)))
+                        reply.send(None).ok();
                     }
-                };
-                reply.send(seen).ok();
-            }
+                },
+            },
             Call::BodyAt { sequence, reply } => {
                 reply.send(self.state.body_at(sequence)).ok();
             }
@@ -168,20 +182,14 @@ impl Writer {
                 status.durability = Durability::Fsync.to_string();
                 (status.disk_bytes, status.disk_bytes_max) = (disk.bytes, disk.bytes_max);
                 status.segments = disk.segments;
+                status.journal_bytes_written = disk.written;
+                status.journal_payload_bytes = disk.payload;
                 status.write_mode = self.journal.write_mode().word();
                 status.recovery = self.recovery.clone();
                 reply.send(status).ok();
             }
-            // Put back by the open group; its order is free now. The queue has room: it was just taken from there.
-            call => self.again(call),
-        }
-    }
-
-    fn again(&mut self, call: Call) {
-        if let Ok(place) = self.shared.call_room.try_acquire()
-            && self.shared.calls.push(call).is_ok()
-        {
-            place.forget();
+            // None of these is a read; each is answered where it is taken.
+            Call::Lease { .. } | Call::Sending { .. } | Call::Act { .. } | Call::Close { .. } => {}
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) enum Then {
     Nothing,
     Accepted {
         judged: Judged,
-        outcome: Option<Outcome>,
+        outcome: Option<Box<Outcome>>,
         permit: Permit,
         reply: oneshot::Sender<Result<Receipt, AppendError>>,
     },
@@ -32,15 +32,15 @@ impl Then {
         matches!(self, Self::Accepted { .. })
     }
 
-    /// Nothing was written. Deliveries and acts hear so; the others hear a hang-up.
-    pub(super) fn refuse(self) {
+    /// Nothing was written. Deliveries and acts hear why; the others hear a hang-up.
+    pub(super) fn refuse(self, why: &AppendError) {
         match self {
             Self::Accepted { reply, .. } => {
-                reply.send(Err(AppendError::Full)).ok();
+                reply.send(Err(why.clone())).ok();
             }
             Self::Acted { reply, .. } => {
-                let full = BufferError::Failed(AppendError::Full.to_string());
-                reply.send(Err(ActError::Buffer(full))).ok();
+                let failed = BufferError::Failed(why.to_string());
+                reply.send(Err(ActError::Buffer(failed))).ok();
             }
             Self::Nothing | Self::Lent(..) | Self::Sent(..) => {}
         }

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey};
 
 use super::journal::{self, Damage, Look, LookError, ReadError, Restored, SegmentSummary};
+use super::lookup;
+use super::recovery::apply_damaged;
 use crate::record::Record;
 use crate::state::{Kept, State};
 use crate::{ExceptionCategory, OrderState, Status};
@@ -45,31 +47,25 @@ pub fn inspect(dir: &Path) -> Result<Inspection, InspectError> {
     let mut state = State::new(&look.store_secret());
     let mut orders = Vec::new();
     let mut records = 0;
+    let reader = look.reader().clone();
+    let before = |kept: Kept| lookup::head(&reader, kept).ok().map(|head| head.before());
     let damaged = look.damaged_records().to_vec();
     let mut damaged = damaged.iter().filter(|damaged| damaged.proven).peekable();
-    let mut apply = |state: &mut State, record: &Record, kept: Kept| {
-        if let Some(order) = begun_by(record, kept.record) {
-            orders.push(order);
-        }
-        state.apply(record, kept);
-    };
     let replayed = look.replay(|restored: Restored| {
         records += 1;
         while let Some(damaged) = damaged.next_if(|damaged| damaged.sequence < restored.sequence) {
-            let location = Some(damaged.location);
-            apply(
-                &mut state,
-                &damaged.record,
-                Kept { record: damaged.sequence, location, bytes: 0 },
-            );
+            orders.extend(begun_by(&damaged.record, damaged.sequence));
+            apply_damaged(&mut state, damaged, before);
         }
         let (record, location) = (restored.sequence, Some(restored.location));
-        apply(&mut state, &restored.record, Kept { record, location, bytes: restored.body_bytes });
+        orders.extend(begun_by(&restored.record, record));
+        let kept = Kept { record, location, bytes: restored.body_bytes };
+        state.apply(&restored.record, kept, before);
     });
     replayed.map_err(|error| unreadable(error.to_string()))?;
     for damaged in damaged {
-        let location = Some(damaged.location);
-        apply(&mut state, &damaged.record, Kept { record: damaged.sequence, location, bytes: 0 });
+        orders.extend(begun_by(&damaged.record, damaged.sequence));
+        apply_damaged(&mut state, damaged, before);
     }
     orders.sort_unstable();
     orders.dedup();

@@ -5,13 +5,16 @@
 //! DIR/outcomes/   the outcome index; may be lost without changing any effect
 //! ```
 //! Callers hand in through bounded queues and wait on a one-shot; the writer makes groups. Bodies are
-//! read on the caller's side, never by the writer (carry-forward excepted).
+//! read on the caller's side, and what the writer must know of a key that was seen before by the lookup thread, never by
+//! the writer.
 
 mod commit;
 mod filter;
 mod group;
 pub mod inspect;
 pub(crate) mod journal;
+mod lookup;
+mod measure;
 mod outcomes;
 mod reads;
 mod recovery;
@@ -39,6 +42,9 @@ use crate::{
     ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
 };
 pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
+use lookup::Lookup;
+#[doc(hidden)]
+pub use measure::OutcomeIndex;
 use shared::{Append, Call, Phase, Shared};
 use writer::{Fatal, Writer};
 
@@ -131,7 +137,8 @@ impl Embedded {
         let reader = recovered.journal.reader();
         let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader));
         shared.pending.store(recovered.state.pending(), Ordering::Relaxed);
-        let mut writer = Writer::new(Arc::clone(&shared), recovered, config.dedup_horizon);
+        let lookup = Lookup::start(&shared)?;
+        let mut writer = Writer::new(Arc::clone(&shared), recovered, lookup, config.dedup_horizon);
         before(&mut writer);
         let thread = thread::Builder::new()
             .name("forebay-writer".to_owned())

@@ -7,6 +7,7 @@
 //! flush does not survive a power cut on Linux (it never calls fsync), hence the `sync_data` on its file here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +38,7 @@ pub(super) struct Outcomes {
     stretch_ms: i64,
     horizon_ms: i64,
     stretches: BTreeMap<Span, Stretch>,
+    generation: u64,
 }
 
 /// From when to when the outcomes of one tree settled, ms since 1970. It stands in the tree's name, for the horizon may
@@ -106,7 +108,35 @@ struct Stretch {
 pub(super) struct Batch {
     db: sled::Db,
     file: Arc<File>,
+    stretch_ms: i64,
     entries: Vec<(Span, u128, Vec<u8>)>,
+}
+
+/// A look at the index that can be made on any thread.
+pub(super) struct Seek {
+    hash: u128,
+    trees: Vec<sled::Tree>,
+}
+
+impl Seek {
+    /// The outcome, if it is there. Blocks on the disk.
+    pub(super) fn find(&self) -> Option<Outcome> {
+        self.trees.iter().find_map(|tree| match tree.get(self.hash.to_be_bytes()) {
+            Ok(bytes) => decode(&bytes?),
+            Err(error) => {
+                // Losing the index changes no effect, so neither does one entry.
+                crate::metrics::outcomes_failed();
+                tracing::warn!(%error, "the outcome index cannot be read");
+                None
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Seek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seek").finish_non_exhaustive()
+    }
 }
 
 impl Outcomes {
@@ -159,6 +189,7 @@ impl Outcomes {
             stretch_ms: (horizon_ms / STRETCHES).max(60_000),
             horizon_ms,
             stretches: BTreeMap::new(),
+            generation: 0,
         };
         for name in outcomes.db.tree_names() {
             let Some(span) = Span::parse(&name) else { continue };
@@ -176,30 +207,27 @@ impl Outcomes {
         Ok(outcomes)
     }
 
-    /// The outcome of that hash. A key never seen costs no disk read (one in a hundred excepted).
-    pub(super) fn find(&self, hash: u128) -> Option<Outcome> {
+    /// Where the outcome of that hash may be. `None` says that it is nowhere: a key never seen costs no disk read (one
+    /// in a hundred excepted).
+    pub(super) fn seek(&self, hash: u128) -> Option<Seek> {
         let stretches = self.stretches.values().rev();
-        let mut hits = stretches.filter(|stretch| stretch.filter.may_hold(hash));
-        hits.find_map(|stretch| match stretch.tree.get(hash.to_be_bytes()) {
-            Ok(bytes) => decode(&bytes?),
-            Err(error) => {
-                // Losing the index changes no effect, so neither does one entry.
-                crate::metrics::outcomes_failed();
-                tracing::warn!(%error, "the outcome index cannot be read");
-                None
-            }
-        })
+        let hits = stretches.filter(|stretch| stretch.filter.may_hold(hash));
+        let trees: Vec<_> = hits.map(|stretch| stretch.tree.clone()).collect();
+        (!trees.is_empty()).then_some(Seek { hash, trees })
     }
 
-    /// Prepares outcomes for [`Batch::store`].
-    pub(super) fn batch(&self, outcomes: &[(u128, Outcome)]) -> Batch {
-        let entry = |(hash, outcome): &(u128, Outcome)| {
-            (Span::of(outcome.settled_at_ms, self.stretch_ms), *hash, encode(outcome))
-        };
+    /// Another number whenever what is found may be another.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// An empty batch, to be filled and stored on any thread.
+    pub(super) fn batch(&self) -> Batch {
         Batch {
             db: self.db.clone(),
             file: Arc::clone(&self.file),
-            entries: outcomes.iter().map(entry).collect(),
+            stretch_ms: self.stretch_ms,
+            entries: Vec::new(),
         }
     }
 
@@ -208,6 +236,7 @@ impl Outcomes {
     /// # Errors
     /// In words; then the outcomes are not in the index.
     pub(super) fn stored(&mut self, batch: &Batch) -> Result<(), String> {
+        self.generation += 1;
         for (span, hash, _) in &batch.entries {
             if !self.stretches.contains_key(span) {
                 let tree = self.db.open_tree(span.tree_name()).map_err(words)?;
@@ -222,6 +251,7 @@ impl Outcomes {
 
     /// Drops what settled longer than the horizon ago.
     pub(super) fn expire(&mut self, now_ms: i64) {
+        self.generation += 1;
         let horizon = now_ms.saturating_sub(self.horizon_ms);
         while let Some(entry) = self.stretches.first_entry() {
             if entry.key().end_ms > horizon {
@@ -237,6 +267,12 @@ impl Outcomes {
 }
 
 impl Batch {
+    /// Adds an outcome.
+    pub(super) fn add(&mut self, hash: u128, outcome: &Outcome) {
+        let span = Span::of(outcome.settled_at_ms, self.stretch_ms);
+        self.entries.push((span, hash, encode(outcome)));
+    }
+
     /// Writes the outcomes and syncs them.
     ///
     /// # Errors
@@ -256,7 +292,7 @@ impl Batch {
     }
 }
 
-fn words(error: impl std::fmt::Display) -> String {
+fn words(error: impl fmt::Display) -> String {
     error.to_string()
 }
 
@@ -390,8 +426,13 @@ mod tests {
         }
     }
 
+    fn find(outcomes: &Outcomes, hash: u128) -> Option<Outcome> {
+        outcomes.seek(hash).and_then(|seek| seek.find())
+    }
+
     fn put(outcomes: &mut Outcomes, hash: u128, outcome: Outcome) {
-        let batch = outcomes.batch(&[(hash, outcome)]);
+        let mut batch = outcomes.batch();
+        batch.add(hash, &outcome);
         batch.store().unwrap();
         outcomes.stored(&batch).unwrap();
     }
@@ -417,19 +458,19 @@ mod tests {
             assert_eq!(notes, Vec::<String>::new());
             put(&mut outcomes, 1, outcome(1, 0));
             put(&mut outcomes, 2, outcome(2, day_ms));
-            assert_eq!(outcomes.find(1), Some(outcome(1, 0)));
-            assert_eq!(outcomes.find(3), None);
+            assert_eq!(find(&outcomes, 1), Some(outcome(1, 0)));
+            assert_eq!(find(&outcomes, 3), None);
         }
         let (outcomes, notes) = Outcomes::open(&path, 3 * DAY).unwrap();
         assert_eq!(notes, Vec::<String>::new());
-        assert_eq!(outcomes.find(1), Some(outcome(1, 0)), "whatever the horizon is now");
+        assert_eq!(find(&outcomes, 1), Some(outcome(1, 0)), "whatever the horizon is now");
         drop(outcomes);
         let (mut outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
         assert_eq!(notes, Vec::<String>::new());
-        assert_eq!(outcomes.find(1), Some(outcome(1, 0)));
+        assert_eq!(find(&outcomes, 1), Some(outcome(1, 0)));
         outcomes.expire(day_ms + day_ms / 2);
-        assert_eq!(outcomes.find(1), None);
-        assert_eq!(outcomes.find(2), Some(outcome(2, day_ms)));
+        assert_eq!(find(&outcomes, 1), None);
+        assert_eq!(find(&outcomes, 2), Some(outcome(2, day_ms)));
     }
 
     #[test]
@@ -439,7 +480,7 @@ mod tests {
         for n in 0..30 {
             let (mut outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
             assert_eq!(notes, Vec::<String>::new());
-            assert_eq!(outcomes.find(n), None);
+            assert_eq!(find(&outcomes, n), None);
             put(&mut outcomes, n, outcome(1, 0));
         }
     }
@@ -456,7 +497,7 @@ mod tests {
             fs::write(path.join("db"), vec![0xa5; 4096]).unwrap();
             let (outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
             assert_eq!(notes.len(), 1, "{notes:?}");
-            assert_eq!(outcomes.find(1), None);
+            assert_eq!(find(&outcomes, 1), None);
             assert!(dir.path().join(format!("outcomes.bad-{n}")).exists());
         }
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_order::OrderKey;
 
-use super::Embedded;
-use super::journal::{Location, ReadError};
+use super::journal::{Location, ReadError, Reader};
 use super::shared::{Call, Lent, Seen};
+use super::{Embedded, lookup};
 use crate::lease::LeaseHome;
-use crate::record::Record;
-use crate::state::{DAMAGED, Kept};
+use crate::record::{LOST, Record};
+use crate::state::{DAMAGED, Head, Kept};
 use crate::{BufferError, ExceptionCategory, ExceptionRow, Lease, OrderView, Verdict};
 
 /// A record moves at most once while its segment is the oldest; more often, and something is wrong.
@@ -56,11 +56,19 @@ impl Embedded {
                             home.settle(loan.sequence, loan.number, Some(verdict));
                         }
                     }
-                    Ok(mut record) => {
-                        if let Some(delivery) = record.delivery_mut()
-                            && let Some((loan, home)) = lent.take()
+                    Ok(record) => {
+                        if let Some((loan, home)) = lent.take()
+                            && let Some(head) = Head::of(&record, loan.kept)
+                            && let Some(delivery) = record.delivery()
                         {
-                            leases.push(Lease::new(loan, delivery.clone(), home));
+                            let known = loan.accepted_at_ms;
+                            let first_accepted_at_ms = known.unwrap_or(head.first_accepted_at_ms);
+                            leases.push(Lease::new(
+                                loan,
+                                first_accepted_at_ms,
+                                delivery.clone(),
+                                home,
+                            ));
                         }
                     }
                 }
@@ -84,41 +92,33 @@ impl Embedded {
         blocking(move || {
             let read = |lent: Lent| {
                 let location = lent.location().ok_or(ReadError::Recycled(0));
-                let read = location.and_then(|location| reader.read(location));
-                (lent, read.map(|(_, record)| record))
+                let read = location.and_then(|location| whole(&reader, location));
+                (lent, read)
             };
             lent.into_iter().map(read).collect()
         })
         .await
     }
 
-    async fn read(&self, location: Location, with_body: bool) -> Result<Read, BufferError> {
+    async fn read(&self, location: Location) -> Result<Read, BufferError> {
         let reader = self.shared().reader.clone();
-        blocking(move || {
-            let read = if with_body { reader.read(location) } else { reader.head(location) };
-            read.map(|(_, record)| record)
-        })
-        .await
+        blocking(move || whole(&reader, location)).await
     }
 
     pub(super) async fn view(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
         for _ in 0..TRIES {
             let key = key.clone();
-            let (mut view, kept) = match self.ask(|reply| Call::Order { key, reply }).await? {
+            let sight = match self.ask(|reply| Call::Order { key, reply }).await? {
                 None => return Ok(None),
                 Some(Seen::Ended(view)) => return Ok(Some(view)),
-                Some(Seen::Live(view, kept)) => (view, kept),
+                Some(Seen::Live(sight)) => sight,
             };
-            let Some(location) = kept.location else { return Ok(Some(view)) };
-            match self.read(location, false).await? {
+            let (reader, kept) = (self.shared().reader.clone(), sight.kept);
+            match blocking(move || lookup::head(&reader, kept)).await? {
                 Err(ReadError::Recycled(_)) => {}
-                // The number is a label; an order is shown without it rather than not at all.
-                Err(_) => return Ok(Some(view)),
-                Ok(record) => {
-                    let number = record.delivery().map(|d| d.envelope.number.clone());
-                    view.number = number.unwrap_or_default();
-                    return Ok(Some(view));
-                }
+                // An order is shown without what its record says rather than not at all.
+                Err(_) => return Ok(Some(sight.with(None))),
+                Ok(head) => return Ok(Some(sight.with(Some(&head)))),
             }
         }
         Err(moving())
@@ -128,7 +128,7 @@ impl Embedded {
         for _ in 0..TRIES {
             let kept: Option<Kept> = self.ask(|reply| Call::BodyAt { sequence, reply }).await?;
             let Some(location) = kept.and_then(|kept| kept.location) else { return Ok(None) };
-            match self.read(location, true).await? {
+            match self.read(location).await? {
                 Err(ReadError::Recycled(_)) => {}
                 Err(error) => return Err(failed(&error)),
                 Ok(record) => return Ok(record.delivery().map(|d| d.envelope.body.clone())),
@@ -170,6 +170,15 @@ impl Embedded {
         }
         Err(moving())
     }
+}
+
+/// A record with its body. One that was carried forward without its bytes is as damaged as what it was copied from.
+fn whole(reader: &Reader, location: Location) -> Read {
+    let (_, record) = reader.read(location)?;
+    if record.delivery().is_some_and(|delivery| delivery.envelope.reason == LOST) {
+        return Err(ReadError::Damaged { epoch: location.epoch(), offset: location.offset() });
+    }
+    Ok(record)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::EmbeddedConfig;
 use super::journal::{DamagedRecord, Journal, Options, Restored, WriteError};
 use super::outcomes::Outcomes;
+use super::{EmbeddedConfig, lookup};
 use crate::Clock;
 use crate::record::Record;
-use crate::state::{Kept, State};
+use crate::state::{Before, Kept, State};
 
 /// Deliveries at the very end that are named at most.
 const UNPROVEN_NAMED: usize = 100;
@@ -51,24 +51,30 @@ pub(super) fn recover(
     report.extend(unproven(&damaged));
     damaged.retain(|record| record.proven);
     damaged.sort_unstable_by_key(|record| record.sequence);
+    let reader = journal.reader();
+    let before = |kept: Kept| lookup::head(&reader, kept).ok().map(|head| head.before());
     let mut next_damaged = damaged.iter().peekable();
     let replayed = recovered.replay(|restored: Restored| {
         while let Some(damaged) = next_damaged.next_if(|d| d.sequence < restored.sequence) {
-            state.apply(&damaged.record, kept_damaged(damaged));
+            apply_damaged(&mut state, damaged, before);
         }
         let kept = Kept {
             record: restored.sequence,
             location: Some(restored.location),
             bytes: restored.body_bytes,
         };
-        state.apply(&restored.record, kept);
+        match state.plain(&restored.record) {
+            Some(plain) => state.apply_indexed(restored.sequence, kept, &plain),
+            None => state.apply(&restored.record, kept, before),
+        }
     });
     replayed.map_err(|error| error.to_string())?;
-    next_damaged.for_each(|damaged| state.apply(&damaged.record, kept_damaged(damaged)));
+    next_damaged.for_each(|damaged| apply_damaged(&mut state, damaged, before));
 
     let now_ms = clock.wall_ms();
     let mut records = state.replayed(now_ms);
-    records.extend(damaged.iter().filter_map(|d| state.damaged(&d.record, d.sequence, now_ms)));
+    records
+        .extend(damaged.iter().filter_map(|d| state.damaged(&d.record, kept_damaged(d), now_ms)));
     append(&mut journal, &mut state, &records)?;
 
     let horizon = config.dedup_horizon;
@@ -106,12 +112,28 @@ fn append(journal: &mut Journal, state: &mut State, records: &[Record]) -> Resul
         Ok(placed) => {
             for (placed, record) in placed.into_iter().zip(records) {
                 let location = Some(placed.location);
-                state.apply(record, Kept { record: placed.sequence, location, bytes: 0 });
+                state.apply(record, Kept { record: placed.sequence, location, bytes: 0 }, |_| None);
             }
             Ok(())
         }
         Err(WriteError::Full) => Ok(()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Takes in a record whose bytes are damaged. A copy counts for nothing while its original is still there.
+pub(super) fn apply_damaged(
+    state: &mut State,
+    damaged: &DamagedRecord,
+    before: impl FnOnce(Kept) -> Option<Before>,
+) {
+    let original = match &damaged.record {
+        Record::Moved { order, .. } => state.kept(*order).is_some(),
+        Record::MovedRow { exception, .. } => state.has_row(*exception),
+        _ => false,
+    };
+    if !original {
+        state.apply(&damaged.record, kept_damaged(damaged), before);
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::journal::{Placed, ReadError, Segment, WriteError};
-use super::outcomes::Batch;
+use super::journal::{Placed, ReadError, Reader, Segment, WriteError};
+use super::lookup::{self, Carried, Copied, Job};
+use super::outcomes::{Batch, Seek};
 use super::writer::{Fatal, Writer};
 use crate::metrics;
-use crate::record::{Delivery, Record};
-use crate::state::{Carry, Kept};
+use crate::record::Record;
+use crate::state::{Carry, Ended, Late};
 
 /// Below this share of live bytes the oldest segment is emptied.
 const LIVE_PERCENT_MIN: u64 = 25;
@@ -26,7 +27,8 @@ const LIVE_TIMES_MAX: u64 = 4;
 const DISK_PERCENT_MAX: u64 = 75;
 /// Things carried forward in one turn.
 const CARRY_MAX: usize = 128;
-const CARRY_BYTES_MAX: u64 = 1 << 20;
+/// Orders forgotten in one turn.
+const FORGET_MAX: usize = 1_024;
 /// After trouble, or when there was nothing to do, it looks again after this long.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
@@ -36,13 +38,29 @@ type Storing = JoinHandle<(Batch, Result<(), String>)>;
 /// The segment on its way out.
 pub(super) struct Retiring {
     epoch: u64,
-    storing: Option<Storing>,
+    step: Step,
+}
+
+enum Step {
+    /// What is live is to be looked for.
+    Choosing,
+    /// The lookup thread reads some of it.
+    Reading,
+    /// The outcomes of these orders go to the index.
+    Storing(Storing, Vec<u64>),
+    /// Their outcomes are in the index: memory lets these orders go.
+    Forgetting(Vec<u64>),
 }
 
 impl Retiring {
     /// Whether the writer should go on with it at once.
     pub(super) fn wants_a_turn(&self) -> bool {
-        self.storing.as_ref().is_none_or(JoinHandle::is_finished)
+        match &self.step {
+            Step::Choosing | Step::Forgetting(_) => true,
+            // Whoever reads or stores wakes the writer.
+            Step::Reading => false,
+            Step::Storing(storing, _) => storing.is_finished(),
+        }
     }
 }
 
@@ -54,7 +72,8 @@ impl Writer {
             Some(retiring) => self.retire_on(retiring),
             None if elapsed < self.retire_after => Ok(false),
             None => {
-                self.retiring = self.choose(elapsed).map(|epoch| Retiring { epoch, storing: None });
+                self.retiring =
+                    self.choose(elapsed).map(|epoch| Retiring { epoch, step: Step::Choosing });
                 Ok(self.retiring.is_some())
             }
         }
@@ -103,53 +122,75 @@ impl Writer {
         self.state.live_bytes_all().saturating_mul(4) < used.saturating_mul(3)
     }
 
-    fn retire_on(&mut self, mut retiring: Retiring) -> Result<bool, Fatal> {
-        if let Some(storing) = retiring.storing {
-            if !storing.is_finished() {
-                retiring.storing = Some(storing);
-                self.retiring = Some(retiring);
+    fn retire_on(&mut self, Retiring { epoch, step }: Retiring) -> Result<bool, Fatal> {
+        let next = match step {
+            Step::Choosing => self.choose_live(epoch)?,
+            Step::Reading => match self.carried.take() {
+                None => {
+                    self.retiring = Some(Retiring { epoch, step: Step::Reading });
+                    return Ok(false);
+                }
+                Some(Ok(carried)) => self.carry(carried)?,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a segment cannot be emptied");
+                    None
+                }
+            },
+            Step::Storing(storing, orders) if !storing.is_finished() => {
+                self.retiring = Some(Retiring { epoch, step: Step::Storing(storing, orders) });
                 return Ok(false);
             }
-            return self.stored(retiring.epoch, storing);
-        }
-        let horizon_ms = self.sober_wall_ms().saturating_sub(self.horizon_ms);
-        let carry = self.state.carry_from(retiring.epoch, CARRY_MAX, horizon_ms);
-        if carry.is_empty() && self.state.policies_to_carry(retiring.epoch).is_empty() {
-            retiring.storing = Some(self.store(retiring.epoch)?);
-            self.retiring = Some(retiring);
-            return Ok(true);
-        }
-        if self.carry(retiring.epoch, carry)? {
-            self.retiring = Some(retiring);
-        } else {
-            self.retire_after = self.shared.clock.elapsed() + RETRY_PAUSE;
+            Step::Storing(storing, orders) => self.stored(storing, orders),
+            Step::Forgetting(mut orders) => {
+                let left = orders.len().saturating_sub(FORGET_MAX);
+                orders.drain(left..).for_each(|order| self.state.indexed(order));
+                if orders.is_empty() {
+                    return self.check_out(epoch);
+                }
+                Some(Step::Forgetting(orders))
+            }
+        };
+        match next {
+            Some(step) => self.retiring = Some(Retiring { epoch, step }),
+            None => self.retire_after = self.shared.clock.elapsed() + RETRY_PAUSE,
         }
         Ok(true)
     }
 
-    /// Writes a few things anew; false if there is no room for it, or the disk cannot be read now.
-    fn carry(&mut self, epoch: u64, carry: Vec<Carry>) -> Result<bool, Fatal> {
-        let mut records = self.state.policies_to_carry(epoch);
-        let mut bytes = 0;
-        for item in carry {
-            if bytes >= CARRY_BYTES_MAX {
-                break;
-            }
-            match self.carry_one(item) {
-                Ok((carried, size)) => {
-                    records.extend(carried);
-                    bytes += size;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a segment cannot be emptied");
-                    return Ok(false);
-                }
-            }
+    /// Asks for what is live to be read, or, where nothing is, begins to store the outcomes.
+    fn choose_live(&mut self, epoch: u64) -> Result<Option<Step>, Fatal> {
+        let horizon_ms = self.sober_wall_ms().saturating_sub(self.horizon_ms);
+        let policies = self.state.policies_to_carry(epoch);
+        if !policies.is_empty() {
+            return Ok(self.write_carried(&policies)?.then_some(Step::Choosing));
         }
-        match self.journal.carry(&records) {
+        let carry = self.state.carry_from(epoch, CARRY_MAX, horizon_ms);
+        if carry.is_empty() {
+            return self.store(epoch).map(Some);
+        }
+        self.lookup.ask(Job::Carry(carry));
+        Ok(Some(Step::Reading))
+    }
+
+    /// Writes a few things anew, those that are still as they were read; `None` if there is no room for it, or nothing
+    /// can be done for now.
+    fn carry(&mut self, carried: Vec<Carried>) -> Result<Option<Step>, Fatal> {
+        let mut records = Vec::new();
+        let mut held_up = false;
+        for carried in carried {
+            held_up |= self.carry_one(carried, &mut records);
+        }
+        if records.is_empty() && held_up {
+            return Ok(None);
+        }
+        Ok(self.write_carried(&records)?.then_some(Step::Choosing))
+    }
+
+    fn write_carried(&mut self, records: &[Record]) -> Result<bool, Fatal> {
+        match self.journal.carry(records) {
             Ok(placed) => {
-                for (placed, record) in placed.into_iter().zip(&records) {
-                    self.apply(placed, record);
+                for (placed, record) in placed.into_iter().zip(records) {
+                    self.apply(placed, record, None);
                 }
                 Ok(true)
             }
@@ -162,88 +203,95 @@ impl Writer {
         }
     }
 
-    /// The records that carry one thing forward, and the bytes of its bodies. Bytes that turn out damaged are
-    /// carried as none, and the order becomes an exception.
-    fn carry_one(&self, item: Carry) -> Result<(Vec<Record>, u64), ReadError> {
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        match item {
-            Carry::Order { sequence, kept, parked, with_body, rows } => {
-                let (delivery, damaged) = self.kept_delivery(kept, with_body)?;
-                bytes += delivery.envelope.body.len();
-                records.extend(self.state.moved_record(sequence, delivery));
-                records.extend(self.state.leased_again(sequence));
-                if damaged {
-                    let now_ms = self.shared.clock.wall_ms();
-                    records.extend(self.state.damaged_order(sequence, now_ms));
+    /// Adds the records that carry one thing forward; whether it must wait for a loan to end. An order whose bytes turn
+    /// out damaged is set aside first, and carried once that is durable; while it is lent out it can be neither.
+    fn carry_one(&self, carried: Carried, records: &mut Vec<Record>) -> bool {
+        let Carried { carry, content, parked, rows } = carried;
+        let (sequence, row_ids) = match &carry {
+            Carry::Row { id, kept } => {
+                if self.state.row_is_at(*id, *kept) {
+                    let copied = rows.into_iter().next().flatten();
+                    let delivery = copied.map(|copied| copied.delivery);
+                    records.extend(self.state.moved_row_record(*id, delivery));
                 }
-                if let Some(parked) = parked {
-                    let (delivery, _) = self.kept_delivery(parked, true)?;
-                    bytes += delivery.envelope.body.len();
-                    records.extend(self.state.parked_record(sequence, delivery));
-                }
-                for (id, kept) in rows {
-                    bytes += self.carry_row(id, kept, &mut records)?;
-                }
+                return false;
             }
-            Carry::Row { id, kept } => bytes += self.carry_row(id, kept, &mut records)?,
-        }
-        Ok((records, bytes as u64))
-    }
-
-    fn carry_row(
-        &self,
-        id: u64,
-        kept: Option<Kept>,
-        records: &mut Vec<Record>,
-    ) -> Result<usize, ReadError> {
-        let delivery = kept.map(|kept| self.kept_delivery(kept, true)).transpose()?;
-        let delivery = delivery.map(|(delivery, _)| delivery);
-        let bytes = delivery.as_ref().map_or(0, |delivery| delivery.envelope.body.len());
-        records.extend(self.state.moved_row_record(id, delivery));
-        Ok(bytes)
-    }
-
-    /// A delivery as kept, and whether its bytes are damaged (and left out).
-    fn kept_delivery(&self, kept: Kept, with_body: bool) -> Result<(Delivery, bool), ReadError> {
-        let lost = || ReadError::Io("a record that should hold a delivery holds none".to_owned());
-        let location = kept.location.ok_or_else(lost)?;
-        let reader = &self.shared.reader;
-        let (read, damaged) = match with_body.then(|| reader.read(location)) {
-            Some(Err(ReadError::Damaged { .. })) => (reader.head(location), true),
-            Some(read) => (read, false),
-            None => (reader.head(location), false),
+            Carry::Order { sequence, rows, .. } => (*sequence, rows),
         };
-        let (_, record) = read?;
-        Ok((record.delivery().ok_or_else(lost)?.clone(), damaged))
+        let Some(Copied { head, delivery, damaged }) = content else { return false };
+        if !self.state.is_as(&carry) {
+            return false;
+        }
+        if damaged {
+            if self.state.is_lent(sequence) {
+                return true;
+            }
+            let now_ms = self.shared.clock.wall_ms();
+            if let Some(set_aside) = self.state.damaged_order(sequence, now_ms) {
+                records.push(set_aside);
+                return false;
+            }
+        }
+        records.extend(self.state.moved_record(sequence, &head, delivery));
+        records.extend(self.state.leased_again(sequence));
+        if let Some(parked) = parked {
+            records.extend(self.state.parked_record(sequence, parked.delivery));
+        }
+        for ((id, _), copied) in row_ids.iter().zip(rows) {
+            let delivery = copied.map(|copied| copied.delivery);
+            records.extend(self.state.moved_row_record(*id, delivery));
+        }
+        false
     }
 
-    fn store(&mut self, epoch: u64) -> Result<Storing, Fatal> {
+    /// Begins to store the outcomes of a segment that holds nothing else any more.
+    fn store(&mut self, epoch: u64) -> Result<Step, Fatal> {
         self.outcomes.expire(self.sober_wall_ms());
-        let mut outcomes = self.state.outcomes_of(epoch);
-        outcomes.extend(self.state.late_outcomes_of(epoch, |hash| self.outcomes.find(hash)));
-        let batch = self.outcomes.batch(&outcomes);
+        let ended = self.state.ended_of(epoch);
+        let orders = ended.iter().map(|ended| ended.sequence).collect();
+        let late = self.state.late_of(epoch).into_iter();
+        let late = late.filter_map(|(order, late)| {
+            let seek = self.outcomes.seek(late.hash)?;
+            Some((order, late, seek))
+        });
+        let late: Vec<_> = late.collect();
+        let mut batch = self.outcomes.batch();
         let shared = Arc::clone(&self.shared);
-        thread::Builder::new()
+        let storing = thread::Builder::new()
             .name("forebay-outcomes".to_owned())
             .spawn(move || {
-                let stored = batch.store();
+                let stored = fill(&mut batch, &shared.reader, &ended, &late);
+                let stored = stored.and_then(|()| batch.store());
                 shared.wake();
                 (batch, stored)
             })
-            .map_err(|error| self.shared.fail(format!("no thread for the outcome index: {error}")))
+            .map_err(|error| {
+                self.shared.fail(format!("no thread for the outcome index: {error}"))
+            })?;
+        Ok(Step::Storing(storing, orders))
     }
 
-    fn stored(&mut self, epoch: u64, storing: Storing) -> Result<bool, Fatal> {
+    fn stored(&mut self, storing: Storing, orders: Vec<u64>) -> Option<Step> {
         let stored = match storing.join() {
             Ok((batch, Ok(()))) => self.outcomes.stored(&batch),
             Ok((_, Err(reason))) => Err(reason),
             Err(_) => Err("its writer panicked".to_owned()),
         };
-        if let Err(reason) = stored {
-            metrics::outcomes_failed();
-            tracing::warn!(%reason, "outcomes cannot be stored; their segment stays");
-            self.retire_after = self.shared.clock.elapsed() + RETRY_PAUSE;
+        match stored {
+            Ok(()) => Some(Step::Forgetting(orders)),
+            Err(reason) => {
+                metrics::outcomes_failed();
+                tracing::warn!(%reason, "outcomes cannot be stored; their segment stays");
+                None
+            }
+        }
+    }
+
+    /// Says durably that the segment is retired, and gives its slot back.
+    fn check_out(&mut self, epoch: u64) -> Result<bool, Fatal> {
+        if self.state.hangs(epoch) {
+            // Something came to hang on it since it was looked through.
+            self.retiring = Some(Retiring { epoch, step: Step::Choosing });
             return Ok(true);
         }
         let retired_below = epoch.saturating_add(1);
@@ -251,7 +299,7 @@ impl Writer {
         let checkpoint = Record::Checkpoint { retired_below, ended };
         match self.journal.append(std::slice::from_ref(&checkpoint)) {
             Ok(placed) => {
-                placed.into_iter().for_each(|placed: Placed| self.apply(placed, &checkpoint));
+                placed.into_iter().for_each(|placed: Placed| self.apply(placed, &checkpoint, None));
             }
             Err(WriteError::Full) => {
                 self.retire_after = self.shared.clock.elapsed() + RETRY_PAUSE;
@@ -269,9 +317,39 @@ impl Writer {
 
     /// Waits for outcomes that are being stored, so that the index is closed with the writer.
     pub(super) fn settle_retiring(&mut self) {
-        if let Some(storing) = self.retiring.take().and_then(|retiring| retiring.storing) {
+        if let Some(Retiring { step: Step::Storing(storing, _), .. }) = self.retiring.take() {
             // Stored or not, the segment is still there and the next start begins anew.
             storing.join().ok();
         }
     }
+}
+
+/// Puts outcomes into a batch, with what their records say. One whose record is damaged is left out: losing an entry
+/// changes no effect, for a late duplicate then drains again and the OMS decides.
+///
+/// # Errors
+/// In words: the disk cannot be read now.
+fn fill(
+    batch: &mut Batch,
+    reader: &Reader,
+    ended: &[Ended],
+    late: &[(u64, Late, Seek)],
+) -> Result<(), String> {
+    for ended in ended {
+        match lookup::head(reader, ended.kept) {
+            Ok(head) => batch.add(ended.hash, &ended.outcome(&head)),
+            Err(error @ ReadError::Damaged { .. }) => {
+                metrics::outcomes_failed();
+                tracing::warn!(%error, order = ended.sequence, "an outcome is not kept");
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    for (order, late, seek) in late {
+        if let Some(mut outcome) = seek.find().filter(|outcome| outcome.sequence == *order) {
+            late.merge(&mut outcome);
+            batch.add(late.hash, &outcome);
+        }
+    }
+    Ok(())
 }

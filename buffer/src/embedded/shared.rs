@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::journal::{Location, Reader};
 use super::writer::Fatal;
 use crate::lease::LeaseHome;
-use crate::state::{Kept, Loan, Meter, RowHead};
+use crate::state::{Kept, Loan, Meter, RowHead, Sight};
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, BufferError, Clock, Envelope, OrderView,
     Permit, Receipt, Status, Verdict,
@@ -87,8 +87,8 @@ pub(super) enum Call {
 
 /// What the writer knows of an order.
 pub(super) enum Seen {
-    /// Its number stands in the record beside.
-    Live(OrderView, Kept),
+    /// The rest stands in its record.
+    Live(Sight),
     /// Only the outcome is left.
     Ended(OrderView),
 }
@@ -241,6 +241,13 @@ impl Shared {
             place.forget();
         }
         self.after_push();
+    }
+
+    /// The next call, whose place is free again.
+    pub(super) fn next_call(&self) -> Option<Call> {
+        let call = self.calls.pop()?;
+        self.call_room.add_permits(1);
+        Some(call)
     }
 
     /// Says once and for all why nothing is taken any more, before anybody can notice it otherwise.

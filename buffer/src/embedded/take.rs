@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::group::{Group, Then};
-use super::shared::{Append, Call, LOANS_MAX, Lent, Phase};
+use super::lookup::{Done, Found, Job, Place, Wanted};
+use super::shared::{Append, Call, LOANS_MAX, Lent, Phase, Seen};
 use super::writer::{GROUP_RECORDS_MAX, Waiter, Writer, answer};
 use crate::record::Record;
-use crate::state::{Kept, Outcome, State};
+use crate::state::{Kept, State};
 use crate::{AppendError, Durability};
 
 /// Bytes of bodies and records one group takes at most; the last delivery may exceed it.
@@ -36,8 +37,8 @@ impl Writer {
     }
 
     pub(super) fn take_calls(&mut self, group: &mut Group) {
-        while let Some(call) = self.shared.calls.pop() {
-            self.shared.call_room.add_permits(1);
+        let mut waiting = std::mem::take(&mut self.acts).into_iter();
+        while let Some(call) = waiting.next().or_else(|| self.shared.next_call()) {
             match call {
                 Call::Lease { limit, now, reply } => {
                     self.waiters.push_back(Waiter { limit, now, reply });
@@ -62,7 +63,7 @@ impl Writer {
                         group.push(Record::Act { exception, act, at_ms }, then);
                     }
                     // The open group touches that order: look again after it.
-                    Ok(_) => self.reads.push(Call::Act { exception, act, reply }),
+                    Ok(_) => self.acts.push(Call::Act { exception, act, reply }),
                     Err(error) => {
                         reply.send(Err(error)).ok();
                     }
@@ -105,43 +106,164 @@ impl Writer {
         }
     }
 
+    /// Takes what the lookup thread brought, then what was put off, then what came, up to a group's room.
     pub(super) fn take_appends(&mut self, group: &mut Group) {
-        let waiting = self.deferred.len();
+        self.take_found(group);
+        let mut waiting = std::mem::take(&mut self.deferred);
         let mut room = GROUP_BYTES_MAX;
-        for n in 0.. {
-            if room == 0 || group.len() >= GROUP_RECORDS_MAX {
-                break;
-            }
-            let next =
-                if n < waiting { self.deferred.pop_front() } else { self.shared.intake.pop() };
+        while room > 0 && group.len() < GROUP_RECORDS_MAX {
+            let next = waiting.pop_front().or_else(|| self.shared.intake.pop());
             let Some(append) = next else { break };
             room = room.saturating_sub(append.envelope.body.len() + 256);
             self.judge(append, group);
         }
+        // What was put off again is older than what was not looked at.
+        self.deferred.append(&mut waiting);
     }
 
-    fn judge(&mut self, append: Append, group: &mut Group) {
-        let Append { mut envelope, permit, reply } = append;
-        let index = |hash| self.outcomes.find(hash).map(|outcome| outcome.state);
-        self.state.hold_failed(&mut envelope, index);
-        let hash = self.state.hash_of(&envelope);
+    fn judge(&mut self, mut append: Append, group: &mut Group) {
+        if let Some(failed) = self.state.hash_of_failed(&append.envelope) {
+            if let Some(waiting) = self.looking.get_mut(&failed) {
+                waiting.push_back(append);
+                return;
+            }
+            if self.is_touched(failed) {
+                self.deferred.push_back(append);
+                return;
+            }
+            if self.state.find(failed).is_none()
+                && let Some(place) = self.place(failed)
+            {
+                self.look(failed, place, append);
+                return;
+            }
+            self.state.hold_failed(&mut append.envelope, None);
+        }
+        let hash = self.state.hash_of(&append.envelope);
+        self.judge_as(hash, append, group);
+    }
+
+    /// Judges a delivery of that hash, now or once it is known what is kept under it. Deliveries of one key never
+    /// overtake each other: behind one that waits, the next waits too.
+    fn judge_as(&mut self, hash: u128, append: Append, group: &mut Group) {
+        if let Some(waiting) = self.looking.get_mut(&hash) {
+            waiting.push_back(append);
+        } else if self.is_touched(hash) {
+            self.deferred.push_back(append);
+        } else if let Some(place) = self.place(hash) {
+            self.look(hash, place, append);
+        } else {
+            self.decide(hash, append, &Found::Outcome(None), group);
+        }
+    }
+
+    /// Whether the open group touches what stands under a hash.
+    fn is_touched(&self, hash: u128) -> bool {
         let found = self.state.find(hash);
-        if self.touched_hashes.contains(&hash) || found.is_some_and(|o| self.touched.contains(&o)) {
-            self.deferred.push_back(Append { envelope, permit, reply });
+        self.touched_hashes.contains(&hash) || found.is_some_and(|o| self.touched.contains(&o))
+    }
+
+    /// Where it stands what is known of a hash; `None` for a key never seen.
+    fn place(&self, hash: u128) -> Option<Place> {
+        if let Some(order) = self.state.find(hash) {
+            let kept = self.state.kept(order)?;
+            return Some(Place::Order { kept, parked: self.state.parked_at(order) });
+        }
+        let seek = self.outcomes.seek(hash)?;
+        Some(Place::Index { seek, generation: self.outcomes.generation() })
+    }
+
+    fn look(&mut self, hash: u128, place: Place, append: Append) {
+        let fingerprint_version = append.envelope.fingerprint_version;
+        self.lookup.ask(Job::Key(Wanted { hash, place, fingerprint_version }));
+        self.looking.entry(hash).or_default().push_back(append);
+    }
+
+    /// Judges what waited for the lookup thread.
+    fn take_found(&mut self, group: &mut Group) {
+        for done in self.lookup.done() {
+            match done {
+                Done::Key(wanted, found) => self.found(&wanted, &found, group),
+                Done::View { key, outcome, reply } => {
+                    let view = outcome.map(|outcome| self.state.outcome_view(&key, outcome));
+                    reply.send(view.map(Seen::Ended)).ok();
+                }
+                Done::Carry(carried) => self.carried = Some(carried),
+            }
+        }
+    }
+
+    fn found(&mut self, wanted: &Wanted, found: &Found, group: &mut Group) {
+        let hash = wanted.hash;
+        let mut waiting = self.looking.remove(&hash).unwrap_or_default();
+        if let Found::Unreadable(reason) = found {
+            for append in waiting {
+                let reason = format!("what is kept under the key cannot be read: {reason}");
+                append.reply.send(Err(AppendError::Failed(reason))).ok();
+            }
             return;
         }
-        let outcome: Option<Outcome> = found.is_none().then(|| self.outcomes.find(hash)).flatten();
-        let same = |kept: Kept| {
-            let read = kept.location.map(|location| self.shared.reader.read(location));
-            matches!(read, Some(Ok((_, record)))
-                if record.delivery().is_some_and(|d| d.envelope.body == envelope.body))
+        if !matches!(found, Found::Moved) && self.still_so(wanted) {
+            while let Some(mut append) = waiting.pop_front() {
+                if self.is_touched(hash)
+                    || append.envelope.fingerprint_version != wanted.fingerprint_version
+                {
+                    waiting.push_front(append);
+                    break;
+                }
+                if self.state.hash_of_failed(&append.envelope) == Some(hash) {
+                    let state = match found {
+                        Found::Outcome(outcome) => outcome.as_ref().map(|outcome| outcome.state),
+                        _ => None,
+                    };
+                    self.state.hold_failed(&mut append.envelope, state);
+                }
+                let own = self.state.hash_of(&append.envelope);
+                if own == hash {
+                    self.decide(hash, append, found, group);
+                } else {
+                    self.judge_as(own, append, group);
+                }
+            }
+        }
+        // They are older than whatever else of the key is put off.
+        waiting.into_iter().rev().for_each(|append| self.deferred.push_front(append));
+    }
+
+    /// Whether what was looked up is still what stands under the hash.
+    fn still_so(&self, wanted: &Wanted) -> bool {
+        match (&wanted.place, self.state.find(wanted.hash)) {
+            (Place::Order { kept, parked }, Some(order)) => {
+                let same = |(one, _): &(Kept, u8), (other, _): &(Kept, u8)| one.same_place(other);
+                self.state.kept(order).is_some_and(|now| now.same_place(kept))
+                    && match (parked, &self.state.parked_at(order)) {
+                        (Some(then), Some(now)) => same(then, now),
+                        (then, now) => then.is_none() && now.is_none(),
+                    }
+            }
+            (Place::Index { generation, .. }, None) => *generation == self.outcomes.generation(),
+            _ => false,
+        }
+    }
+
+    /// Judges a delivery beside what was found under its hash.
+    fn decide(&mut self, hash: u128, append: Append, found: &Found, group: &mut Group) {
+        let Append { envelope, permit, reply } = append;
+        let (head, body, outcome) = match found {
+            Found::Order { head, body } => (head.as_deref(), body.as_ref(), None),
+            Found::Outcome(outcome) => (None, None, outcome.as_deref()),
+            Found::Moved | Found::Unreadable(_) => (None, None, None),
         };
-        let judged = self.state.judge(hash, &envelope, outcome.as_ref(), same);
-        let accepted_at_ms = self.state.accepted_at(self.shared.clock.wall_ms());
+        let same = |_: Kept| body.is_some_and(|body| *body == envelope.body);
+        let judged = self.state.judge(hash, &envelope, head, outcome, same);
+        if judged.refused() {
+            reply.send(Err(AppendError::Disputed)).ok();
+            return;
+        }
+        let accepted_at_ms = self.state.accepted_at(self.sober_wall_ms());
         match judged.into_record(envelope, accepted_at_ms) {
             None => {
-                let receipt =
-                    self.state.receipt(&judged, None, outcome.as_ref(), Durability::Fsync);
+                let receipt = self.state.receipt(&judged, None, outcome, Durability::Fsync);
                 answer(reply, receipt);
             }
             Some(_) if !self.journal.room_for_orders() => {
@@ -150,6 +272,7 @@ impl Writer {
             Some(record) => {
                 self.touched_hashes.insert(hash);
                 self.touched.extend(judged.order);
+                let outcome = outcome.cloned().map(Box::new);
                 group.push_order(record, Then::Accepted { judged, outcome, permit, reply });
             }
         }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::oneshot;
 
 use super::group::Group;
-use super::journal::{Journal, WriteError};
+use super::journal::{Journal, ReadError, WriteError};
+use super::lookup::{Carried, Lookup};
 use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
@@ -62,6 +63,13 @@ pub(super) struct Writer {
     pub(super) touched: HashSet<u64>,
     pub(super) touched_hashes: HashSet<u128>,
     pub(super) deferred: VecDeque<Append>,
+    pub(super) lookup: Lookup,
+    /// Deliveries that wait for what the disk knows of their key, by its hash, oldest first.
+    pub(super) looking: HashMap<u128, VecDeque<Append>>,
+    /// What retirement asked for, read.
+    pub(super) carried: Option<Result<Vec<Carried>, ReadError>>,
+    /// Acts whose order the open group touches.
+    pub(super) acts: Vec<Call>,
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) reads: Vec<Call>,
     pub(super) closers: Vec<oneshot::Sender<()>>,
@@ -85,7 +93,12 @@ pub(super) struct Writer {
 pub(super) struct Fatal(pub(super) String);
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, recovered: Recovered, horizon: Duration) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        recovered: Recovered,
+        lookup: Lookup,
+        horizon: Duration,
+    ) -> Self {
         let Recovered { journal, state, outcomes, report } = recovered;
         let opened = (shared.clock.wall_ms(), shared.clock.elapsed());
         Self {
@@ -98,6 +111,10 @@ impl Writer {
             touched: HashSet::new(),
             touched_hashes: HashSet::new(),
             deferred: VecDeque::new(),
+            lookup,
+            looking: HashMap::new(),
+            carried: None,
+            acts: Vec::new(),
             waiters: VecDeque::new(),
             reads: Vec::new(),
             closers: Vec::new(),
@@ -145,11 +162,17 @@ impl Writer {
     }
 
     fn nothing_waits(&self) -> bool {
-        self.shared.intake.is_empty() && self.shared.calls.is_empty() && self.deferred.is_empty()
+        self.shared.intake.is_empty()
+            && self.shared.calls.is_empty()
+            && self.deferred.is_empty()
+            && self.lookup.idle()
+            && self.acts.is_empty()
     }
 
     fn more(&self) -> bool {
         !self.deferred.is_empty()
+            || !self.acts.is_empty()
+            || self.lookup.answered()
             || !self.shared.intake.is_empty()
             || !self.shared.calls.is_empty()
             || (!self.shared.settlements.is_empty() && self.lazy.len() < GROUP_RECORDS_MAX)
@@ -218,6 +241,7 @@ impl Writer {
             && (idle
                 || !self.reads.is_empty()
                 || !self.deferred.is_empty()
+                || !self.acts.is_empty()
                 || self.lazy.len() >= GROUP_RECORDS_MAX / 4);
         let worked = group.urgent() || due || !self.reads.is_empty();
         if group.urgent() || due {

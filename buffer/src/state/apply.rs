@@ -2,7 +2,8 @@
 
 use forebay_order::{Fingerprint, Readiness};
 
-use super::order::{Content, Ending, Kept, Order, Parked};
+use super::loan::DAMAGED;
+use super::order::{Before, Content, Kept, NotBefore, Order, Parked, Worth};
 use super::row::{Row, RowBody};
 use super::{EARLIER_MAX, Late, Policy, State};
 use crate::record::{Delivery, Record, RowSnapshot, Settled, Snapshot};
@@ -10,8 +11,14 @@ use crate::{Act, ExceptionCategory, OrderState};
 
 impl State {
     /// Takes one durable record in. `kept` says where it is; records of unknown orders have no effect, for
-    /// what they belong to is either retired, or carried forward by a record that comes later.
-    pub(crate) fn apply(&mut self, record: &Record, kept: Kept) {
+    /// what they belong to is either retired, or carried forward by a record that comes later. `before` tells what the
+    /// record at a place says; it is asked about the content another one takes the place of.
+    pub(crate) fn apply(
+        &mut self,
+        record: &Record,
+        kept: Kept,
+        before: impl FnOnce(Kept) -> Option<Before>,
+    ) {
         if let Some(delivery) = record.delivery() {
             self.last_accepted_ms = self.last_accepted_ms.max(delivery.accepted_at_ms);
         }
@@ -19,16 +26,21 @@ impl State {
             Record::Accept(delivery) | Record::Recorded(delivery) => self.accept(delivery, kept),
             Record::Stray(delivery) => self.stray(delivery, kept),
             Record::Replace { order, parked: false, delivery } => {
-                self.replace(*order, Content::of(delivery, kept));
+                let before = self.kept(*order).and_then(before);
+                self.replace(*order, &Content::of(delivery, kept), before);
             }
             Record::Cancel { order, parked: false, delivery } => {
-                self.cancel(*order, Content::of(delivery, kept), delivery.accepted_at_ms);
+                let before = self.kept(*order).and_then(before);
+                let content = Content::of(delivery, kept);
+                self.cancel(*order, &content, delivery.accepted_at_ms, before);
             }
             Record::Replace { order, parked: true, delivery } => {
-                self.park(*order, false, delivery, kept);
+                let before = self.kept(*order).and_then(before);
+                self.park(*order, false, delivery, kept, before);
             }
             Record::Cancel { order, parked: true, delivery } => {
-                self.park(*order, true, delivery, kept);
+                let before = self.kept(*order).and_then(before);
+                self.park(*order, true, delivery, kept, before);
             }
             Record::Conflict { order, delivery } => {
                 self.attach(*order, ExceptionCategory::Conflict, delivery, kept);
@@ -73,11 +85,11 @@ impl State {
 
     fn accept(&mut self, delivery: &Delivery, kept: Kept) {
         let hash = self.hash_of(&delivery.envelope);
-        let order = Order::new(hash, Content::of(delivery, kept), delivery.accepted_at_ms);
-        if order.ended() {
-            self.end(kept.record, delivery.accepted_at_ms, String::new());
+        let order = Order::new(hash, &Content::of(delivery, kept), delivery.accepted_at_ms);
+        self.insert(kept.record, &order, false);
+        if order.state == OrderState::Cancelled {
+            self.end(kept.record, delivery.accepted_at_ms);
         }
-        self.insert(kept.record, order);
     }
 
     fn stray(&mut self, delivery: &Delivery, kept: Kept) {
@@ -99,11 +111,21 @@ impl State {
         self.add_row(kept.record, row);
     }
 
-    fn replace(&mut self, order: u64, content: Content) {
+    fn replace(&mut self, order: u64, content: &Content, before: Option<Before>) {
         self.close_own_rows(order);
-        let Some(old) = self.get(order).map(|order| order.content.fingerprint) else { return };
-        self.renew_fingerprint(order, old, content.fingerprint);
-        self.endings.remove(&order);
+        if self.get(order).is_none() {
+            return;
+        }
+        if let Some(before) = before {
+            self.remember(order, before.fingerprint);
+        }
+        self.forget_earlier(order, content.fingerprint);
+        if let Some(detail) = self.detail_mut(order) {
+            detail.ended_at_ms = None;
+            // The new content's record does not say when the order came.
+            let first = before.map(|before| before.first_accepted_at_ms);
+            detail.accepted_at_ms = detail.accepted_at_ms.or(first);
+        }
         self.change(order, |order| {
             order.attempts = 0;
             order.deaths = 0;
@@ -111,28 +133,44 @@ impl State {
         });
     }
 
-    fn cancel(&mut self, order: u64, content: Content, at_ms: i64) {
+    fn cancel(&mut self, order: u64, content: &Content, at_ms: i64, before: Option<Before>) {
         if self.get(order).is_some() {
-            self.replace(order, content);
-            self.end(order, at_ms, String::new());
+            self.replace(order, content, before);
+            self.end(order, at_ms);
         }
     }
 
-    fn park(&mut self, order: u64, cancel: bool, delivery: &Delivery, kept: Kept) {
-        let Some(current) = self.get(order).map(|order| order.content.fingerprint) else { return };
+    fn park(
+        &mut self,
+        order: u64,
+        cancel: bool,
+        delivery: &Delivery,
+        kept: Kept,
+        before: Option<Before>,
+    ) {
+        if self.get(order).is_none() {
+            return;
+        }
         let content = Content::of(delivery, kept);
         let parked = Parked { content, cancel, at_ms: delivery.accepted_at_ms };
-        if let Some(old) = self.parked.insert(order, parked) {
+        let old = self.detail_mut(order).and_then(|d| d.parked.replace(Box::new(parked)));
+        if let Some(old) = old {
             self.segments.remove_bytes(old.content.kept.epoch(), u64::from(old.content.kept.bytes));
-            self.renew_fingerprint(order, old.content.fingerprint, content.fingerprint);
+            self.remember(order, old.content.fingerprint);
         }
         self.segments.add_bytes(kept.epoch(), u64::from(kept.bytes));
-        self.remember(order, current);
+        if let Some(before) = before {
+            self.remember(order, before.fingerprint);
+            if let Some(detail) = self.detail_mut(order) {
+                let first = before.first_accepted_at_ms;
+                detail.accepted_at_ms = detail.accepted_at_ms.or(Some(first));
+            }
+        }
         self.forget_earlier(order, content.fingerprint);
     }
 
     fn unpark(&mut self, order: u64) -> Option<Parked> {
-        let parked = self.parked.remove(&order)?;
+        let parked = *self.detail_if(order)?.parked.take()?;
         let kept = parked.content.kept;
         self.segments.remove_bytes(kept.epoch(), u64::from(kept.bytes));
         Some(parked)
@@ -140,10 +178,26 @@ impl State {
 
     /// Lets what waited for the loan's end take effect.
     pub(super) fn take_parked(&mut self, order: u64) {
-        match self.unpark(order) {
-            Some(parked) if parked.cancel => self.cancel(order, parked.content, parked.at_ms),
-            Some(parked) => self.replace(order, parked.content),
-            None => {}
+        let Some(Parked { content, cancel, at_ms }) = self.unpark(order) else { return };
+        // What it takes the place of was remembered when it was parked.
+        if cancel {
+            self.cancel(order, &content, at_ms, None);
+            return;
+        }
+        self.replace(order, &content, None);
+        if content.lost {
+            let row = Row {
+                order,
+                category: ExceptionCategory::Damaged,
+                reason: DAMAGED.to_owned(),
+                raised_at_ms: at_ms,
+                attempts: 0,
+                body: None,
+                anchor: content.kept.epoch(),
+                derived: true,
+            };
+            self.add_row(content.kept.record, row);
+            self.change(order, |order| order.state = OrderState::Exception);
         }
     }
 
@@ -191,9 +245,8 @@ impl State {
 
     fn note_change(&mut self, order: u64, fingerprint: Fingerprint, version: Option<u64>) {
         self.remember(order, fingerprint);
-        if let Some(version) = version {
-            let newest = self.newest.entry(order).or_default();
-            *newest = version.max(*newest);
+        if let (Some(version), Some(detail)) = (version, self.detail_mut(order)) {
+            detail.newest = detail.newest.max(Some(version));
         }
     }
 
@@ -202,6 +255,7 @@ impl State {
             return;
         }
         for (sequence, deaths) in orders {
+            self.loans.noted.insert(*sequence);
             self.change(*sequence, |order| {
                 if order.on_loan {
                     // Lent again with no end of the loan before: the process had died in between.
@@ -234,10 +288,8 @@ impl State {
     }
 
     fn ticket(&mut self, order: u64, ticket: &str) {
-        if self.get(order).is_none() {
-            return;
-        }
-        self.tickets.insert(order, ticket.to_owned());
+        let Some(detail) = self.detail_mut(order) else { return };
+        detail.ticket = Some(ticket.into());
         self.change(order, |order| {
             order.on_loan = false;
             order.deaths = 0;
@@ -249,19 +301,23 @@ impl State {
     fn settled(&mut self, entry: &Settled) {
         self.close_own_rows(entry.order);
         let known = self.get(entry.order);
-        if known.is_none_or(|order| order.state == OrderState::Summarised) {
+        if known.as_ref().is_none_or(|order| order.state == OrderState::Summarised) {
             return;
         }
+        let anchor = known.map_or(0, |order| order.anchor);
+        let ending = self.endings.add(anchor, entry.at_ms, &entry.summary_id);
         self.change(entry.order, |order| {
             order.on_loan = false;
             order.deaths = 0;
             order.attempts = entry.attempts;
-            order.not_before_ms = None;
+            order.not_before = None;
             order.hold = None;
             order.state = OrderState::Summarised;
+            order.worth = Worth::Ended(ending);
         });
-        self.end(entry.order, entry.at_ms, entry.summary_id.clone());
-        self.tickets.remove(&entry.order);
+        if let Some(detail) = self.detail_if(entry.order) {
+            detail.ticket = None;
+        }
         self.parked_too_late(entry.order);
     }
 
@@ -271,7 +327,7 @@ impl State {
             order.deaths = 0;
             order.attempts = attempts;
             order.sent_before = sent;
-            order.not_before_ms = (not_before_ms > 0).then_some(not_before_ms);
+            order.delay((not_before_ms > 0).then_some(not_before_ms));
             order.state = order.waiting_state();
         });
         if !sent {
@@ -293,7 +349,7 @@ impl State {
             order.on_loan = false;
             order.deaths = 0;
             order.attempts = attempts;
-            order.not_before_ms = None;
+            order.not_before = None;
             order.sent_before &= !never_there;
             order.state = OrderState::Exception;
             sent = order.sent_before;
@@ -312,7 +368,7 @@ impl State {
         match act {
             Act::Retry => self.change(order, |order| {
                 order.attempts = 0;
-                order.not_before_ms = None;
+                order.not_before = None;
                 order.state = order.waiting_state();
             }),
             Act::Discard if row.category == ExceptionCategory::FetchNeeded => {
@@ -324,51 +380,60 @@ impl State {
                     self.remember(order, parked.content.fingerprint);
                 }
                 self.change(order, |order| order.state = OrderState::Discarded);
-                self.end(order, at_ms, String::new());
+                self.end(order, at_ms);
             }
         }
     }
 
     fn moved(&mut self, order: u64, snapshot: &Snapshot, delivery: &Delivery, kept: Kept) {
-        if self.get(order).is_none() {
+        let Some(known) = self.get(order) else {
             self.rebuild(order, snapshot, delivery, kept);
+            return;
+        };
+        if known.indexable() {
             return;
         }
         // What goes with a move (rows, a parked content, the note of a loan) may stand in a later group, and the
         // process may have died in between. So after a start the order hangs on where it is whole for certain.
         let anchor = if self.replaying { None } else { Some(kept.epoch()) };
+        let lost = Content::of(delivery, kept).lost;
         self.change(order, |order| {
-            order.content.kept = kept;
+            order.kept = kept;
+            order.lost = lost;
             order.anchor = anchor.unwrap_or(order.anchor);
         });
         if let Some(epoch) = anchor {
-            self.segments.list_order(epoch, order);
+            self.segments.list_order(epoch, order, true);
         }
     }
 
     fn rebuild(&mut self, sequence: u64, snapshot: &Snapshot, delivery: &Delivery, kept: Kept) {
         let hash = self.hash_of(&delivery.envelope);
         let content = Content::of(delivery, kept);
-        let mut order = Order::new(hash, content, snapshot.first_accepted_at_ms);
+        let mut order = Order::new(hash, &content, snapshot.first_accepted_at_ms);
         order.attempts = snapshot.attempts;
         order.sent_before = snapshot.sent_before;
-        order.not_before_ms = snapshot.not_before_ms;
+        let asked = snapshot.not_before_ms == content.not_before_ms;
+        order.not_before = snapshot.not_before_ms.map(|at_ms| NotBefore { at_ms, asked });
         // A loan is over with the process that gave it; one under way is noted anew after the move.
         order.state = match snapshot.state {
             OrderState::Leased | OrderState::Submitted => order.waiting_state(),
             state => state,
         };
+        self.insert(sequence, &order, true);
         if order.ended() {
-            self.end(sequence, delivery.accepted_at_ms, String::new());
+            self.end(sequence, delivery.accepted_at_ms);
         }
-        if let Some(ticket) = &snapshot.ticket {
-            self.tickets.insert(sequence, ticket.clone());
+        if let Some(ticket) = &snapshot.ticket
+            && let Some(detail) = self.detail_mut(sequence)
+        {
+            detail.ticket = Some(ticket.as_str().into());
         }
-        if !snapshot.earlier.is_empty() {
-            let earlier = snapshot.earlier.iter().copied().map(Fingerprint).collect();
-            self.earlier.insert(sequence, earlier);
+        if !snapshot.earlier.is_empty()
+            && let Some(detail) = self.detail_mut(sequence)
+        {
+            detail.earlier = snapshot.earlier.iter().copied().map(Fingerprint).collect();
         }
-        self.insert(sequence, order);
     }
 
     fn moved_row(&mut self, id: u64, row: &RowSnapshot, delivery: Option<&Delivery>, kept: Kept) {
@@ -391,13 +456,11 @@ impl State {
         self.add_row(id, row);
     }
 
-    fn end(&mut self, order: u64, at_ms: i64, summary_id: String) {
-        self.endings.insert(order, Ending { at_ms, summary_id });
-    }
-
-    fn renew_fingerprint(&mut self, order: u64, old: Fingerprint, new: Fingerprint) {
-        self.remember(order, old);
-        self.forget_earlier(order, new);
+    /// Notes when an order was cancelled or discarded.
+    fn end(&mut self, order: u64, at_ms: i64) {
+        if let Some(detail) = self.detail_mut(order) {
+            detail.ended_at_ms = Some(at_ms);
+        }
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::order::{Kept, Order};
+use forebay_order::Fingerprint;
+
+use super::order::{Head, Kept, Order};
 use super::{Outcome, State};
+use crate::OrderState;
 use crate::control::Control;
 use crate::record::{Delivery, Record, Snapshot};
 
@@ -22,6 +25,44 @@ pub(crate) enum Carry {
     Row { id: u64, kept: Option<Kept> },
 }
 
+/// An order whose outcome goes to the index, and all of it that its record does not say.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) hash: u128,
+    pub(crate) sequence: u64,
+    pub(crate) kept: Kept,
+    state: OrderState,
+    attempts: u8,
+    newest: Option<u64>,
+    earlier: Vec<Fingerprint>,
+    /// When it was settled, and the OMS's id; `None` for what was only recorded.
+    settled: Option<(i64, String)>,
+    first_accepted_at_ms: Option<i64>,
+}
+
+impl Ended {
+    /// The outcome, with what its record says.
+    pub(crate) fn outcome(&self, head: &Head) -> Outcome {
+        let settled = self.settled.clone();
+        let (settled_at_ms, summary_id) =
+            settled.unwrap_or_else(|| (head.accepted_at_ms, String::new()));
+        Outcome {
+            sequence: self.sequence,
+            state: self.state,
+            version: head.content.version,
+            newest: self.newest,
+            fingerprint: head.content.fingerprint,
+            fingerprint_version: head.content.fingerprint_version,
+            earlier: self.earlier.clone(),
+            accepted_at_ms: self.first_accepted_at_ms.unwrap_or(head.first_accepted_at_ms),
+            settled_at_ms,
+            attempts: self.attempts,
+            synthetic: head.content.synthetic,
+            summary_id,
+        }
+    }
+}
+
 /// What hangs on each segment.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
@@ -30,7 +71,10 @@ pub(super) struct Segments {
 
 #[derive(Debug, Default)]
 struct Hanging {
-    orders: Vec<u64>,
+    /// The orders that were accepted in it lie between these sequences.
+    accepted: Option<(u64, u64)>,
+    /// Older ones that came to hang on it.
+    moved: Vec<u64>,
     rows: Vec<u64>,
     live_bytes: u64,
 }
@@ -55,8 +99,17 @@ impl Segments {
         }
     }
 
-    pub(super) fn list_order(&mut self, epoch: u64, sequence: u64) {
-        self.by_epoch.entry(epoch).or_default().orders.push(sequence);
+    /// An order came to hang on a segment: accepted there, or `moved` there.
+    pub(super) fn list_order(&mut self, epoch: u64, sequence: u64, moved: bool) {
+        let hanging = self.by_epoch.entry(epoch).or_default();
+        if moved {
+            hanging.moved.push(sequence);
+            return;
+        }
+        hanging.accepted = match hanging.accepted {
+            Some((first, last)) => Some((first.min(sequence), last.max(sequence))),
+            None => Some((sequence, sequence)),
+        };
     }
 
     pub(super) fn list_row(&mut self, epoch: u64, id: u64) {
@@ -75,16 +128,20 @@ impl State {
         self.segments.by_epoch.values().map(|hanging| hanging.live_bytes).sum()
     }
 
+    /// Orders that may hang on `epoch` or an older one.
+    fn hanging(&self, epoch: u64) -> impl Iterator<Item = u64> {
+        self.segments.by_epoch.range(..=epoch).flat_map(|(_, hanging)| {
+            let (first, last) = hanging.accepted.unwrap_or((1, 0));
+            self.slots.range(first, last).chain(hanging.moved.iter().copied())
+        })
+    }
+
     /// What must be carried forward out of `epoch` (and every older one) now, at most about `limit` things; none
     /// when it holds only outcomes. Cancelled and discarded orders that ended before `horizon_ms` are dropped.
     pub(crate) fn carry_from(&mut self, epoch: u64, limit: usize, horizon_ms: i64) -> Vec<Carry> {
         let mut carry = Vec::new();
-        let (mut orders, mut rows) = (Vec::new(), Vec::new());
-        for hanging in self.segments.by_epoch.range(..=epoch).map(|(_, hanging)| hanging) {
-            orders.extend(hanging.orders.iter().copied());
-            rows.extend(hanging.rows.iter().copied());
-        }
-        for sequence in orders {
+        let mut past = Vec::new();
+        for sequence in self.hanging(epoch) {
             if carry.len() >= limit {
                 break;
             }
@@ -99,22 +156,25 @@ impl State {
                 carry.extend(rows.into_iter().map(|(id, kept)| Carry::Row { id, kept }));
                 continue;
             }
-            let ended_at = self.endings.get(&sequence).map(|ending| ending.at_ms);
-            let past = order.ended() && ended_at.is_some_and(|at| at < horizon_ms);
-            let past = past || (order.ended() && Control::ForgottenDiscards.is_on());
-            if past && self.rows.ids_of(sequence).is_empty() {
-                self.forget(sequence);
+            let detail = self.detail(sequence);
+            let ended_at = detail.and_then(|detail| detail.ended_at_ms);
+            let over = order.ended() && ended_at.is_some_and(|at| at < horizon_ms);
+            let over = over || (order.ended() && Control::ForgottenDiscards.is_on());
+            if over && self.rows.ids_of(sequence).is_empty() {
+                past.push(sequence);
                 continue;
             }
             carry.push(Carry::Order {
                 sequence,
-                kept: order.content.kept,
-                parked: self.parked.get(&sequence).map(|parked| parked.content.kept),
+                kept: order.kept,
+                parked: self.parked(sequence).map(|parked| parked.content.kept),
                 with_body: !order.ended(),
                 rows,
             });
         }
-        for id in rows {
+        past.into_iter().for_each(|sequence| self.forget(sequence));
+        let older = self.segments.by_epoch.range(..=epoch);
+        for id in older.flat_map(|(_, hanging)| hanging.rows.iter().copied()) {
             if carry.len() >= limit {
                 break;
             }
@@ -126,24 +186,63 @@ impl State {
         carry
     }
 
-    /// The record that carries an order forward; `delivery` is its current content as kept.
-    pub(crate) fn moved_record(&self, sequence: u64, mut delivery: Delivery) -> Option<Record> {
-        let order = self.get(sequence)?;
-        // What the order is known by now, where it differs from what the delivery said.
-        delivery.envelope.version = order.content.version;
-        if let Some(ending) = self.endings.get(&sequence).filter(|_| order.ended()) {
-            // When it ended, for the horizon; when it was accepted stands in the snapshot.
-            delivery.accepted_at_ms = ending.at_ms;
+    /// Whether an order is still as it was when it was to be carried forward.
+    pub(crate) fn is_as(&self, carry: &Carry) -> bool {
+        let Carry::Order { sequence, kept, parked, with_body, rows } = carry else { return false };
+        let Some(order) = self.get(*sequence) else { return false };
+        let now = self.parked(*sequence).map(|parked| parked.content.kept);
+        let parked_same = match (parked, now) {
+            (Some(then), Some(now)) => then.same_place(&now),
+            (then, now) => then.is_none() && now.is_none(),
+        };
+        let travelling = self.rows.of(*sequence).filter(|(_, row)| row.travels());
+        order.kept.same_place(kept)
+            && parked_same
+            && *with_body != order.ended()
+            && !order.indexable()
+            && travelling.map(|(id, _)| id).eq(rows.iter().map(|(id, _)| *id))
+    }
+
+    /// Whether a row is still there, and its body where it was.
+    pub(crate) fn row_is_at(&self, id: u64, kept: Option<Kept>) -> bool {
+        let Some(row) = self.rows.get(id) else { return false };
+        match (row.body, kept) {
+            (Some(body), Some(kept)) => body.kept.same_place(&kept),
+            (body, kept) => body.is_none() && kept.is_none(),
         }
-        let earlier = self.earlier.get(&sequence);
+    }
+
+    /// Whether anything hangs on `epoch` or an older one.
+    pub(crate) fn hangs(&self, epoch: u64) -> bool {
+        let older = self.segments.by_epoch.range(..=epoch);
+        let mut rows = older.flat_map(|(_, hanging)| hanging.rows.iter());
+        let mut orders = self.hanging(epoch);
+        rows.any(|id| self.rows.get(*id).is_some_and(|row| row.anchor <= epoch && !row.travels()))
+            || orders.any(|order| self.get(order).is_some_and(|order| order.anchor <= epoch))
+    }
+
+    /// The record that carries an order forward; `delivery` is its current content as kept.
+    pub(crate) fn moved_record(
+        &self,
+        sequence: u64,
+        head: &Head,
+        mut delivery: Delivery,
+    ) -> Option<Record> {
+        let order = self.get(sequence)?;
+        let detail = self.detail(sequence);
+        if let Some(ended_at_ms) = detail.and_then(|d| d.ended_at_ms).filter(|_| order.ended()) {
+            // When it ended, for the horizon; when it was accepted stands in the snapshot.
+            delivery.accepted_at_ms = ended_at_ms;
+        }
+        let exact = detail.and_then(|detail| detail.accepted_at_ms);
         let snapshot = Snapshot {
             state: order.state,
-            first_accepted_at_ms: order.accepted_at_ms,
+            first_accepted_at_ms: exact.unwrap_or(head.first_accepted_at_ms),
             attempts: order.attempts,
             sent_before: order.sent_before,
-            not_before_ms: order.not_before_ms,
-            ticket: self.tickets.get(&sequence).cloned(),
-            earlier: earlier.into_iter().flatten().map(|fingerprint| fingerprint.0).collect(),
+            not_before_ms: order.not_before.map(|time| time.at_ms),
+            ticket: detail.and_then(|detail| detail.ticket.as_deref()).map(str::to_owned),
+            earlier: detail.iter().flat_map(|d| &d.earlier).map(|f| f.0).collect(),
         };
         Some(Record::Moved { order: sequence, snapshot, delivery })
     }
@@ -167,7 +266,7 @@ impl State {
 
     /// What waits for a loan to end, written anew.
     pub(crate) fn parked_record(&self, sequence: u64, delivery: Delivery) -> Option<Record> {
-        let parked = self.parked.get(&sequence)?;
+        let parked = self.parked(sequence)?;
         Some(if parked.cancel {
             Record::Cancel { order: sequence, parked: true, delivery }
         } else {
@@ -186,55 +285,39 @@ impl State {
         .collect()
     }
 
-    /// Outcomes that go to the index when everything up to `epoch` retires, by hash.
-    pub(crate) fn outcomes_of(&self, epoch: u64) -> Vec<(u128, Outcome)> {
-        let hanging = self.segments.by_epoch.range(..=epoch);
-        let orders = hanging.flat_map(|(_, hanging)| hanging.orders.iter());
-        let mut outcomes = Vec::new();
-        for sequence in orders {
-            let order = self.get(*sequence);
-            let Some(order) = order.filter(|order| order.anchor <= epoch && order.indexable())
-            else {
-                continue;
-            };
-            let ending = self.endings.get(sequence).cloned().unwrap_or_default();
-            let newest = self.newest.get(sequence).copied();
-            outcomes.push((
-                order.hash,
-                Outcome {
-                    sequence: *sequence,
-                    state: order.state,
-                    version: order.content.version,
-                    newest,
-                    fingerprint: order.content.fingerprint,
-                    fingerprint_version: order.content.fingerprint_version,
-                    earlier: self.earlier.get(sequence).cloned().unwrap_or_default(),
-                    accepted_at_ms: order.accepted_at_ms,
-                    settled_at_ms: ending.at_ms,
-                    attempts: order.attempts,
-                    synthetic: order.content.synthetic,
-                    summary_id: ending.summary_id,
-                },
-            ));
-        }
-        outcomes
+    /// Orders whose outcome goes to the index when everything up to `epoch` retires.
+    pub(crate) fn ended_of(&self, epoch: u64) -> Vec<Ended> {
+        let ended = self.hanging(epoch).filter_map(|sequence| {
+            let order = self.get(sequence)?;
+            (order.anchor <= epoch && order.indexable()).then(|| self.ended(sequence, &order))
+        });
+        ended.collect()
     }
 
-    /// What changes in segments up to `epoch` add to outcomes the index has; `find` looks there.
-    pub(crate) fn late_outcomes_of(
-        &self,
-        epoch: u64,
-        find: impl Fn(u128) -> Option<Outcome>,
-    ) -> Vec<(u128, Outcome)> {
+    fn ended(&self, sequence: u64, order: &Order) -> Ended {
+        let detail = self.detail(sequence);
+        Ended {
+            hash: order.hash,
+            sequence,
+            kept: order.kept,
+            state: order.state,
+            attempts: order.attempts,
+            newest: detail.and_then(|detail| detail.newest),
+            earlier: detail.map(|detail| detail.earlier.clone()).unwrap_or_default(),
+            settled: self.settled_as(order),
+            first_accepted_at_ms: detail.and_then(|detail| detail.accepted_at_ms),
+        }
+    }
+
+    /// When an order was settled, and the OMS's id; `None` unless it is summarised.
+    pub(super) fn settled_as(&self, order: &Order) -> Option<(i64, String)> {
+        self.endings.get(order.anchor, order.ending())
+    }
+
+    /// What changes in segments up to `epoch` add to outcomes the index has, by hash and order.
+    pub(crate) fn late_of(&self, epoch: u64) -> Vec<(u64, super::Late)> {
         let late = self.late.iter().filter(|(_, late)| late.anchor <= epoch);
-        let merged = late.filter_map(|(order, late)| {
-            let mut outcome = find(late.hash).filter(|outcome| outcome.sequence == *order)?;
-            outcome.newest = outcome.newest.max(late.newest);
-            let new = late.fingerprints.iter().filter(|new| !outcome.earlier.contains(new));
-            outcome.earlier.extend(new.copied().collect::<Vec<_>>());
-            Some((late.hash, outcome))
-        });
-        merged.collect()
+        late.map(|(order, late)| (*order, late.clone())).collect()
     }
 
     /// Ended orders by state since the store was created, for the checkpoint.
@@ -242,17 +325,18 @@ impl State {
         self.counts.ended_codes()
     }
 
+    /// Drops an order whose outcome is in the index, durable; the journal may still hold it.
+    pub(crate) fn indexed(&mut self, sequence: u64) {
+        if self.get(sequence).is_some_and(|order| order.indexable()) {
+            self.forget(sequence);
+        }
+    }
+
     /// Everything up to `epoch` is retired: its outcomes live in the index from now on.
     pub(crate) fn retired(&mut self, epoch: u64) {
         let younger = self.segments.by_epoch.split_off(&epoch.saturating_add(1));
-        let retired = std::mem::replace(&mut self.segments.by_epoch, younger);
+        self.segments.by_epoch = younger;
         self.late.retain(|_, late| late.anchor > epoch);
-        for sequence in retired.into_values().flat_map(|hanging| hanging.orders) {
-            let gone =
-                self.get(sequence).is_some_and(|order| order.anchor <= epoch && order.indexable());
-            if gone {
-                self.forget(sequence);
-            }
-        }
+        self.endings.retire(epoch);
     }
 }

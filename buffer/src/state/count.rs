@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 
 use super::order::Order;
 use crate::OrderState;
-use crate::digest::{MONEY_SCALE, units};
+use crate::digest::{CurrencyCode, MONEY_SCALE};
 
 const STATES: [OrderState; 9] = [
     OrderState::Held,
@@ -24,24 +24,28 @@ const STATES: [OrderState; 9] = [
 /// Orders per state, and money that waits.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    states: BTreeMap<u8, u64>,
-    money: BTreeMap<Currency, i128>,
+    /// By the state's number.
+    states: [u64; 10],
+    money: BTreeMap<CurrencyCode, i128>,
 }
 
 impl Counts {
     pub(super) fn enter(&mut self, order: &Order) {
-        *self.states.entry(order.state as u8).or_default() += 1;
+        if let Some(count) = self.states.get_mut(usize::from(order.state as u8)) {
+            *count += 1;
+        }
         self.add_money(order, 1);
     }
 
     pub(super) fn leave(&mut self, order: &Order) {
-        let count = self.states.entry(order.state as u8).or_default();
-        *count = count.saturating_sub(1);
+        if let Some(count) = self.states.get_mut(usize::from(order.state as u8)) {
+            *count = count.saturating_sub(1);
+        }
         self.add_money(order, -1);
     }
 
     pub(super) fn of(&self, state: OrderState) -> u64 {
-        self.states.get(&(state as u8)).copied().unwrap_or_default()
+        self.states.get(usize::from(state as u8)).copied().unwrap_or_default()
     }
 
     /// Live orders by state.
@@ -63,8 +67,10 @@ impl Counts {
     /// What a checkpoint said; counts the orders whose records are retired.
     pub(super) fn set_ended(&mut self, codes: &[(u8, u64)]) {
         for (code, count) in codes {
-            if STATES.iter().any(|state| is_end(*state) && *state as u8 == *code) {
-                self.states.insert(*code, *count);
+            if STATES.iter().any(|state| is_end(*state) && *state as u8 == *code)
+                && let Some(known) = self.states.get_mut(usize::from(*code))
+            {
+                *known = *count;
             }
         }
     }
@@ -72,7 +78,12 @@ impl Counts {
     /// Money that waits, as decimal text by currency.
     pub(super) fn money(&self) -> BTreeMap<String, String> {
         let waiting = self.money.iter().filter(|(_, sum)| **sum != 0);
-        waiting.map(|(currency, sum)| (currency.to_string(), text(*sum, *currency))).collect()
+        let text = |(code, sum): (&CurrencyCode, &i128)| {
+            let currency = code.text();
+            let decimals = currency.parse().map_or(2, Currency::exponent);
+            (currency, text(*sum, decimals))
+        };
+        waiting.map(text).collect()
     }
 
     fn words(&self, wanted: impl Fn(OrderState) -> bool) -> BTreeMap<&'static str, u64> {
@@ -85,9 +96,9 @@ impl Counts {
             order.state,
             OrderState::Held | OrderState::Pending | OrderState::Leased | OrderState::Submitted
         );
-        if let (true, Some(money)) = (waits, order.content.money) {
-            let sum = self.money.entry(money.currency).or_default();
-            *sum = sum.saturating_add(sign.saturating_mul(units(money)));
+        if let (true, Some((currency, units))) = (waits, order.money()) {
+            let sum = self.money.entry(currency).or_default();
+            *sum = sum.saturating_add(sign.saturating_mul(units));
         }
     }
 }
@@ -102,13 +113,13 @@ fn is_end(state: OrderState) -> bool {
     )
 }
 
-/// A sum as decimal text, with the currency's decimals at least.
-fn text(sum: i128, currency: Currency) -> String {
+/// A sum as decimal text, with so many decimals at least.
+fn text(sum: i128, decimals: u32) -> String {
     match Decimal::try_from_i128_with_scale(sum, MONEY_SCALE) {
         Ok(sum) => {
             let mut sum = sum.normalize();
-            if sum.scale() < currency.exponent() {
-                sum.rescale(currency.exponent());
+            if sum.scale() < decimals {
+                sum.rescale(decimals);
             }
             sum.to_string()
         }
@@ -122,6 +133,7 @@ mod tests {
     use forebay_order::money::parse_amount;
 
     use super::*;
+    use crate::digest::units;
 
     #[test]
     fn sums_keep_the_currency_decimals() {
@@ -129,9 +141,13 @@ mod tests {
         let jpy: Currency = "JPY".parse().unwrap();
         let money = |text, currency| Money { amount: parse_amount(text).unwrap(), currency };
         let sum = units(money("19.9", eur)) + units(money("0.10", eur));
-        assert_eq!(text(sum, eur), "20.00");
-        assert_eq!(text(units(money("1500", jpy)), jpy), "1500");
-        assert_eq!(text(units(money("1e2", eur)), eur), "100.00");
-        assert_eq!(text(i128::MAX, eur).len(), 35, "far beyond a decimal, still a number");
+        assert_eq!(text(sum, eur.exponent()), "20.00");
+        assert_eq!(text(units(money("1500", jpy)), jpy.exponent()), "1500");
+        assert_eq!(text(units(money("1e2", eur)), eur.exponent()), "100.00");
+        assert_eq!(
+            text(i128::MAX, eur.exponent()).len(),
+            35,
+            "far beyond a decimal, still a number"
+        );
     }
 }

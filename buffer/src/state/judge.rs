@@ -1,11 +1,16 @@
 //! From a delivery to its record and its receipt, by the rules.
 
-use super::order::Kept;
+use forebay_order::Fingerprint;
+
+use super::order::{Before, Head, Kept};
 use super::{Outcome, State};
 use crate::receipt::First;
 use crate::record::{Delivery, Record};
 use crate::rules::{self, Decision, Known, Write};
 use crate::{Durability, Envelope, ExceptionCategory, OrderState, Receipt};
+
+/// Of a content nothing is known of; no real one has it.
+const NO_FINGERPRINT: Fingerprint = Fingerprint([0; 16]);
 
 /// What a delivery comes to, before anything is written.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +20,17 @@ pub(crate) struct Judged {
     pub(crate) order: Option<u64>,
     /// Newest version known of that order.
     version: Option<u64>,
+    /// The order's current content.
+    pub(crate) before: Option<Before>,
+    incoming: Fingerprint,
 }
 
 impl Judged {
+    /// Whether the delivery is neither kept nor answered.
+    pub(crate) fn refused(&self) -> bool {
+        self.decision.write == Write::Refused
+    }
+
     /// The record that keeps the delivery, or nothing.
     pub(crate) fn into_record(self, mut envelope: Envelope, accepted_at_ms: i64) -> Option<Record> {
         let order = self.order.unwrap_or_default();
@@ -30,7 +43,7 @@ impl Judged {
         }
         let delivery = Delivery { envelope, accepted_at_ms };
         Some(match self.decision.write {
-            Write::Nothing => return None,
+            Write::Nothing | Write::Refused => return None,
             Write::Accept => Record::Accept(delivery),
             Write::Replace { parked } => Record::Replace { order, parked, delivery },
             Write::Cancel { parked } => Record::Cancel { order, parked, delivery },
@@ -43,78 +56,130 @@ impl Judged {
 }
 
 impl State {
-    /// What a delivery of that hash ([`State::hash_of`]) comes to. `outcome` is what the index knows of its hash, where memory knows nothing;
-    /// `same_bytes` compares its body with a kept one, and is asked only across fingerprint rules.
+    /// What a delivery of that hash ([`State::hash_of`]) comes to. `head` is what the record of the order's current
+    /// content says, where memory knows the order; `outcome` is what the index knows of its hash, where memory knows
+    /// nothing. `same_bytes` compares its body with a kept one, and is asked only across fingerprint rules.
+    ///
+    /// Without a head of a known order its record is damaged. An order that can still be set right takes the delivery
+    /// as the repair, for nothing else is left of it; any other keeps it beside, as a conflict or late change.
     pub(crate) fn judge(
         &self,
         hash: u128,
         envelope: &Envelope,
+        head: Option<&Head>,
         outcome: Option<&Outcome>,
         same_bytes: impl FnOnce(Kept) -> bool,
     ) -> Judged {
         let found = self.find(hash);
-        let in_memory = found.and_then(|sequence| self.get(sequence));
         let order = found.or(outcome.map(|outcome| outcome.sequence));
-        let known = order.and_then(|order| {
-            self.known(order).or_else(|| outcome.map(|outcome| self.known_outcome(outcome)))
-        });
+        let known = found.and_then(|sequence| self.known(sequence, envelope, head));
+        let known = known.or_else(|| outcome.map(|outcome| self.known_outcome(outcome)));
         let version = known.as_ref().and_then(|known| known.version);
-        let same = || {
-            let kept = order.and_then(|order| self.parked.get(&order)).map(|p| p.content.kept);
-            kept.or(in_memory.map(|order| order.content.kept)).is_some_and(same_bytes)
-        };
+        let same = || found.and_then(|order| self.latest(order)).is_some_and(same_bytes);
         let decision = rules::decide(known.as_ref(), envelope, same);
-        Judged { decision, order, version }
+        let before = head.filter(|_| found.is_some()).map(Head::before);
+        let exact = found.and_then(|order| self.detail(order)?.accepted_at_ms);
+        let before = before.map(|before| Before {
+            first_accepted_at_ms: exact.unwrap_or(before.first_accepted_at_ms),
+            ..before
+        });
+        Judged { decision, order, version, before, incoming: envelope.fingerprint }
     }
 
-    /// The receipt of a delivery that was judged, once `record` (if any) is durable and applied.
+    /// Where the latest content of an order is, a parked one before the one lent out.
+    fn latest(&self, order: u64) -> Option<Kept> {
+        let parked = self.parked(order).map(|parked| parked.content.kept);
+        parked.or_else(|| self.kept(order))
+    }
+
+    /// Where the content is that waits for an order's loan to end, and the rule of its fingerprint.
+    pub(crate) fn parked_at(&self, order: u64) -> Option<(Kept, u8)> {
+        let content = &self.parked(order)?.content;
+        Some((content.kept, content.fingerprint_version))
+    }
+
+    /// The receipt of a delivery that was judged, once its record (if any) is durable and applied: `written` is that
+    /// record's sequence, and when the delivery was accepted.
     pub(crate) fn receipt(
         &self,
         judged: &Judged,
-        record: Option<u64>,
+        written: Option<(u64, i64)>,
         outcome: Option<&Outcome>,
         durability: Durability,
     ) -> Option<Receipt> {
+        let record = written.map(|(record, _)| record);
         let order = judged.order.or(record)?;
-        let first = self.first(order).or_else(|| outcome.map(first_of_outcome))?;
+        let first = self.first(order, judged, written.map(|(_, at_ms)| at_ms));
+        let first = first.or_else(|| outcome.map(first_of_outcome))?;
         Some(Receipt::new(judged.decision.answer, record.unwrap_or(order), first, durability))
     }
 
-    fn first(&self, sequence: u64) -> Option<First> {
+    fn first(&self, sequence: u64, judged: &Judged, written_at_ms: Option<i64>) -> Option<First> {
         let order = self.get(sequence)?;
-        let ending = self.endings.get(&sequence);
+        let takes_effect = matches!(
+            judged.decision.write,
+            Write::Accept
+                | Write::Recorded
+                | Write::Stray
+                | Write::Replace { parked: false }
+                | Write::Cancel { parked: false }
+        );
+        let before = judged.before.filter(|_| judged.order.is_some());
+        let seconds = i64::from(order.accepted_at_s) * 1_000;
+        let own = written_at_ms.filter(|_| judged.order.is_none());
+        let known = before.map(|before| before.fingerprint).filter(|_| !takes_effect);
         Some(First {
             sequence,
-            accepted_at_ms: order.accepted_at_ms,
+            accepted_at_ms: before.map(|b| b.first_accepted_at_ms).or(own).unwrap_or(seconds),
             state: order.state,
-            fingerprint: order.content.fingerprint,
-            summary_id: ending.map(|e| e.summary_id.clone()).filter(|id| !id.is_empty()),
+            fingerprint: known.unwrap_or(judged.incoming),
+            summary_id: self.settled_as(&order).map(|(_, id)| id).filter(|id| !id.is_empty()),
         })
     }
 
-    fn known(&self, sequence: u64) -> Option<Known> {
+    fn known(&self, sequence: u64, incoming: &Envelope, head: Option<&Head>) -> Option<Known> {
         let order = self.get(sequence)?;
-        let parked = self.parked.get(&sequence);
-        let latest = parked.map_or(&order.content, |parked| &parked.content);
-        let earlier = self.earlier.get(&sequence).cloned().unwrap_or_default();
-        let newest = self.newest.get(&sequence).copied();
+        let detail = self.detail(sequence);
+        let parked = self.parked(sequence);
+        let content = head.map(|head| &head.content);
+        let latest = parked.map(|parked| &parked.content).or(content);
+        let earlier = detail.map(|detail| detail.earlier.clone()).unwrap_or_default();
+        let newest = detail.and_then(|detail| detail.newest);
+        let can_be_repaired =
+            matches!(order.state, OrderState::Pending | OrderState::Held | OrderState::Exception)
+                && !order.sent_before;
+        let called_off = incoming.readiness == forebay_order::Readiness::Cancelled;
+        let unreadable = latest.is_none() && can_be_repaired && !called_off;
+        let fingerprint = match latest {
+            Some(latest) => latest.fingerprint,
+            None if unreadable => incoming.fingerprint,
+            None => NO_FINGERPRINT,
+        };
         let damaged = |row: &super::Row| row.category == ExceptionCategory::Damaged;
-        Some(self.with_rows(
-            sequence,
-            Known {
-                state: order.state,
-                hold: order.hold,
-                tombstone: order.state == OrderState::Cancelled && earlier.is_empty(),
-                parked_cancel: parked.is_some_and(|parked| parked.cancel),
-                maybe_sent: order.sent_before,
-                damaged: self.rows.of(sequence).any(|(_, row)| damaged(row)),
-                version: latest.version.max(order.content.version).max(newest),
-                fingerprint: latest.fingerprint,
-                fingerprint_version: latest.fingerprint_version,
-                earlier,
-                conflicts: Vec::new(),
-            },
-        ))
+        Some(
+            self.with_rows(
+                sequence,
+                Known {
+                    state: order.state,
+                    hold: order.hold,
+                    tombstone: order.state == OrderState::Cancelled && earlier.is_empty(),
+                    parked_cancel: parked.is_some_and(|parked| parked.cancel),
+                    maybe_sent: order.sent_before,
+                    damaged: unreadable
+                        || order.lost
+                        || self.rows.of(sequence).any(|(_, r)| damaged(r)),
+                    version: latest
+                        .and_then(|latest| latest.version)
+                        .max(content.and_then(|content| content.version))
+                        .max(newest),
+                    fingerprint,
+                    fingerprint_version: latest
+                        .map_or(incoming.fingerprint_version, |latest| latest.fingerprint_version),
+                    earlier,
+                    conflicts: Vec::new(),
+                },
+            ),
+        )
     }
 
     fn known_outcome(&self, outcome: &Outcome) -> Known {
@@ -147,9 +212,7 @@ impl State {
                 ExceptionCategory::Conflict => known.conflicts.push(body.fingerprint),
                 ExceptionCategory::ChangeAfterSummary => {
                     known.version = known.version.max(body.version);
-                    if !known.earlier.contains(&body.fingerprint) {
-                        known.earlier.push(body.fingerprint);
-                    }
+                    known.earlier.push(body.fingerprint);
                 }
                 _ => {}
             }

@@ -1,9 +1,11 @@
 //! Loans: which orders are lent out by this process, and the verdicts that end them.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashMap;
 
 use super::State;
-use super::order::Kept;
+use super::order::{DEATHS_COUNTED, Kept};
 use crate::control::Control;
 use crate::record::{Record, Settled};
 use crate::{Act, ActError, ExceptionCategory, OrderState, Verdict};
@@ -22,13 +24,21 @@ const BACKOFF_MAX_MS: i64 = 24 * 3_600 * 1_000;
 /// How long an order waits before its ticket is asked after again.
 const TICKET_PAUSE_MS: i64 = 5_000;
 
+/// Bytes of a reason that are kept.
+const REASON_MAX: usize = 512;
+/// Bytes of an OMS's id of a summary that are kept, and the longest ticket that is taken.
+const ID_MAX: usize = 1_024;
+const TICKET_TOO_LONG: &str = "the order management system took the order under a ticket of more than 1,024 bytes, which is not \
+     kept; look for the order there, then retry or discard this";
+
 /// One order as it is lent out.
 #[derive(Clone, Debug)]
 pub(crate) struct Loan {
     pub(crate) sequence: u64,
     pub(crate) number: u64,
     pub(crate) kept: Kept,
-    pub(crate) accepted_at_ms: i64,
+    /// When the order was first accepted, where its content's record does not say.
+    pub(crate) accepted_at_ms: Option<i64>,
     pub(crate) attempts: u8,
     pub(crate) deaths: u8,
     pub(crate) sent_before: bool,
@@ -57,6 +67,8 @@ struct Out {
 pub(super) struct Loans {
     out: HashMap<u64, Out>,
     given: u64,
+    /// Orders that records of an earlier process say were lent.
+    pub(super) noted: BTreeSet<u64>,
 }
 
 impl State {
@@ -68,7 +80,7 @@ impl State {
     /// Lets delayed orders whose time has come join the ready ones.
     pub(crate) fn wake_due(&mut self, now_ms: i64) {
         while let Some(sequence) = self.queue.due(now_ms) {
-            self.change(sequence, |order| order.not_before_ms = None);
+            self.change(sequence, |order| order.not_before = None);
         }
     }
 
@@ -76,8 +88,8 @@ impl State {
     pub(crate) fn clock_set_back(&mut self, by_ms: i64) {
         for sequence in self.queue.delayed().collect::<Vec<_>>() {
             self.change(sequence, |order| {
-                if order.not_before_ms != order.content.not_before_ms {
-                    order.not_before_ms = order.not_before_ms.map(|at| at.saturating_sub(by_ms));
+                if let Some(time) = order.not_before.as_mut().filter(|time| !time.asked) {
+                    time.at_ms = time.at_ms.saturating_sub(by_ms);
                 }
             });
         }
@@ -101,16 +113,17 @@ impl State {
 
     fn lend_one(&mut self, sequence: u64) -> Option<Loan> {
         self.loans.given += 1;
-        let order = self.orders.get(&sequence)?;
+        let order = self.get(sequence)?;
+        let detail = self.detail(sequence);
         let loan = Loan {
             sequence,
             number: self.loans.given,
-            kept: order.content.kept,
-            accepted_at_ms: order.accepted_at_ms,
+            kept: order.kept,
+            accepted_at_ms: detail.and_then(|detail| detail.accepted_at_ms),
             attempts: order.attempts,
             deaths: order.deaths,
             sent_before: order.sent_before,
-            ticket: self.tickets.get(&sequence).cloned(),
+            ticket: detail.and_then(|detail| detail.ticket.as_deref()).map(str::to_owned),
         };
         let out = Out {
             number: loan.number,
@@ -146,16 +159,23 @@ impl State {
     /// Whether an order of that loan is still out, and where its content is now.
     pub(crate) fn kept_on_loan(&self, sequence: u64, number: u64) -> Option<Kept> {
         let out = self.loans.out.get(&sequence)?;
-        (out.number == number).then(|| self.get(sequence).map(|order| order.content.kept)).flatten()
+        (out.number == number).then(|| self.kept(sequence)).flatten()
     }
 
     /// Notes that bytes of a loan may leave for the OMS. False, and nothing is noted, where it is not out any
-    /// more, or where a change waits for its end and nothing of it was ever sent.
+    /// more, or where a change waits for its end and nothing was sent under it.
+    ///
+    /// Who asks this of an order that was sent before knows that nothing had arrived (see
+    /// [`crate::Buffer::submitting`]). So with a change waiting the order is as good as never sent, and the change
+    /// takes effect when the loan ends.
     pub(crate) fn sending(&mut self, sequence: u64, number: u64) -> bool {
-        let maybe_sent = self.get(sequence).is_some_and(|order| order.sent_before);
-        let changed = self.parked.contains_key(&sequence) && !maybe_sent;
+        let changed = self.parked(sequence).is_some();
         let Some(out) = self.loans.out.get_mut(&sequence) else { return false };
-        if out.number != number || changed {
+        if out.number != number {
+            return false;
+        }
+        if changed && !out.sending {
+            out.sent_before = false;
             return false;
         }
         out.sending = true;
@@ -175,23 +195,36 @@ impl State {
         now_ms: i64,
     ) -> Option<Record> {
         let current = self.loans.out.get(&sequence).filter(|out| out.number == number).copied();
+        if current.is_some() {
+            self.loans.out.remove(&sequence);
+        }
         let order = self.get(sequence)?;
         let attempts = order.attempts;
         let settled = order.state == OrderState::Summarised;
         match (current, &verdict) {
-            (Some(_), _) => self.loans.out.remove(&sequence),
-            (None, Some(Verdict::Summarised { .. })) if !settled => None,
+            (Some(_), _) => {}
+            (None, Some(Verdict::Summarised { .. })) if !settled => {}
             (None, _) => return None,
-        };
+        }
         let (sent_before, sending) = current.map_or((true, true), |o| (o.sent_before, o.sending));
         Some(match verdict {
             Some(Verdict::Summarised { summary_id, existing }) => {
                 let attempts = attempts.saturating_add(1);
+                let summary_id = cut(summary_id, ID_MAX);
                 let entry =
                     Settled { order: sequence, summary_id, existing, attempts, at_ms: now_ms };
                 Record::Settle { entries: vec![entry] }
             }
-            Some(Verdict::Submitted { ticket }) => Record::Ticket { order: sequence, ticket },
+            Some(Verdict::Submitted { ticket }) if ticket.len() <= ID_MAX => {
+                Record::Ticket { order: sequence, ticket }
+            }
+            Some(Verdict::Submitted { .. }) => Record::Failed {
+                order: sequence,
+                at_ms: now_ms,
+                attempts,
+                category: ExceptionCategory::OutcomeUnknown,
+                reason: TICKET_TOO_LONG.to_owned(),
+            },
             Some(Verdict::Retry { after, counts, sent, reason }) => {
                 let after =
                     i64::try_from(after.as_millis()).unwrap_or(i64::MAX).min(BACKOFF_MAX_MS);
@@ -199,10 +232,12 @@ impl State {
                 let sent = sent || (sent_before && !sending);
                 let attempts = attempts.saturating_add(u8::from(counts));
                 let not_before_ms = if after > 0 { now_ms.saturating_add(after) } else { 0 };
+                let reason = cut(reason, REASON_MAX);
                 Record::Retry { order: sequence, not_before_ms, attempts, sent, reason }
             }
             Some(Verdict::Exception { category, reason }) => {
                 let attempts = attempts.saturating_add(1);
+                let reason = cut(reason, REASON_MAX);
                 Record::Failed { order: sequence, at_ms: now_ms, attempts, category, reason }
             }
             None => Record::Retry {
@@ -217,7 +252,7 @@ impl State {
 
     /// Delays, in this process only, the next look at an order whose ticket was just noted.
     pub(crate) fn pause_ticket(&mut self, sequence: u64, now_ms: i64) {
-        self.change(sequence, |order| order.not_before_ms = Some(now_ms + TICKET_PAUSE_MS));
+        self.change(sequence, |order| order.delay(Some(now_ms.saturating_add(TICKET_PAUSE_MS))));
     }
 
     /// Ends every loan, for an orderly close.
@@ -232,17 +267,18 @@ impl State {
     /// offenders aside, to be appended and applied.
     pub(crate) fn replayed(&mut self, now_ms: i64) -> Vec<Record> {
         self.replaying = false;
-        let lent = self.orders.iter().filter(|(_, order)| order.on_loan);
-        let mut lent: Vec<u64> = lent.map(|(sequence, _)| *sequence).collect();
-        lent.sort_unstable();
+        let lent = std::mem::take(&mut self.loans.noted).into_iter();
+        let lent: Vec<u64> =
+            lent.filter(|order| self.get(*order).is_some_and(|order| order.on_loan)).collect();
         let mut poison = Vec::new();
         for sequence in lent {
             self.change(sequence, |order| {
                 order.on_loan = false;
                 order.sent_before = true;
                 order.state = OrderState::Submitted;
-                order.not_before_ms = None;
-                order.deaths = order.deaths.saturating_add(u8::from(!Control::NoDeaths.is_on()));
+                order.not_before = None;
+                let more = u8::from(!Control::NoDeaths.is_on());
+                order.deaths = order.deaths.saturating_add(more).min(DEATHS_COUNTED);
             });
             let Some(order) = self.get(sequence).filter(|order| order.deaths >= DEATHS_MAX) else {
                 continue;
@@ -262,9 +298,8 @@ impl State {
         for sequence in far {
             self.change(sequence, |order| {
                 // A time the sender asked for stands.
-                if order.not_before_ms != order.content.not_before_ms {
-                    let most = now_ms.saturating_add(BACKOFF_MAX_MS);
-                    order.not_before_ms = order.not_before_ms.map(|time| time.min(most));
+                if let Some(time) = order.not_before.as_mut().filter(|time| !time.asked) {
+                    time.at_ms = time.at_ms.min(now_ms.saturating_add(BACKOFF_MAX_MS));
                 }
             });
         }
@@ -272,29 +307,43 @@ impl State {
     }
 
     /// For a record whose bytes are damaged: the record that sets its order aside, if the order still needs them.
-    pub(crate) fn damaged(&self, record: &Record, sequence: u64, now_ms: i64) -> Option<Record> {
+    pub(crate) fn damaged(&self, record: &Record, kept: Kept, now_ms: i64) -> Option<Record> {
         let order = match record {
-            Record::Accept(_) => sequence,
+            Record::Accept(_) => kept.record,
             Record::Replace { order, .. } | Record::Moved { order, .. } => *order,
             _ => return None,
         };
-        let current = self.get(order).is_some_and(|order| order.content.kept.record == sequence);
+        let current = self.kept(order).is_some_and(|current| current.same_place(&kept));
         current.then(|| self.damaged_order(order, now_ms)).flatten()
     }
 
-    /// Sets an order aside whose bytes are damaged, unless it ended or is set aside already.
+    /// Sets an order aside whose bytes are damaged, unless it needs them no more, is known as damaged, or is no order
+    /// to be sent anyway. An order that is lent out must not be set aside: its loan ends as it ends.
     pub(crate) fn damaged_order(&self, sequence: u64, now_ms: i64) -> Option<Record> {
         let order = self.get(sequence)?;
-        if order.ended() || order.state == OrderState::Exception {
+        let set_aside =
+            |row: &super::Row| row.is_stray() || row.category == ExceptionCategory::Damaged;
+        let mut own = self.rows.of(sequence).map(|(_, row)| row).filter(|row| row.is_own());
+        let was = own.next();
+        if order.ended() || order.on_loan || was.is_some_and(set_aside) {
             return None;
         }
+        let reason = match was {
+            Some(row) => format!("{DAMAGED}; before that: {}", row.reason),
+            None => DAMAGED.to_owned(),
+        };
         Some(Record::Failed {
             order: sequence,
             at_ms: now_ms,
             attempts: order.attempts,
             category: ExceptionCategory::Damaged,
-            reason: DAMAGED.to_owned(),
+            reason: cut(reason, REASON_MAX),
         })
+    }
+
+    /// Whether an order is lent out now.
+    pub(crate) fn is_lent(&self, sequence: u64) -> bool {
+        self.loans.out.contains_key(&sequence)
     }
 
     /// Whether an act on an exception is possible, and the order it is about.
@@ -320,6 +369,18 @@ impl State {
                 ));
             }
         }
+        if row.is_own() && self.is_lent(row.order) {
+            return Err(ActError::NotPossible(
+                "the order is lent out to a worker; try again when that attempt has ended",
+            ));
+        }
         Ok(Acting { order: row.order, in_memory: self.get(row.order).is_some() })
     }
+}
+
+/// A text cut to so many bytes, at a character.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or_default());
+    text
 }

@@ -7,17 +7,26 @@
 //!
 //! An order is named by the sequence of the record that first accepted it. A body that occupies no key
 //! (recorded, unreadable, only an id) is kept as an order too, under the hash of its content.
+//!
+//! An order that simply waits takes 56 bytes: a slot of 44 ([`slab`]), about 6.5 in the table of keys ([`keys`]) and
+//! about 4 for its sequence ([`sequences`]). What its record on the disk says (fingerprint, version, exact times)
+//! is not kept; a backend reads the record's [`Head`] when the key is hit. What is out of the ordinary stands in ordered
+//! maps beside. Nothing here is ever copied to grow.
 
 mod apply;
 mod carry;
 mod count;
+mod endings;
 mod judge;
+mod keys;
 mod loan;
 mod order;
 mod outcome;
 mod pace;
 mod queue;
 mod row;
+mod sequences;
+mod slab;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -25,43 +34,49 @@ mod view;
 use std::collections::BTreeMap;
 
 use forebay_order::{Fingerprint, HoldReason, OrderKey, Readiness, RecordedAs};
-use hashbrown::{HashMap, HashTable};
 
-pub(crate) use carry::Carry;
+pub(crate) use carry::{Carry, Ended};
 pub(crate) use judge::Judged;
 pub(crate) use loan::{Acting, DAMAGED, Loan};
-pub(crate) use order::Kept;
+pub(crate) use order::{Before, Head, Kept};
 pub(crate) use outcome::Outcome;
 pub(crate) use pace::Meter;
-pub(crate) use view::RowHead;
+pub(crate) use view::{RowHead, Sight};
 
-use crate::digest::KeyHasher;
+use crate::digest::{KeyHasher, Plain};
+use crate::record::Record;
 use crate::{Envelope, OrderState, rules};
 use carry::Segments;
 use count::Counts;
+use endings::Endings;
+use keys::Keys;
 use loan::Loans;
-use order::{Ending, Order, Parked};
+use order::{Detail, Flags, NotBefore, Order};
 use queue::Queue;
 use row::{Row, Rows};
+use sequences::Slots;
+use slab::Slab;
 
 /// Fingerprints of earlier versions remembered per order; a repeat of an even older one is stale by its
 /// version, or a conflict.
 const EARLIER_MAX: usize = 64;
 
+/// An acceptance time further ahead of now than this is not followed: it came from a clock that was wrong.
+const AHEAD_MAX_MS: i64 = 3_600_000;
+
 /// The fold of the records, and the loans.
 #[derive(Debug)]
 pub(crate) struct State {
     hasher: KeyHasher,
-    orders: HashMap<u64, Order>,
-    keys: HashTable<(u128, u64)>,
-    earlier: HashMap<u64, Vec<Fingerprint>>,
-    parked: HashMap<u64, Parked>,
-    tickets: HashMap<u64, String>,
-    endings: HashMap<u64, Ending>,
-    /// Newest version of a change that came too late.
-    newest: HashMap<u64, u64>,
+    slab: Slab,
+    keys: Keys,
+    /// By sequence.
+    slots: Slots,
+    details: BTreeMap<u64, Detail>,
+    not_before: BTreeMap<u64, NotBefore>,
+    endings: Endings,
     /// Changes of orders of which only the outcome is kept, on their way to it.
-    late: HashMap<u64, Late>,
+    late: BTreeMap<u64, Late>,
     rows: Rows,
     queue: Queue,
     loans: Loans,
@@ -75,11 +90,21 @@ pub(crate) struct State {
 
 /// What changes that came too late add to an outcome.
 #[derive(Clone, Debug, Default)]
-struct Late {
-    hash: u128,
+pub(crate) struct Late {
+    pub(crate) hash: u128,
     fingerprints: Vec<Fingerprint>,
     newest: Option<u64>,
     anchor: u64,
+}
+
+impl Late {
+    /// Adds them to the outcome.
+    pub(crate) fn merge(&self, outcome: &mut Outcome) {
+        outcome.newest = outcome.newest.max(self.newest);
+        let new = self.fingerprints.iter().filter(|new| !outcome.earlier.contains(new));
+        let new: Vec<_> = new.copied().collect();
+        outcome.earlier.extend(new);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -94,14 +119,13 @@ impl State {
     pub(crate) fn new(secret: &[u8]) -> Self {
         Self {
             hasher: KeyHasher::new(secret),
-            orders: HashMap::new(),
-            keys: HashTable::new(),
-            earlier: HashMap::new(),
-            parked: HashMap::new(),
-            tickets: HashMap::new(),
-            endings: HashMap::new(),
-            newest: HashMap::new(),
-            late: HashMap::new(),
+            slab: Slab::default(),
+            keys: Keys::default(),
+            slots: Slots::default(),
+            details: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+            endings: Endings::default(),
+            late: BTreeMap::new(),
             rows: Rows::default(),
             queue: Queue::default(),
             loans: Loans::default(),
@@ -123,19 +147,18 @@ impl State {
         self.hasher.of(envelope)
     }
 
-    /// Makes a delivery that says its order failed at the source hold that order, if there is one. `outcome`
-    /// looks a key's hash up in the index.
-    pub(crate) fn hold_failed(
-        &self,
-        envelope: &mut Envelope,
-        outcome: impl FnOnce(u128) -> Option<OrderState>,
-    ) {
-        if envelope.readiness != Readiness::Recorded(RecordedAs::Failed) {
-            return;
-        }
-        let hash = self.hash_of_key(&envelope.key);
+    /// For a delivery that says its order failed at the source: the hash of the order it may concern.
+    pub(crate) fn hash_of_failed(&self, envelope: &Envelope) -> Option<u128> {
+        let failed = envelope.readiness == Readiness::Recorded(RecordedAs::Failed);
+        failed.then(|| self.hash_of_key(&envelope.key))
+    }
+
+    /// Makes a delivery that says its order failed at the source hold that order, if there is one. `outcome` is what the
+    /// index knows of [`State::hash_of_failed`], where memory knows nothing.
+    pub(crate) fn hold_failed(&self, envelope: &mut Envelope, outcome: Option<OrderState>) {
+        let Some(hash) = self.hash_of_failed(envelope) else { return };
         let in_memory = self.find(hash).and_then(|sequence| self.get(sequence));
-        let known = in_memory.map(|order| order.state).or_else(|| outcome(hash));
+        let known = in_memory.map(|order| order.state).or(outcome);
         if known.is_some_and(|state| rules::failed_at_source(envelope.readiness, state)) {
             envelope.readiness = Readiness::Held(HoldReason::FailedAtSource);
         }
@@ -143,62 +166,143 @@ impl State {
 
     /// The order of that hash, if it is in memory.
     pub(crate) fn find(&self, hash: u128) -> Option<u64> {
-        let entry = self.keys.find(table_hash(hash), |(other, _)| *other == hash);
-        entry.map(|(_, sequence)| *sequence)
+        let is = |id| self.slab.get(id).is_some_and(|slot| slot.hash() == hash);
+        let id = self.keys.find(hash, is)?;
+        self.slab.get(id).map(slab::Slot::sequence)
     }
 
-    /// When a delivery that comes now is accepted: never before its predecessor.
+    /// When a delivery that comes now is accepted: never before its predecessor, unless that is more than an hour ahead.
+    /// A clock that was years ahead once must not stamp every later order with its error.
     pub(crate) fn accepted_at(&self, now_ms: i64) -> i64 {
-        now_ms.max(self.last_accepted_ms)
+        now_ms.max(self.last_accepted_ms.min(now_ms.saturating_add(AHEAD_MAX_MS)))
     }
 
-    fn get(&self, sequence: u64) -> Option<&Order> {
-        self.orders.get(&sequence)
+    /// Where the current content of an order is kept.
+    pub(crate) fn kept(&self, sequence: u64) -> Option<Kept> {
+        self.get(sequence).map(|order| order.kept)
+    }
+
+    fn get(&self, sequence: u64) -> Option<Order> {
+        let slot = self.slab.get(self.slots.get(sequence)?)?;
+        let flags = Flags::of(slot);
+        let detail = flags.has(Flags::DETAIL).then(|| self.details.get(&sequence)).flatten();
+        let not_before =
+            flags.has(Flags::DELAYED).then(|| self.not_before.get(&sequence).copied()).flatten();
+        Some(order::unpack(slot, detail, not_before))
+    }
+
+    fn detail(&self, sequence: u64) -> Option<&Detail> {
+        let slot = self.slab.get(self.slots.get(sequence)?)?;
+        Flags::of(slot).has(Flags::DETAIL).then(|| self.details.get(&sequence)).flatten()
+    }
+
+    /// The detail of an order in memory, made if need be.
+    fn detail_mut(&mut self, sequence: u64) -> Option<&mut Detail> {
+        let slot = self.slab.get_mut(self.slots.get(sequence)?)?;
+        slot.flags |= Flags::DETAIL;
+        Some(self.details.entry(sequence).or_default())
+    }
+
+    /// The detail of an order, if it has one.
+    fn detail_if(&mut self, sequence: u64) -> Option<&mut Detail> {
+        self.details.get_mut(&sequence)
     }
 
     /// Changes one order and everything that is counted or queued by it.
     fn change(&mut self, sequence: u64, change: impl FnOnce(&mut Order)) {
-        let Some(order) = self.orders.get_mut(&sequence) else { return };
-        self.queue.leave(sequence, order);
-        self.counts.leave(order);
-        self.segments.leave(order);
-        change(order);
-        self.queue.enter(sequence, order);
-        self.counts.enter(order);
-        self.segments.enter(order);
-    }
-
-    fn insert(&mut self, sequence: u64, order: Order) {
-        if self.orders.contains_key(&sequence) {
+        let Some(before) = self.get(sequence) else { return };
+        let mut order = before.clone();
+        change(&mut order);
+        if order == before {
             return;
         }
-        let hash = order.hash;
-        if let Ok(occupied) = self.keys.find_entry(table_hash(hash), |(other, _)| *other == hash) {
-            occupied.remove();
+        self.queue.leave(sequence, &before);
+        self.counts.leave(&before);
+        self.segments.leave(&before);
+        if before.not_before.is_some() {
+            self.not_before.remove(&sequence);
         }
-        self.keys.insert_unique(table_hash(hash), (hash, sequence), |(hash, _)| table_hash(*hash));
+        self.put(sequence, &order);
         self.queue.enter(sequence, &order);
         self.counts.enter(&order);
         self.segments.enter(&order);
-        self.segments.list_order(order.anchor, sequence);
-        self.orders.insert(sequence, order);
+    }
+
+    /// Packs an order that has a slot.
+    fn put(&mut self, sequence: u64, order: &Order) {
+        let anchor = (order.anchor != order.kept.epoch()).then_some(order.anchor);
+        let wide = match order.worth {
+            order::Worth::Wide(code, units) => Some(Box::new((code, units))),
+            _ => None,
+        };
+        let mut has_detail = self.detail(sequence).is_some();
+        if has_detail || anchor.is_some() || wide.is_some() {
+            has_detail = true;
+            let detail = self.details.entry(sequence).or_default();
+            (detail.anchor, detail.wide) = (anchor, wide);
+        }
+        if let Some(time) = order.not_before {
+            self.not_before.insert(sequence, time);
+        }
+        let id = self.slots.get(sequence);
+        if let Some(slot) = id.and_then(|id| self.slab.get_mut(id)) {
+            *slot = order::pack(sequence, order, has_detail);
+        }
+    }
+
+    /// Takes in an order that is not in memory; `moved`: it was carried forward out of the segment it was accepted in.
+    fn insert(&mut self, sequence: u64, order: &Order, moved: bool) {
+        if self.slots.get(sequence).is_some() {
+            return;
+        }
+        // A later order of the key takes the earlier one's place in the table.
+        if let Some(earlier) = self.find(order.hash).and_then(|other| self.slots.get(other)) {
+            self.keys.remove(order.hash, earlier);
+        }
+        let Some(id) = self.slab.insert(order::pack(sequence, order, false)) else { return };
+        let slab = &self.slab;
+        let hash_of = |id| slab.get(id).map_or(0, slab::Slot::hash);
+        self.keys.insert(order.hash, id, hash_of);
+        self.slots.insert(sequence, id);
+        if order.not_before.is_some()
+            || order.anchor != order.kept.epoch()
+            || matches!(order.worth, order::Worth::Wide(..))
+        {
+            self.put(sequence, order);
+        }
+        self.queue.enter(sequence, order);
+        self.counts.enter(order);
+        self.segments.enter(order);
+        self.segments.list_order(order.anchor, sequence, moved);
+    }
+
+    /// What the journal's index would say of a record.
+    pub(crate) fn plain(&self, record: &Record) -> Option<Plain> {
+        Plain::of(record, &self.hasher)
+    }
+
+    /// Takes in the record of a new order from the journal's index, where [`Plain`] says all that memory needs.
+    pub(crate) fn apply_indexed(&mut self, sequence: u64, kept: Kept, plain: &Plain) {
+        let accepted_at_ms = i64::from(plain.accepted_at_s) * 1_000;
+        self.last_accepted_ms = self.last_accepted_ms.max(accepted_at_ms);
+        self.insert(sequence, &Order::plain(kept, plain), false);
     }
 
     /// Drops an order from memory; its count among the ended stays.
     fn forget(&mut self, sequence: u64) {
-        let Some(order) = self.orders.remove(&sequence) else { return };
+        let Some(order) = self.get(sequence) else { return };
+        let Some(id) = self.slots.get(sequence) else { return };
         self.queue.leave(sequence, &order);
         self.segments.leave(&order);
-        let hash = order.hash;
-        let entry = self.keys.find_entry(table_hash(hash), |entry| *entry == (hash, sequence));
-        if let Ok(occupied) = entry {
-            occupied.remove();
+        self.keys.remove(order.hash, id);
+        self.slots.remove(sequence);
+        if self.slab.get(id).is_some_and(|slot| Flags::of(slot).has(Flags::DETAIL)) {
+            self.details.remove(&sequence);
         }
-        self.earlier.remove(&sequence);
-        self.parked.remove(&sequence);
-        self.tickets.remove(&sequence);
-        self.endings.remove(&sequence);
-        self.newest.remove(&sequence);
+        if order.not_before.is_some() {
+            self.not_before.remove(&sequence);
+        }
+        self.slab.remove(id);
     }
 
     fn add_row(&mut self, id: u64, row: Row) {
@@ -224,24 +328,22 @@ impl State {
     }
 
     fn remember(&mut self, order: u64, fingerprint: Fingerprint) {
-        let earlier = self.earlier.entry(order).or_default();
-        if !earlier.contains(&fingerprint) {
-            if earlier.len() >= EARLIER_MAX {
-                earlier.remove(0);
+        let Some(detail) = self.detail_mut(order) else { return };
+        if !detail.earlier.contains(&fingerprint) {
+            if detail.earlier.len() >= EARLIER_MAX {
+                detail.earlier.remove(0);
             }
-            earlier.push(fingerprint);
+            detail.earlier.push(fingerprint);
         }
     }
 
     fn forget_earlier(&mut self, order: u64, fingerprint: Fingerprint) {
-        if let Some(earlier) = self.earlier.get_mut(&order) {
-            earlier.retain(|other| *other != fingerprint);
+        if let Some(detail) = self.detail_if(order) {
+            detail.earlier.retain(|other| *other != fingerprint);
         }
     }
-}
 
-/// The half of a hash that the table goes by.
-fn table_hash(hash: u128) -> u64 {
-    let [low @ .., _, _, _, _, _, _, _, _] = hash.to_le_bytes();
-    u64::from_le_bytes(low)
+    fn parked(&self, order: u64) -> Option<&order::Parked> {
+        self.detail(order)?.parked.as_deref()
+    }
 }

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::order::Order;
+use super::sequences::Sequences;
 
 /// Oldest eligible first. An order that was lent out when the process died waits apart, so that it comes alone.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    ready: BTreeSet<u64>,
+    ready: Sequences,
     /// By time, then age.
     delayed: BTreeSet<(i64, u64)>,
     /// The delayed ones by age, for the age of the oldest.
-    delayed_by_age: BTreeSet<u64>,
+    delayed_by_age: Sequences,
     /// By deaths, then age: the likely innocent first.
     suspects: BTreeSet<(u8, u64)>,
 }
@@ -22,12 +23,10 @@ impl Queue {
         if !order.waits() {
             return;
         }
-        match (order.deaths, order.not_before_ms) {
-            (0, None) => {
-                self.ready.insert(sequence);
-            }
+        match (order.deaths, order.not_before) {
+            (0, None) => self.ready.insert(sequence),
             (0, Some(time)) => {
-                self.delayed.insert((time, sequence));
+                self.delayed.insert((time.at_ms, sequence));
                 self.delayed_by_age.insert(sequence);
             }
             (deaths, _) => {
@@ -41,13 +40,11 @@ impl Queue {
         if !order.waits() {
             return;
         }
-        match (order.deaths, order.not_before_ms) {
-            (0, None) => {
-                self.ready.remove(&sequence);
-            }
+        match (order.deaths, order.not_before) {
+            (0, None) => self.ready.remove(sequence),
             (0, Some(time)) => {
-                self.delayed.remove(&(time, sequence));
-                self.delayed_by_age.remove(&sequence);
+                self.delayed.remove(&(time.at_ms, sequence));
+                self.delayed_by_age.remove(sequence);
             }
             (deaths, _) => {
                 self.suspects.remove(&(deaths, sequence));
@@ -72,7 +69,7 @@ impl Queue {
 
     /// The oldest ready ones.
     pub(super) fn ready(&self) -> impl Iterator<Item = u64> {
-        self.ready.iter().copied()
+        self.ready.iter()
     }
 
     pub(super) fn delayed(&self) -> impl Iterator<Item = u64> {
@@ -86,22 +83,19 @@ impl Queue {
 
     /// The oldest of all that wait.
     pub(super) fn oldest(&self) -> Option<u64> {
-        let suspect = self.suspects.iter().map(|(_, sequence)| sequence).min();
-        [self.ready.first(), self.delayed_by_age.first(), suspect]
-            .into_iter()
-            .flatten()
-            .min()
-            .copied()
+        let suspect = self.suspects.iter().map(|(_, sequence)| *sequence).min();
+        let firsts = [self.ready.first(), self.delayed_by_age.first(), suspect];
+        firsts.into_iter().flatten().min()
     }
 
     /// About how many ready orders come before this one, by where it stands between the oldest and the youngest.
     pub(super) fn position(&self, sequence: u64) -> Option<u64> {
-        let (first, last) = (*self.ready.first()?, *self.ready.last()?);
-        if !self.ready.contains(&sequence) {
+        let (first, last) = (self.ready.first()?, self.ready.last()?);
+        if !self.ready.contains(sequence) {
             return None;
         }
         let (before, span) = (u128::from(sequence - first), u128::from((last - first).max(1)));
-        let others = self.ready.len().saturating_sub(1) as u128;
+        let others = u128::from(self.ready.len().saturating_sub(1));
         u64::try_from(before * others / span).ok()
     }
 }

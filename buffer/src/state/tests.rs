@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
 
-use super::{Carry, EARLIER_MAX, Kept, State};
+use super::{Before, Carry, EARLIER_MAX, Head, Kept, State};
 use crate::embedded::journal::Location;
 use crate::record::{Delivery, Record, RowSnapshot, Settled};
 use crate::{Act, Envelope, ExceptionCategory, OrderState};
@@ -37,13 +37,23 @@ fn delivery(id: &str, content: u8) -> Delivery {
     Delivery { envelope: envelope(id, content), accepted_at_ms: NOW_MS }
 }
 
+/// What the content before says, where every content is named by its record.
+fn before(kept: Kept) -> Option<Before> {
+    let fingerprint = Fingerprint([u8::try_from(kept.record % 251).unwrap(); 16]);
+    Some(Before { fingerprint, first_accepted_at_ms: NOW_MS })
+}
+
+fn head(id: &str, content: u8) -> Head {
+    Head::of_delivery(&delivery(id, content), Kept { record: 0, location: None, bytes: 4 })
+}
+
 fn apply(state: &mut State, record: u64, what: &Record) {
-    state.apply(what, Kept { record, location: None, bytes: 4 });
+    state.apply(what, Kept { record, location: None, bytes: 4 }, before);
 }
 
 fn apply_in(state: &mut State, epoch: u32, record: u64, what: &Record) {
     let location = Some(Location::new(epoch, 8192));
-    state.apply(what, Kept { record, location, bytes: 4 });
+    state.apply(what, Kept { record, location, bytes: 4 }, before);
 }
 
 fn rejected(order: u64) -> Record {
@@ -100,7 +110,7 @@ fn an_endlessly_amended_order_takes_no_endless_memory() {
         let delivery = delivery("1", n);
         apply(&mut state, u64::from(n), &Record::Replace { order: 1, parked: false, delivery });
     }
-    assert_eq!(state.earlier[&1].len(), EARLIER_MAX);
+    assert_eq!(state.details[&1].earlier.len(), EARLIER_MAX);
 }
 
 #[test]
@@ -134,7 +144,7 @@ fn records_of_orders_that_are_retired_have_no_effect() {
     assert_eq!(state.replayed(NOW_MS), []);
     assert_eq!(state.pending(), 1);
     assert_eq!(state.row_heads(0, 10).len(), 0);
-    assert!(state.tickets.is_empty() && state.parked.is_empty() && state.endings.is_empty());
+    assert!(state.details.is_empty() && state.not_before.is_empty());
 }
 
 #[test]
@@ -150,8 +160,8 @@ fn a_carried_order_replaces_its_earlier_copy_and_is_rebuilt_without_it() {
     };
     apply(&mut full, 4, &failed);
     let moved = [
-        full.moved_record(1, delivery("1", 1)).unwrap(),
-        full.moved_record(2, delivery("2", 1)).unwrap(),
+        full.moved_record(1, &head("1", 1), delivery("1", 1)).unwrap(),
+        full.moved_record(2, &head("2", 1), delivery("2", 1)).unwrap(),
         full.moved_row_record(4, None).unwrap(),
     ];
     let mut rebuilt = State::new(b"secret");
@@ -161,9 +171,10 @@ fn a_carried_order_replaces_its_earlier_copy_and_is_rebuilt_without_it() {
     }
     for (id, state) in [("1", OrderState::Pending), ("2", OrderState::Exception)] {
         let key = OrderKey::new("shopify", "demo", id);
-        let (view, kept) = full.view(&key).unwrap();
+        let shown = |state: &State| state.view(&key).unwrap().with(Some(&head(id, 1)));
+        let view = shown(&full);
         assert_eq!((view.state, view.attempts > 0), (state, true));
-        assert_eq!(rebuilt.view(&key), Some((view, kept)), "order {id}");
+        assert_eq!(shown(&rebuilt), view, "order {id}");
     }
     let rows = |state: &State| -> Vec<RowSnapshot> {
         state.rows.after(0).map(|(_, row)| row.snapshot()).collect()
@@ -183,7 +194,7 @@ fn a_move_that_was_cut_short_before_its_rows_is_made_again_after_the_start() {
         apply_in(&mut started, 5, sequence, record);
     }
     dying.replayed(NOW_MS);
-    let moved = dying.moved_record(1, delivery("1", 1)).unwrap();
+    let moved = dying.moved_record(1, &head("1", 1), delivery("1", 1)).unwrap();
     // The row stood in the next group, which never came.
     apply_in(&mut started, 9, 3, &moved);
     started.replayed(NOW_MS);
@@ -193,7 +204,7 @@ fn a_move_that_was_cut_short_before_its_rows_is_made_again_after_the_start() {
         "{carry:?}"
     );
     for (sequence, record) in (4..).zip([
-        started.moved_record(1, delivery("1", 1)).unwrap(),
+        started.moved_record(1, &head("1", 1), delivery("1", 1)).unwrap(),
         started.moved_row_record(2, None).unwrap(),
     ]) {
         apply_in(&mut started, 9, sequence, &record);
@@ -207,14 +218,13 @@ fn a_discarded_order_is_remembered_from_its_discard_on_wherever_it_is_rebuilt_fr
     let mut state = accepted(&["1"]);
     apply(&mut state, 2, &rejected(1));
     apply(&mut state, 3, &Record::Act { exception: 2, act: Act::Discard, at_ms: discarded_at });
-    let moved = state.moved_record(1, delivery("1", 1)).unwrap();
+    let moved = state.moved_record(1, &head("1", 1), delivery("1", 1)).unwrap();
     let mut rebuilt = State::new(b"secret");
     apply(&mut rebuilt, 4, &moved);
     let key = OrderKey::new("shopify", "demo", "1");
-    assert_eq!(
-        rebuilt.view(&key),
-        state.view(&key).map(|(view, kept)| (view, Kept { record: 4, ..kept }))
-    );
+    let shown = |state: &State| state.view(&key).unwrap().with(Some(&head("1", 1)));
+    assert_eq!(shown(&rebuilt), shown(&state));
+    assert_eq!(shown(&rebuilt).settled_at_ms, Some(discarded_at));
     assert_eq!(rebuilt.carry_from(0, 10, discarded_at).len(), 1, "within the horizon");
     assert!(rebuilt.carry_from(0, 10, discarded_at + 1).is_empty(), "past it");
 }

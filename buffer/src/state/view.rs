@@ -1,9 +1,9 @@
 //! What people see of the state.
 
-use forebay_order::OrderKey;
+use forebay_order::{Fingerprint, OrderKey};
 
 use super::loan::Acting;
-use super::order::Kept;
+use super::order::{Head, Kept};
 use super::row::Row;
 use super::{Outcome, State};
 use crate::{ExceptionCategory, ExceptionRow, OrderState, OrderView, Status};
@@ -15,30 +15,62 @@ pub(crate) struct RowHead {
     pub(crate) named_in: Option<Kept>,
 }
 
+/// An order as memory shows it; its record's head says the rest.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    view: OrderView,
+    /// Where that head is.
+    pub(crate) kept: Kept,
+    exact: bool,
+}
+
+impl Sight {
+    /// The whole view. Without the head (its record is damaged) the order is shown all the same, with no number, version
+    /// or fingerprint, and the times to the second.
+    pub(crate) fn with(self, head: Option<&Head>) -> OrderView {
+        let mut view = self.view;
+        let Some(head) = head else { return view };
+        view.number.clone_from(&head.number);
+        view.version = head.content.version;
+        view.fingerprint = head.content.fingerprint;
+        view.synthetic = head.content.synthetic;
+        if !self.exact {
+            view.accepted_at_ms = head.first_accepted_at_ms;
+        }
+        if view.state == OrderState::Recorded {
+            view.settled_at_ms = Some(head.accepted_at_ms);
+        }
+        view
+    }
+}
+
 impl State {
-    /// The view of an order; its number (empty here) stands in the record that is named beside.
-    pub(crate) fn view(&self, key: &OrderKey) -> Option<(OrderView, Kept)> {
+    /// What memory knows of an order.
+    pub(crate) fn view(&self, key: &OrderKey) -> Option<Sight> {
         let sequence = self.find(self.hash_of_key(key))?;
         let order = self.get(sequence)?;
-        let ending = self.endings.get(&sequence);
+        let detail = self.detail(sequence);
+        let exact = detail.and_then(|detail| detail.accepted_at_ms);
+        let settled = self.settled_as(&order);
+        let ended_at_ms = detail.and_then(|detail| detail.ended_at_ms).filter(|_| order.ended());
         let view = OrderView {
             key: key.clone(),
             sequence,
             number: String::new(),
             state: order.state,
             hold: order.hold,
-            accepted_at_ms: order.accepted_at_ms,
-            settled_at_ms: ending.map(|ending| ending.at_ms),
-            version: order.content.version,
-            fingerprint: order.content.fingerprint,
+            accepted_at_ms: exact.unwrap_or(i64::from(order.accepted_at_s) * 1_000),
+            settled_at_ms: settled.as_ref().map(|(at_ms, _)| *at_ms).or(ended_at_ms),
+            version: None,
+            fingerprint: Fingerprint([0; 16]),
             attempts: order.attempts,
-            not_before_ms: order.not_before_ms,
-            summary_id: ending.map(|e| e.summary_id.clone()).filter(|id| !id.is_empty()),
+            not_before_ms: order.not_before.map(|time| time.at_ms),
+            summary_id: settled.map(|(_, id)| id).filter(|id| !id.is_empty()),
             position: self.queue.position(sequence),
             exceptions: self.rows.ids_of(sequence).to_vec(),
-            synthetic: order.content.synthetic,
+            synthetic: false,
         };
-        Some((view, order.content.kept))
+        Some(Sight { view, kept: order.kept, exact: exact.is_some() })
     }
 
     /// The view of an order of which only the outcome is left.
@@ -67,11 +99,16 @@ impl State {
     pub(crate) fn body_at(&self, sequence: u64) -> Option<Kept> {
         if let Some(order) = self.get(sequence) {
             // An ended order is carried forward without its bytes.
-            let gone = order.ended() && order.content.kept.bytes == 0;
-            return (!gone).then_some(order.content.kept);
+            let gone = order.ended() && order.kept.bytes == 0;
+            return (!gone).then_some(order.kept);
         }
         let row = self.rows.get(sequence)?;
-        row.body.map(|body| body.kept).or_else(|| Some(self.get(row.order)?.content.kept))
+        row.body.map(|body| body.kept).or_else(|| self.kept(row.order))
+    }
+
+    /// Whether an open exception has that id.
+    pub(crate) fn has_row(&self, id: u64) -> bool {
+        self.rows.get(id).is_some()
     }
 
     /// Open exceptions with `id > after`.
@@ -94,8 +131,7 @@ impl State {
     }
 
     fn row_head(&self, id: u64, row: &Row) -> RowHead {
-        let named_in =
-            row.body.map(|body| body.kept).or_else(|| Some(self.get(row.order)?.content.kept));
+        let named_in = row.body.map(|body| body.kept).or_else(|| self.kept(row.order));
         let row = ExceptionRow {
             id,
             key: OrderKey::new("", "", ""),
@@ -129,7 +165,7 @@ impl State {
             ended: self.counts.ended(),
             exceptions,
             oldest_pending_ms: oldest
-                .map(|order| now_ms.saturating_sub(order.accepted_at_ms).max(0)),
+                .map(|order| now_ms.saturating_sub(i64::from(order.accepted_at_s) * 1_000).max(0)),
             delayed: self.queue.delayed_len(),
             money_waiting: self.counts.money(),
             ..Status::default()

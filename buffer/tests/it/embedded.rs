@@ -520,7 +520,7 @@ async fn an_order_larger_than_a_slot_is_refused_and_nothing_else() {
         buffer.append(envelope, permit),
         buffer.append(delivery("small", 1, None), small_permit)
     );
-    assert_eq!(huge, Err(AppendError::Full));
+    assert_eq!(huge, Err(AppendError::TooLarge));
     assert_eq!(small.unwrap().answer(), Answer::Accepted);
 }
 

@@ -419,10 +419,14 @@ impl<S: Store> Run<S> {
             Command::Sending { nth } if nth < self.leases.len() => {
                 let (n, lease) = &self.leases[nth];
                 let order = self.model.orders.get_mut(n).unwrap();
-                let may_go = order.parked.is_none() || order.sent;
+                let loan = order.lent.as_mut().unwrap();
+                let may_go = order.parked.is_none() || loan.sending;
                 if may_go {
                     (order.state, order.sent) = (OrderState::Submitted, true);
-                    order.lent.as_mut().unwrap().sending = true;
+                    loan.sending = true;
+                } else {
+                    // Whoever asks knows that nothing had arrived.
+                    loan.sent_before = false;
                 }
                 let synced = nth % 2 == 0;
                 let sending = self.store.buffer().submitting(std::slice::from_ref(lease), synced);

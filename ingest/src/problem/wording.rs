@@ -114,6 +114,22 @@ impl Problem {
         )
     }
 
+    /// An order that does not fit the journal's largest piece.
+    pub(crate) fn too_large_to_keep() -> Self {
+        Self::new(
+            Kind::TooLarge,
+            "An order of the body is larger than the journal can keep as one. Nothing was kept; send it smaller, or raise the size of the journal's slots.",
+        )
+    }
+
+    /// A key under which as many conflicts are open as are kept.
+    pub(crate) fn disputed() -> Self {
+        Self::new(
+            Kind::Conflict,
+            "Other contents of this key wait for a person already, as many as are kept. This one was not kept; close their exceptions, then send it again.",
+        )
+    }
+
     /// An order whose masked runs would take more room than the order.
     pub(crate) fn too_many_masked(limit: usize) -> Self {
         Self::new(

@@ -1,37 +1,35 @@
-//! The typed decoder over the quoted copy, and a second, slower one that explains a failure.
+//! The typed decoder over the tape, and a second, slower run of it that explains a failure.
 
 use serde::Deserialize;
-use simd_json::Buffers;
 
 use super::fault::Fault;
 use super::field::{TOO_MANY, start_counting};
 use super::path::push_token;
+use super::tape::Tape;
 use crate::UnreadableKind;
 
-/// Decodes the quoted copy of one item; `None` if its values are not of the types asked for.
-pub(super) fn typed<'q, T: Deserialize<'q>>(
-    quoted: &'q mut [u8],
-    buffers: &mut Buffers,
-) -> Option<T> {
+/// Decodes one item, which has this tape and this text.
+///
+/// # Errors
+/// Its values are not of the types asked for.
+pub(super) fn typed<'q, T: Deserialize<'q>>(tape: &Tape, text: &'q str) -> Result<T, Fault> {
     start_counting();
-    simd_json::serde::from_slice_with_buffers(quoted, buffers).ok()
+    T::deserialize(tape.root(text)).map_err(|_| explain::<T>(tape, text))
 }
 
-/// Why the typed decoder failed on the quoted copy, and where.
-pub(super) fn explain<'q, T: Deserialize<'q>>(quoted: &'q [u8]) -> Fault {
+/// Why the typed decoder failed, and where.
+fn explain<'q, T: Deserialize<'q>>(tape: &Tape, text: &'q str) -> Fault {
     start_counting();
-    let mut deserializer = serde_json::Deserializer::from_slice(quoted);
-    let outcome: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let outcome: Result<T, _> = serde_path_to_error::deserialize(tape.root(text));
     let Err(error) = outcome else {
         return Fault::of(UnreadableKind::Value, "", "the item cannot be decoded");
     };
     let mut pointer = pointer(error.path());
     let text = error.inner().to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
     if text == TOO_MANY {
         return Fault::of(UnreadableKind::TooLarge, pointer, TOO_MANY);
     }
-    if let Some(name) = duplicate(text) {
+    if let Some(name) = duplicate(&text) {
         let named = pointer.rsplit('/').next().is_some_and(|last| last == name);
         if !named {
             pointer.push('/');
@@ -49,12 +47,12 @@ fn duplicate(message: &str) -> Option<&str> {
 }
 
 /// The message without any value: of a type mismatch only what was expected.
-fn plain(message: &str) -> String {
+fn plain(message: String) -> String {
     if message.starts_with("invalid ") {
         let wanted = message.rsplit_once(", expected ").map_or("another value", |(_, w)| w);
         return format!("expected {wanted}");
     }
-    message.to_owned()
+    message
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {

@@ -1,12 +1,13 @@
 //! One strict lexical pass (RFC 8259) over one JSON value, without recursion.
 //!
-//! On the way it makes what the rest needs, so that the bytes are walked once: the *quoted* copy
-//! (minified, every number a string, so that a typed decoder keeps every digit), the *minified* text
-//! without volatile members (what the fingerprint is taken of), and hints for masking.
+//! On the way it makes what the rest needs, so that the bytes are walked once: the [`Tape`] that the typed
+//! decoder reads, the *minified* text without volatile members (what the fingerprint is taken of), and
+//! hints for masking.
 
 use std::borrow::Cow;
 
 use super::fault::Fault;
+use super::tape::Tape;
 use super::token::{blanks, byte, hex4, is_blank, literal, number, plain, unescape, unexpected};
 use crate::UnreadableKind;
 use crate::mask;
@@ -16,6 +17,8 @@ use crate::mask;
 pub(super) struct Rules<'a> {
     /// Deepest nesting allowed, the value itself counting 1.
     pub(super) depth: usize,
+    /// A longer value is refused later: of it neither tape nor minified text is made.
+    pub(super) bytes: usize,
     /// Names of top-level members that make the value a wrapper; none if it cannot be one.
     pub(super) wrappers: &'static [&'static str],
     /// The top-level member whose presence says that the value is no wrapper.
@@ -35,18 +38,17 @@ pub(super) enum Scan {
     Wrapper { name: &'static str, value: usize },
 }
 
-/// The pass and the copies it made of the last value. Its memory is kept for the next one.
+/// The pass and what it made of the last value. Its memory is kept for the next one.
 #[derive(Default)]
 pub(super) struct Lexer {
-    /// Minified, every number quoted.
-    pub(super) quoted: Vec<u8>,
+    /// Its values and names; whole unless the value is too long or nested too deep.
+    pub(super) tape: Tape,
     /// Minified, volatile top-level members left out.
     pub(super) minified: Vec<u8>,
     /// The first fault after which the walk could go on, since it leaves no doubt where values end.
     pub(super) soft: Option<Fault>,
     /// A string is a name of a card verification field, or may hold a card number.
     pub(super) suspect: bool,
-    quoted_from: usize,
     minified_from: usize,
     /// Within a volatile member: nothing goes to the minified text.
     muted: bool,
@@ -120,11 +122,10 @@ impl Lexer {
         start: usize,
         rules: &Rules<'_>,
     ) -> Result<Scan, Fault> {
-        self.quoted.clear();
+        self.tape.begin(start, rules.bytes);
         self.minified.clear();
         self.soft = None;
         self.suspect = false;
-        self.quoted_from = start;
         self.minified_from = start;
         self.muted = false;
         self.has_id = false;
@@ -155,12 +156,12 @@ impl Lexer {
             }
             b'-' | b'0'..=b'9' => {
                 let end = number(body, at)?;
-                self.quote(body, at, end);
+                self.tape.scalar(at, end);
                 end
             }
-            b't' => literal(body, at, b"true")?,
-            b'f' => literal(body, at, b"false")?,
-            b'n' => literal(body, at, b"null")?,
+            b't' => self.literal(body, at, b"true")?,
+            b'f' => self.literal(body, at, b"false")?,
+            b'n' => self.literal(body, at, b"null")?,
             _ => return Err(unexpected(body, at, "a value")),
         };
         self.after(body, end, rules)
@@ -174,14 +175,18 @@ impl Lexer {
         rules: &Rules<'_>,
     ) -> Result<Next, Fault> {
         self.nesting.push(object);
-        if self.nesting.depth > rules.depth && self.soft.is_none() {
-            let message = "nested deeper than allowed; send a flatter document";
-            self.soft = Some(Fault::at(UnreadableKind::Depth, at, message));
+        self.tape.open(at);
+        if self.nesting.depth > rules.depth {
+            self.tape.stop();
+            if self.soft.is_none() {
+                let message = "nested deeper than allowed; send a flatter document";
+                self.soft = Some(Fault::at(UnreadableKind::Depth, at, message));
+            }
         }
         let next = self.blank(body, at + 1);
         match (object, byte(body, next)) {
             (true, b'}') | (false, b']') => {
-                self.nesting.pop();
+                self.close();
                 self.after(body, next + 1, rules)
             }
             (true, _) => self.member(body, next, rules),
@@ -205,7 +210,7 @@ impl Lexer {
                 }
                 (false, b',') => return Ok(Next::Value(self.blank(body, at + 1))),
                 (true, b'}') | (false, b']') => {
-                    self.nesting.pop();
+                    self.close();
                     at += 1;
                 }
                 (true, _) => return Err(unexpected(body, at, "',' or '}' after a member")),
@@ -245,10 +250,10 @@ impl Lexer {
     }
 }
 
-// === the copies ===
+// === the tape and the minified text ===
 
 impl Lexer {
-    /// Skips blanks at `at`; they stay out of the copies.
+    /// Skips blanks at `at`; they stay out of the minified text.
     #[inline]
     fn blank(&mut self, body: &[u8], at: usize) -> usize {
         if !is_blank(byte(body, at)) {
@@ -256,26 +261,26 @@ impl Lexer {
         }
         let end = blanks(body, at);
         self.flush(body, at);
-        self.quoted_from = end;
         self.minified_from = end;
         end
     }
 
     fn flush(&mut self, body: &[u8], to: usize) {
-        self.quoted.extend_from_slice(body.get(self.quoted_from..to).unwrap_or_default());
-        if !self.muted {
+        if !self.muted && self.tape.is_whole() {
             self.minified.extend_from_slice(body.get(self.minified_from..to).unwrap_or_default());
         }
-        self.quoted_from = to;
         self.minified_from = to;
     }
 
-    fn quote(&mut self, body: &[u8], start: usize, end: usize) {
-        self.quoted.extend_from_slice(body.get(self.quoted_from..start).unwrap_or_default());
-        self.quoted.push(b'"');
-        self.quoted.extend_from_slice(body.get(start..end).unwrap_or_default());
-        self.quoted.push(b'"');
-        self.quoted_from = end;
+    fn close(&mut self) {
+        self.nesting.pop();
+        self.tape.close();
+    }
+
+    fn literal(&mut self, body: &[u8], at: usize, word: &[u8]) -> Result<usize, Fault> {
+        let end = literal(body, at, word)?;
+        self.tape.scalar(at, end);
+        Ok(end)
     }
 }
 
@@ -323,6 +328,7 @@ impl Lexer {
                 }
             }
         }
+        self.tape.string(at, here, escaped);
         if !self.suspect {
             let text = body.get(at + 1..here).unwrap_or_default();
             self.suspect = mask::is_verification_name(text)

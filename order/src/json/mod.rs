@@ -6,9 +6,10 @@
 //! again, later, from an item's kept bytes.
 //!
 //! # Numbers
-//! A typed decoder would turn decimals into floats. The lexical pass therefore writes a copy of the item
-//! in which every number is a string, and the decoder reads that. [`Text`] and [`Amount`] so take `123`
-//! and `"123"` alike, ids above 2^53 and amounts of any length stay exact, and nothing passes a float.
+//! A decoder that knows numbers would turn decimals into floats. The lexical pass therefore records where
+//! each value stands, and the typed decoder gives every number as the text it is written in. [`Text`] and
+//! [`Amount`] so take `123` and `"123"` alike, ids above 2^53 and amounts of any length stay exact, and
+//! nothing passes a float.
 //!
 //! # Members given twice
 //! One rule for every parser here: a member that a format reads must not be there twice in its object
@@ -34,6 +35,7 @@ mod lex;
 mod masking;
 mod path;
 mod place;
+mod tape;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -44,7 +46,6 @@ use std::ops::Range;
 use bytes::Bytes;
 use rust_decimal::Decimal;
 use serde::Deserialize;
-use simd_json::Buffers;
 
 pub(crate) use fault::Fault;
 pub(crate) use field::{Amount, Flag, Label, Labels, List, LooseList, Obj, Present, Text};
@@ -55,8 +56,9 @@ use crate::{
 };
 use fault::Place as FaultPlace;
 use frame::{Framed, Framer, Sink};
-use lex::{Lexer, Rules, Scan};
+use lex::{Lexer, Rules};
 use place::Place;
+use tape::RECORDED_MAX;
 
 /// The nesting no configuration may exceed, so that typed decoders, which recurse, are safe.
 const DEPTH_CEILING: usize = 128;
@@ -127,15 +129,9 @@ pub(crate) trait JsonFormat {
     fn facts(order: &Self::Order<'_>, wrapper: Option<&str>) -> Result<Facts, Fault>;
 }
 
-/// The lexer and the decoder's buffers, used again for every item a thread reads.
-#[derive(Default)]
-struct Scratch {
-    lexer: Lexer,
-    buffers: Buffers,
-}
-
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// The lexer with its memory, used again for every item a thread reads.
+    static LEXER: RefCell<Lexer> = RefCell::default();
 }
 
 /// Reads a body; see [`crate::read`].
@@ -146,31 +142,31 @@ pub(crate) fn read<F: JsonFormat>(
     body: &Bytes,
     options: &ReadOptions<'_>,
 ) -> Result<Vec<ItemResult>, Unreadable> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { lexer, buffers } = scratch;
+    LEXER.with_borrow_mut(|lexer| {
         let shape = F::SHAPE;
+        let item_bytes = options.limits.item_bytes.min(RECORDED_MAX);
+        let limits = Limits { item_bytes, ..options.limits };
         let mut reader = Reader::<F> {
             body,
             options,
-            buffers,
-            valid_utf8: std::str::from_utf8(body).is_ok(),
+            text: std::str::from_utf8(body).ok(),
             items: Vec::new(),
             format: std::marker::PhantomData,
         };
         let rules = Rules {
             depth: options.limits.depth.min(DEPTH_CEILING),
+            bytes: item_bytes,
             wrappers: shape.wrappers,
             id: shape.id,
             volatile: shape.volatile,
             ignored: options.fingerprint_ignore,
         };
-        let limits = options.limits;
         let outcome = Framer { body, rules, limits, lexer, sink: &mut reader }.run();
         let outcome = match outcome {
             Ok(()) => reader.finish(),
             Err(fault) => Err(unreadable(body, 0..body.len(), Place::start(), fault)),
         };
-        scratch.shrink();
+        shrink(lexer);
         outcome
     })
 }
@@ -184,42 +180,32 @@ pub(crate) fn decode<F: JsonFormat, R>(
     bytes: &[u8],
     then: impl FnOnce(&F::Order<'_>) -> R,
 ) -> Result<R, Unreadable> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { lexer, buffers } = scratch;
+    LEXER.with_borrow_mut(|lexer| {
         let rules = rules_for_kept_bytes();
         let scanned = lexer.scan(bytes, 0, &rules);
         let outcome = match scanned.and_then(|scan| lexer.soft.take().map_or(Ok(scan), Err)) {
             Err(fault) => Err(fault),
-            Ok(_) if std::str::from_utf8(bytes).is_err() => Err(not_utf8(bytes, 0)),
-            Ok(_) => match decode::typed::<F::Order<'_>>(&mut lexer.quoted, buffers) {
-                Some(order) => Ok(then(&order)),
-                None => Err(explain::<F>(bytes)),
+            Ok(_) if !lexer.tape.is_whole() => {
+                Err(Fault::of(UnreadableKind::TooLarge, "", "more bytes than any order has"))
+            }
+            Ok(_) => match std::str::from_utf8(bytes) {
+                Ok(text) => decode::typed::<F::Order<'_>>(&lexer.tape, text).map(|o| then(&o)),
+                Err(_) => Err(not_utf8(bytes, 0)),
             },
         };
-        scratch.shrink();
+        shrink(lexer);
         outcome.map_err(|fault| unreadable(bytes, 0..bytes.len(), Place::start(), fault))
     })
 }
 
 fn rules_for_kept_bytes() -> Rules<'static> {
-    Rules { depth: DEPTH_CEILING, wrappers: &[], id: "", volatile: &[], ignored: &[] }
+    let (depth, bytes) = (DEPTH_CEILING, RECORDED_MAX);
+    Rules { depth, bytes, wrappers: &[], id: "", volatile: &[], ignored: &[] }
 }
 
-/// Why the typed decoder failed on an item; walks it once more, since the first copy is spent.
-fn explain<F: JsonFormat>(item: &[u8]) -> Fault {
-    let mut lexer = Lexer::default();
-    match lexer.scan(item, 0, &rules_for_kept_bytes()) {
-        Ok(Scan::Value(_)) => decode::explain::<F::Order<'_>>(&lexer.quoted),
-        Ok(Scan::Wrapper { .. }) => Fault::of(UnreadableKind::Value, "", "no item"),
-        Err(fault) => fault,
-    }
-}
-
-impl Scratch {
-    fn shrink(&mut self) {
-        if self.lexer.quoted.capacity() > SCRATCH_KEPT {
-            *self = Self::default();
-        }
+fn shrink(lexer: &mut Lexer) {
+    if lexer.minified.capacity() + lexer.tape.capacity() > SCRATCH_KEPT {
+        *lexer = Lexer::default();
     }
 }
 
@@ -227,8 +213,8 @@ impl Scratch {
 struct Reader<'a, F> {
     body: &'a Bytes,
     options: &'a ReadOptions<'a>,
-    buffers: &'a mut Buffers,
-    valid_utf8: bool,
+    /// The body, if all of it is text.
+    text: Option<&'a str>,
     /// Each with where it stands. The line and column of a fault are found at the end, when it is certain
     /// that the item stays: an item taken back would make the body be counted again from its start.
     items: Vec<(Range<usize>, Result<Item, Fault>)>,
@@ -255,16 +241,14 @@ impl<F: JsonFormat> Reader<'_, F> {
     fn one(&mut self, framed: Framed<'_>) -> Result<Item, Fault> {
         let Framed { span, wrapper, lexer, fault } = framed;
         let raw = self.body.get(span.clone()).unwrap_or_default();
-        if !self.valid_utf8 && std::str::from_utf8(raw).is_err() {
-            return Err(not_utf8(raw, span.start));
-        }
+        let text = match self.text {
+            Some(text) => text.get(span.clone()).unwrap_or_default(),
+            None => std::str::from_utf8(raw).map_err(|_| not_utf8(raw, span.start))?,
+        };
         if let Some(fault) = fault {
             return Err(fault);
         }
-        let facts = match decode::typed::<F::Order<'_>>(&mut lexer.quoted, self.buffers) {
-            Some(order) => F::facts(&order, wrapper)?,
-            None => return Err(explain::<F>(raw)),
-        };
+        let facts = F::facts(&decode::typed::<F::Order<'_>>(&lexer.tape, text)?, wrapper)?;
         check_facts(&facts, &self.options.limits, F::SHAPE.id)?;
         let source = match self.options.source_pointer {
             Some(pointer) => path::text_at(raw, pointer)?,
@@ -300,7 +284,7 @@ impl<F: JsonFormat> Reader<'_, F> {
         let told = |(_, item): &(_, Result<Item, Fault>)| {
             item.as_ref().is_err_and(|fault| fault.kind == UnreadableKind::Encoding)
         };
-        if !self.valid_utf8 && !self.items.iter().any(told) {
+        if self.text.is_none() && !self.items.iter().any(told) {
             let fault = not_utf8(self.body, 0);
             return Err(unreadable(self.body, 0..self.body.len(), Place::start(), fault));
         }

@@ -7,12 +7,14 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
 use super::layout::{BLOCK, size};
 use crate::control::Control;
+use crate::metrics;
 
 /// How groups of orders reach the disk. Both are equally durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +59,9 @@ pub(super) trait Directory: Debug + Send + Sync {
 
     /// How slots are written: never [`WriteMode::Auto`].
     fn write_mode(&self) -> WriteMode;
+
+    /// Bytes written to slots since it was opened: groups, headers, zeros.
+    fn bytes_written(&self) -> u64;
 }
 
 /// One slot file, open for reading and writing.
@@ -114,6 +119,7 @@ pub(super) struct RealDirectory {
     direct: bool,
     /// Nothing may be changed.
     read_only: bool,
+    written: Arc<AtomicU64>,
 }
 
 impl RealDirectory {
@@ -130,9 +136,7 @@ impl RealDirectory {
         }
         let handle = File::open(path)?;
         match handle.try_lock() {
-            Ok(()) => {
-                Ok(Some(Self { path: path.to_owned(), handle, direct: false, read_only: false }))
-            }
+            Ok(()) => Ok(Some(Self::of(path, handle, false))),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
@@ -143,13 +147,15 @@ impl RealDirectory {
     pub(super) fn look(path: &Path) -> io::Result<Option<Self>> {
         let handle = File::open(path)?;
         match handle.try_lock_shared() {
-            Ok(()) => {
-                let (path, direct) = (path.to_owned(), false);
-                Ok(Some(Self { path, handle, direct, read_only: true }))
-            }
+            Ok(()) => Ok(Some(Self::of(path, handle, true))),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn of(path: &Path, handle: File, read_only: bool) -> Self {
+        let path = path.to_owned();
+        Self { path, handle, direct: false, read_only, written: Arc::default() }
     }
 
     /// Settles how slots are written; false if `wanted` is not to be had here. A directory that holds slots is not
@@ -196,6 +202,14 @@ impl RealDirectory {
         }
     }
 
+    fn slot(&self, file: File, path: PathBuf) -> io::Result<Arc<dyn SlotFile>> {
+        let file = RealFile::new(file, path, self)?;
+        // A control build breaks what it is told to there.
+        #[cfg(forebay_control)]
+        let file = super::broken::BrokenFile::new(file);
+        Ok(Arc::new(file))
+    }
+
     fn path_of(&self, slot: u32) -> PathBuf {
         self.path.join(name(slot))
     }
@@ -235,13 +249,13 @@ impl Directory for RealDirectory {
             drop(std::fs::remove_file(&path));
             return Err(error);
         }
-        Ok(shared(RealFile::new(file, path, self.direct)?))
+        self.slot(file, path)
     }
 
     fn open(&self, slot: u32) -> io::Result<Arc<dyn SlotFile>> {
         let path = self.path_of(slot);
         let file = OpenOptions::new().read(true).write(!self.read_only).open(&path)?;
-        Ok(shared(RealFile::new(file, path, self.direct)?))
+        self.slot(file, path)
     }
 
     fn remove(&self, slot: u32) -> io::Result<()> {
@@ -255,13 +269,10 @@ impl Directory for RealDirectory {
     fn write_mode(&self) -> WriteMode {
         if self.direct { WriteMode::Direct } else { WriteMode::Buffered }
     }
-}
 
-/// Behind the seam; a control build breaks what it is told to there.
-fn shared(file: RealFile) -> Arc<dyn SlotFile> {
-    #[cfg(forebay_control)]
-    let file = super::broken::BrokenFile::new(file);
-    Arc::new(file)
+    fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -273,13 +284,15 @@ struct RealFile {
     direct: Option<File>,
     /// Past it, for reading alone; `None` where the file system has none.
     direct_read: OnceLock<Option<File>>,
+    written: Arc<AtomicU64>,
 }
 
 impl RealFile {
-    fn new(file: File, path: PathBuf, direct_writes: bool) -> io::Result<Self> {
+    fn new(file: File, path: PathBuf, directory: &RealDirectory) -> io::Result<Self> {
         let open = || direct(&path, OpenOptions::new().read(true).write(true));
-        let direct = direct_writes.then(open).transpose()?;
-        Ok(Self { file, path, direct, direct_read: OnceLock::new() })
+        let direct = directory.direct.then(open).transpose()?;
+        let written = Arc::clone(&directory.written);
+        Ok(Self { file, path, direct, direct_read: OnceLock::new(), written })
     }
 
     fn for_direct_reads(&self) -> Option<&File> {
@@ -295,12 +308,15 @@ impl SlotFile for RealFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         match &self.direct {
-            Some(direct) => write_direct(direct, offset, bytes),
+            Some(direct) => write_direct(direct, offset, bytes)?,
             None => {
                 self.file.write_all_at(bytes, offset)?;
-                self.sync()
+                self.sync()?;
             }
         }
+        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        metrics::written(bytes.len() as u64);
+        Ok(())
     }
 
     /// Through the page cache, for its read-ahead. A direct write leaves no older page of its range in the cache once it

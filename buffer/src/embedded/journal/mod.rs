@@ -172,6 +172,8 @@ impl Journal {
             segments: writer.segments.len() as u64,
             spare: u64::from(spare),
             quarantined: u64::from(quarantined),
+            written: writer.slots.bytes_written(),
+            payload: writer.payload,
         }
     }
 

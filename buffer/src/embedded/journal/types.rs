@@ -123,6 +123,10 @@ pub(crate) struct DiskUse {
     pub(crate) spare: u64,
     /// Slots set aside because what is in them cannot be read.
     pub(crate) quarantined: u64,
+    /// Bytes written since the journal was opened: groups, headers, zeros.
+    pub(crate) written: u64,
+    /// Bytes of deliveries among them, those carried forward not counted again.
+    pub(crate) payload: u64,
 }
 
 /// Why a data directory was not opened. Unless it says otherwise, nothing in it was touched.

@@ -33,6 +33,8 @@ pub(super) struct Writer {
     /// Highest `retired_below` of a durable checkpoint.
     pub(super) checkpointed: u64,
     pub(super) retired_below: u64,
+    /// Bytes of deliveries appended, those carried forward left out.
+    pub(super) payload: u64,
     pub(super) scratch: Scratch,
 }
 
@@ -142,6 +144,11 @@ impl Writer {
             self.write_group(records, &planned.items, scratch, &mut placed)?;
         }
         self.checkpointed = self.checkpointed.max(checkpoint);
+        if !carried {
+            let payload = records.iter().map(|record| codec::body(record).len() as u64).sum();
+            metrics::payload(payload);
+            self.payload += payload;
+        }
         Ok(placed)
     }
 
@@ -302,7 +309,7 @@ impl Writer {
         let written = self.open.slot.file.write_at(self.open.at, bytes);
         written.map_err(|error| failed("group write", &error))?;
         metrics::fsync(self.clock.elapsed().saturating_sub(began));
-        metrics::group(header.records, header.blocks.saturating_mul(4096));
+        metrics::group(header.records);
         self.open.at += header.bytes();
         self.chain.next_group += 1;
         self.chain.prev_crc = header.crc;

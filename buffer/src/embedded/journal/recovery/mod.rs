@@ -288,6 +288,7 @@ impl Start<'_> {
             },
             checkpointed: chain.retired_below,
             retired_below: chain.retired_below,
+            payload: 0,
             scratch: Default::default(),
         }
     }

@@ -231,6 +231,11 @@ impl Slots {
         self.shared.directory.write_mode()
     }
 
+    /// Bytes written to slots, of every kind.
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.shared.directory.bytes_written()
+    }
+
     /// Slot files there are, spare ones among them, ones set aside.
     pub(super) fn counts(&self) -> (u32, u32, u32) {
         let state = self.shared.lock();

@@ -36,6 +36,7 @@ struct State {
     calls: u64,
     down: bool,
     direct: bool,
+    written: u64,
 }
 
 /// The disk. Cloning shares it.
@@ -265,6 +266,10 @@ impl Directory for Disk {
     fn write_mode(&self) -> WriteMode {
         if self.0.lock().unwrap().direct { WriteMode::Direct } else { WriteMode::Buffered }
     }
+
+    fn bytes_written(&self) -> u64 {
+        self.0.lock().unwrap().written
+    }
 }
 
 #[derive(Debug)]
@@ -291,6 +296,7 @@ impl SlotFile for DiskFile {
         assert_eq!(bytes.as_ptr().align_offset(4096), 0);
         let mut state = self.disk.0.lock().unwrap();
         let offset = usize::try_from(offset).unwrap();
+        state.written += bytes.len() as u64;
         if state.direct {
             return state.write_direct(self.slot, offset, bytes);
         }

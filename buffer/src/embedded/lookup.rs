@@ -1,0 +1,297 @@
+//! The lookup thread: reads for the writer what the disk knows and memory does not, so that the writer never waits for a
+//! read. What it brings back is judged by the writer only if it is still so.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use forebay_order::OrderKey;
+use tokio::sync::oneshot;
+
+use super::journal::{ReadError, Reader};
+use super::outcomes::Seek;
+use super::shared::{Seen, Shared};
+use crate::record::{Delivery, LOST, Record};
+use crate::state::{Carry, Head, Kept, Outcome};
+
+/// Bytes of bodies one round of carrying forward reads; the last body may exceed it.
+const CARRY_BYTES_MAX: usize = 1 << 20;
+
+/// What is to be known of a key before its deliveries can be judged.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) hash: u128,
+    pub(super) place: Place,
+    /// The fingerprint rule of the delivery that waits.
+    pub(super) fingerprint_version: u8,
+}
+
+/// Where it stands.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// The order is in memory; its current content, and the latest with the rule of its fingerprint, if that is another.
+    Order { kept: Kept, parked: Option<(Kept, u8)> },
+    /// The index may hold its outcome; which state of the index it was.
+    Index { seek: Seek, generation: u64 },
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// `head` is `None` if the record is damaged; `body` is the latest content's, where fingerprints cannot tell.
+    Order {
+        head: Option<Box<Head>>,
+        body: Option<Bytes>,
+    },
+    Outcome(Option<Box<Outcome>>),
+    /// It was retired meanwhile: look where it is now.
+    Moved,
+    /// The disk cannot be read now, in words.
+    Unreadable(String),
+}
+
+/// One thing to be carried forward, as read.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) carry: Carry,
+    /// The order's content.
+    pub(super) content: Option<Copied>,
+    pub(super) parked: Option<Copied>,
+    /// Bodies of the rows, in their order.
+    pub(super) rows: Vec<Option<Copied>>,
+}
+
+/// A delivery to be written anew.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) head: Head,
+    /// Without its bytes, and marked so, if they turned out damaged.
+    pub(super) delivery: Delivery,
+    pub(super) damaged: bool,
+}
+
+/// What the writer asks for.
+pub(super) enum Job {
+    Key(Wanted),
+    /// For somebody who looks at an order that is not in memory.
+    View {
+        key: OrderKey,
+        seek: Seek,
+        reply: oneshot::Sender<Option<Seen>>,
+    },
+    Carry(Vec<Carry>),
+}
+
+/// What comes back.
+pub(super) enum Done {
+    Key(Wanted, Found),
+    View { key: OrderKey, outcome: Option<Outcome>, reply: oneshot::Sender<Option<Seen>> },
+    Carry(Result<Vec<Carried>, ReadError>),
+}
+
+#[derive(Default)]
+struct Desk {
+    /// Bounded by what may wait for the writer: a key's job has a permit behind it, a view's a place among the calls.
+    jobs: VecDeque<Job>,
+    done: Vec<Done>,
+    over: bool,
+}
+
+#[derive(Default)]
+struct Room {
+    desk: Mutex<Desk>,
+    work: Condvar,
+}
+
+impl Room {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread, as the writer sees it. It ends with this.
+pub(super) struct Lookup {
+    room: Arc<Room>,
+    /// Jobs whose answer was not taken yet.
+    under_way: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Lookup {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn start(shared: &Arc<Shared>) -> Result<Self, String> {
+        let room = Arc::new(Room::default());
+        let (theirs, shared) = (Arc::clone(&room), Arc::clone(shared));
+        let thread = thread::Builder::new()
+            .name("forebay-lookup".to_owned())
+            .spawn(move || work(&theirs, &shared))
+            .map_err(|error| format!("no thread for lookups: {error}"))?;
+        Ok(Self { room, under_way: 0, thread: Some(thread) })
+    }
+
+    pub(super) fn ask(&mut self, job: Job) {
+        self.under_way += 1;
+        self.room.desk().jobs.push_back(job);
+        self.room.work.notify_one();
+    }
+
+    /// What came back since.
+    pub(super) fn done(&mut self) -> Vec<Done> {
+        if self.under_way == 0 {
+            return Vec::new();
+        }
+        let done = std::mem::take(&mut self.room.desk().done);
+        self.under_way -= done.len();
+        done
+    }
+
+    /// Whether something came back.
+    pub(super) fn answered(&self) -> bool {
+        self.under_way > 0 && !self.room.desk().done.is_empty()
+    }
+
+    /// Whether nothing is asked that was not answered and taken.
+    pub(super) fn idle(&self) -> bool {
+        self.under_way == 0
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        self.room.desk().over = true;
+        self.room.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It ends after the job in hand; a panic of it was its last word.
+            thread.join().ok();
+        }
+    }
+}
+
+fn work(room: &Room, shared: &Shared) {
+    loop {
+        let mut desk = room.desk();
+        let job = loop {
+            if desk.over {
+                return;
+            }
+            if let Some(job) = desk.jobs.pop_front() {
+                break job;
+            }
+            desk = room.work.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(desk);
+        let done = perform(job, &shared.reader);
+        room.desk().done.push(done);
+        shared.wake();
+    }
+}
+
+fn perform(job: Job, reader: &Reader) -> Done {
+    match job {
+        Job::Key(wanted) => {
+            let found = find(&wanted, reader);
+            Done::Key(wanted, found)
+        }
+        Job::View { key, seek, reply } => Done::View { key, outcome: seek.find(), reply },
+        Job::Carry(items) => Done::Carry(read_all(items, reader)),
+    }
+}
+
+fn find(wanted: &Wanted, reader: &Reader) -> Found {
+    match &wanted.place {
+        Place::Index { seek, .. } => Found::Outcome(seek.find().map(Box::new)),
+        Place::Order { kept, parked } => {
+            let found = find_order(*kept, *parked, wanted.fingerprint_version, reader);
+            found.unwrap_or_else(|error| match error {
+                ReadError::Recycled(_) => Found::Moved,
+                ReadError::Damaged { .. } => Found::Order { head: None, body: None },
+                error @ ReadError::Io(_) => Found::Unreadable(error.to_string()),
+            })
+        }
+    }
+}
+
+fn find_order(
+    kept: Kept,
+    parked: Option<(Kept, u8)>,
+    fingerprint_version: u8,
+    reader: &Reader,
+) -> Result<Found, ReadError> {
+    let head = head(reader, kept)?;
+    let (latest, rule) = parked.unwrap_or((kept, head.content.fingerprint_version));
+    let mut body = None;
+    if let Some(location) = latest.location.filter(|_| rule != fingerprint_version) {
+        match reader.read(location) {
+            Ok((_, mut record)) => {
+                body = record.delivery_mut().map(|d| std::mem::take(&mut d.envelope.body));
+            }
+            // Damaged bytes equal no others.
+            Err(ReadError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Found::Order { head: Some(Box::new(head)), body })
+}
+
+/// What the record of a content says of it.
+///
+/// # Errors
+/// As [`Reader::head`]; a record that holds no delivery counts as damaged.
+pub(super) fn head(reader: &Reader, kept: Kept) -> Result<Head, ReadError> {
+    let location = kept.location.ok_or(ReadError::Recycled(0))?;
+    let (_, record) = reader.head(location)?;
+    let damaged = ReadError::Damaged { epoch: location.epoch(), offset: location.offset() };
+    Head::of(&record, kept).ok_or(damaged)
+}
+
+fn read_all(items: Vec<Carry>, reader: &Reader) -> Result<Vec<Carried>, ReadError> {
+    let (mut carried, mut bytes) = (Vec::new(), 0);
+    for carry in items {
+        if bytes >= CARRY_BYTES_MAX {
+            break;
+        }
+        let read = read_one(carry, reader)?;
+        let rows = read.rows.iter().flatten();
+        let all = read.content.iter().chain(&read.parked).chain(rows);
+        bytes += all.map(|copied| copied.delivery.envelope.body.len()).sum::<usize>();
+        carried.push(read);
+    }
+    Ok(carried)
+}
+
+fn read_one(carry: Carry, reader: &Reader) -> Result<Carried, ReadError> {
+    let copy = |kept: &Kept| copied(reader, *kept, true);
+    let (mut content, mut waits) = (None, None);
+    let rows = match &carry {
+        Carry::Order { kept, parked, with_body, rows, .. } => {
+            content = Some(copied(reader, *kept, *with_body)?);
+            waits = parked.as_ref().map(copy).transpose()?;
+            let rows = rows.iter().map(|(_, kept)| kept.as_ref().map(copy).transpose());
+            rows.collect::<Result<_, _>>()?
+        }
+        Carry::Row { kept, .. } => vec![kept.as_ref().map(copy).transpose()?],
+    };
+    Ok(Carried { carry, content, parked: waits, rows })
+}
+
+/// A delivery as kept. Bytes that turn out damaged are left out, and the delivery says so.
+fn copied(reader: &Reader, kept: Kept, with_body: bool) -> Result<Copied, ReadError> {
+    let location = kept.location.ok_or(ReadError::Recycled(0))?;
+    let (read, damaged) = match with_body.then(|| reader.read(location)) {
+        Some(Err(ReadError::Damaged { .. })) => (reader.head(location), true),
+        Some(read) => (read, false),
+        None => (reader.head(location), false),
+    };
+    let (_, record): (u64, Record) = read?;
+    let lost = || ReadError::Io("a record that should hold a delivery holds none".to_owned());
+    let head = Head::of(&record, kept).ok_or_else(lost)?;
+    let mut delivery = record.delivery().ok_or_else(lost)?.clone();
+    if damaged {
+        LOST.clone_into(&mut delivery.envelope.reason);
+    }
+    Ok(Copied { head, delivery, damaged })
+}

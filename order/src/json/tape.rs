@@ -1,0 +1,301 @@
+//! The tape: the values and member names of one item, in the order of the document, as the lexical pass
+//! met them; and the typed decoder that reads an order from it without walking the bytes again.
+//!
+//! A number decodes as the text it is written in, like a string, so that `123` and `"123"` are the same and
+//! no digit is lost. Text without escapes is borrowed from the item.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::token::unescape;
+
+/// Longer values are never recorded: no limit on an item may be above this.
+pub(super) const RECORDED_MAX: usize = 1 << 30;
+
+/// Set in [`Node::end`] of a string that holds escapes.
+const ESCAPED: u32 = 1 << 31;
+
+/// A value, or a member's name, which comes right before its value. What it is says its first byte.
+#[derive(Clone, Copy)]
+struct Node {
+    /// Its first byte; of a string, the quote.
+    start: u32,
+    /// String: its closing quote, and whether it holds escapes. Number: the byte after it.
+    /// Object or list: the node after it; while it is open, the one around it.
+    end: u32,
+}
+
+/// Eight bytes for each value and each name; the memory is used again for the next item.
+#[derive(Default)]
+pub(super) struct Tape {
+    nodes: Vec<Node>,
+    origin: usize,
+    /// Values that begin this far from the first are not recorded, nor is anything after one that was not.
+    room: usize,
+    /// The innermost open object or list.
+    open: u32,
+}
+
+impl Tape {
+    /// Begins with the value at `origin`; records no value that begins `room` bytes after it.
+    pub(super) fn begin(&mut self, origin: usize, room: usize) {
+        self.nodes.clear();
+        self.origin = origin;
+        self.room = room.min(RECORDED_MAX);
+        self.open = 0;
+    }
+
+    /// Records no more: the value is refused in any case.
+    pub(super) fn stop(&mut self) {
+        self.room = 0;
+    }
+
+    /// Whether everything was recorded.
+    pub(super) fn is_whole(&self) -> bool {
+        self.room > 0
+    }
+
+    /// The memory it holds, in bytes.
+    pub(super) fn capacity(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>()
+    }
+
+    /// A string by the offsets of its quotes.
+    #[inline]
+    pub(super) fn string(&mut self, open: usize, close: usize, escaped: bool) {
+        let flag = if escaped { ESCAPED } else { 0 };
+        let end = self.place(close) | flag;
+        self.push(open, end);
+    }
+
+    /// A number or literal.
+    #[inline]
+    pub(super) fn scalar(&mut self, start: usize, end: usize) {
+        let end = self.place(end);
+        self.push(start, end);
+    }
+
+    /// An object or list begins.
+    #[inline]
+    pub(super) fn open(&mut self, at: usize) {
+        let around = self.open;
+        self.open = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        self.push(at, around);
+    }
+
+    /// The innermost open object or list ends.
+    #[inline]
+    pub(super) fn close(&mut self) {
+        if !self.is_whole() {
+            return;
+        }
+        let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        if let Some(node) = usize::try_from(self.open).ok().and_then(|at| self.nodes.get_mut(at)) {
+            self.open = node.end;
+            node.end = next;
+        }
+    }
+
+    fn place(&self, at: usize) -> u32 {
+        u32::try_from(at - self.origin).unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    fn push(&mut self, start: usize, end: u32) {
+        if start - self.origin < self.room {
+            let start = self.place(start);
+            self.nodes.push(Node { start, end });
+        } else {
+            self.room = 0;
+        }
+    }
+
+    /// The value, of the item with this text.
+    pub(super) fn root<'t, 'de>(&'t self, text: &'de str) -> Value<'t, 'de> {
+        Value { nodes: &self.nodes, text, at: 0 }
+    }
+}
+
+/// One recorded value, to be decoded.
+#[derive(Clone, Copy)]
+pub(super) struct Value<'t, 'de> {
+    nodes: &'t [Node],
+    text: &'de str,
+    at: usize,
+}
+
+/// What a value is.
+enum Kind {
+    Object,
+    List,
+    String,
+    Number,
+    Literal,
+}
+
+impl<'t, 'de> Value<'t, 'de> {
+    #[inline]
+    fn node(&self) -> Node {
+        self.nodes.get(self.at).copied().unwrap_or(Node { start: 0, end: 0 })
+    }
+
+    #[inline]
+    fn first(&self) -> u8 {
+        self.text.as_bytes().get(self.node().start as usize).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn kind(&self) -> Kind {
+        match self.first() {
+            b'"' => Kind::String,
+            b'{' => Kind::Object,
+            b'[' => Kind::List,
+            b't' | b'f' | b'n' => Kind::Literal,
+            _ => Kind::Number,
+        }
+    }
+
+    /// The node after it.
+    #[inline]
+    fn next(&self) -> usize {
+        match self.first() {
+            b'{' | b'[' => (self.node().end as usize).max(self.at + 1),
+            _ => self.at + 1,
+        }
+    }
+
+    #[inline]
+    fn inside(self) -> Members<'t, 'de> {
+        let end = self.next();
+        Members { rest: Value { at: self.at + 1, ..self }, end }
+    }
+
+    #[inline]
+    fn slice(&self, from: u32, to: u32) -> &'de str {
+        self.text.get(from as usize..to as usize).unwrap_or_default()
+    }
+
+    /// A string, or a member's name.
+    #[inline]
+    fn string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        let Node { start, end } = self.node();
+        let raw = self.slice(start + 1, end & !ESCAPED);
+        if end & ESCAPED == 0 {
+            return visitor.visit_borrowed_str(raw);
+        }
+        let text = unescape(raw.as_bytes());
+        visitor.visit_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl<'de> Deserializer<'de> for Value<'_, 'de> {
+    type Error = Refused;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        match self.kind() {
+            Kind::String => self.string(visitor),
+            Kind::Number => {
+                let Node { start, end } = self.node();
+                visitor.visit_borrowed_str(self.slice(start, end))
+            }
+            Kind::Object => visitor.visit_map(self.inside()),
+            Kind::List => visitor.visit_seq(self.inside()),
+            Kind::Literal => match self.first() {
+                b't' => visitor.visit_bool(true),
+                b'f' => visitor.visit_bool(false),
+                _ => visitor.visit_unit(),
+            },
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        match self.first() {
+            b'n' => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        self.string(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Refused> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct enum
+    }
+}
+
+/// What is left of an object or a list.
+struct Members<'t, 'de> {
+    rest: Value<'t, 'de>,
+    end: usize,
+}
+
+impl<'de> SeqAccess<'de> for Members<'_, 'de> {
+    type Error = Refused;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Refused> {
+        if self.rest.at >= self.end {
+            return Ok(None);
+        }
+        self.next_value_seed(seed).map(Some)
+    }
+}
+
+impl<'de> MapAccess<'de> for Members<'_, 'de> {
+    type Error = Refused;
+
+    #[inline]
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Refused> {
+        if self.rest.at >= self.end {
+            return Ok(None);
+        }
+        self.next_value_seed(seed).map(Some)
+    }
+
+    #[inline]
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refused> {
+        let value = self.rest;
+        self.rest.at = value.next();
+        seed.deserialize(value)
+    }
+}
+
+/// Why an item is not of the type asked for, in the words of the type.
+#[derive(Debug)]
+pub(super) struct Refused(Box<str>);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl de::Error for Refused {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(message.to_string().into())
+    }
+}

@@ -1,0 +1,140 @@
+//! The outcome index alone, as it grows: disk, memory, look-ups, storing what a retired segment leaves, opening.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use forebay_buffer::embedded::OutcomeIndex;
+
+use super::report::median;
+use super::{Bench, Line, process, tell};
+use crate::failure::{Failure, Result, While as _};
+use crate::time::Stopwatch;
+
+/// Outcomes of one batch: a slot's worth of 2 KB orders.
+const SEGMENT: u64 = 30_000;
+/// Between two settled orders: 5,000 a minute.
+const EVERY_MS: u64 = 12;
+/// Some moment of 2026.
+const FIRST_MS: i64 = 1_790_000_000_000;
+const HORIZON: Duration = Duration::from_secs(30 * 86_400);
+const NEW_KEYS: u64 = 200_000;
+const KNOWN_KEYS: u64 = 20_000;
+
+/// Grows one index over all sizes.
+pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
+    let mut sizes = vec![("outcomes_2m", 2_000_000)];
+    if bench.plan.full {
+        sizes.extend([("outcomes_10m", 10_000_000), ("outcomes_100m", 100_000_000)]);
+    }
+    let dir = bench.place.directory("outcomes")?.join("outcomes");
+    let empty = process::resident(std::process::id())?;
+    let mut index = OutcomeIndex::open(&dir, HORIZON).when("the outcome index")?;
+    let mut stored = 0;
+    let mut lines = Vec::new();
+    for (name, size) in sizes {
+        let size = bench.size(size);
+        let storing = store(&mut index, &mut stored, size)?;
+        let known = known(&index, size)?;
+        let new = new(&index, size);
+        let bytes = on_disk(&dir)?;
+        let resident = process::resident(std::process::id())?.saturating_sub(empty);
+        drop(index);
+        let watch = Stopwatch::start();
+        index = OutcomeIndex::open(&dir, HORIZON).when("opening the outcome index again")?;
+        let open = watch.elapsed();
+        if !index.holds(0) {
+            return Err(Failure::Missed("an outcome is gone after a reopen".to_owned()));
+        }
+        let each = |total: u64| total as f64 / size as f64;
+        let line = Line::new(name, "bytes", &[each(bytes)])
+            .with("ram_bytes", each(resident))
+            .with("store_per_s", storing.per_second)
+            .with("store_us", 1e6 / storing.per_second)
+            .with("last_store_per_s", storing.last_per_second)
+            .with("segment_ms", storing.segment_ms)
+            .with("segment_max_ms", storing.segment_max_ms)
+            .with("written_bytes", storing.written)
+            .with("new_key_us", new)
+            .with("known_key_us", known)
+            .with("open_s", open.as_secs_f64())
+            .count("outcomes", size)
+            .count("disk_bytes", bytes)
+            .count("resident_bytes", resident);
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+/// What storing up to a size came to.
+struct Storing {
+    per_second: f64,
+    /// Of the last tenth.
+    last_per_second: f64,
+    segment_ms: f64,
+    segment_max_ms: f64,
+    /// Bytes that left for the disk, each.
+    written: f64,
+}
+
+fn store(index: &mut OutcomeIndex, stored: &mut u64, size: u64) -> Result<Storing> {
+    let pid = std::process::id();
+    let written = process::written(pid)?;
+    let (first, mut took) = (*stored, Vec::new());
+    let mut told = Stopwatch::start();
+    while *stored < size {
+        let next = (*stored + SEGMENT).min(size);
+        let batch = (*stored..next)
+            .map(|n| (n, FIRST_MS.saturating_add_unsigned(n.saturating_mul(EVERY_MS))));
+        let watch = Stopwatch::start();
+        index.store(batch).when("storing outcomes")?;
+        took.push(watch.elapsed().as_secs_f64());
+        *stored = next;
+        if told.elapsed() > Duration::from_secs(10) {
+            let last = SEGMENT as f64 / took.last().unwrap_or(&f64::NAN);
+            tell(format_args!("{next} outcomes, {last:.0}/s"));
+            told = Stopwatch::start();
+        }
+    }
+    let last = took.get(took.len() * 9 / 10..).unwrap_or_default();
+    let per_second = |took: &[f64]| SEGMENT as f64 * took.len() as f64 / took.iter().sum::<f64>();
+    Ok(Storing {
+        per_second: per_second(&took),
+        last_per_second: per_second(last),
+        segment_ms: median(&took) * 1e3,
+        segment_max_ms: took.iter().copied().fold(0.0, f64::max) * 1e3,
+        written: process::written(pid)?.saturating_sub(written) as f64 / (size - first) as f64,
+    })
+}
+
+/// Microseconds of a look-up of a key that is there.
+fn known(index: &OutcomeIndex, size: u64) -> Result<f64> {
+    let mut random = fastrand::Rng::with_seed(1);
+    let watch = Stopwatch::start();
+    for _ in 0..KNOWN_KEYS {
+        if !index.holds(random.u64(..size)) {
+            return Err(Failure::Missed("a stored outcome is not found".to_owned()));
+        }
+    }
+    Ok(watch.elapsed().as_secs_f64() * 1e6 / KNOWN_KEYS as f64)
+}
+
+/// Microseconds of a look-up of a key that is not.
+fn new(index: &OutcomeIndex, size: u64) -> f64 {
+    let watch = Stopwatch::start();
+    let found = (size..size + NEW_KEYS).filter(|number| index.holds(*number)).count();
+    let took = watch.elapsed().as_secs_f64() * 1e6 / NEW_KEYS as f64;
+    if found == 0 { took } else { f64::NAN }
+}
+
+/// Bytes a directory takes.
+fn on_disk(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir).when(dir.display())? {
+        let path = entry.when(dir.display())?.path();
+        let about = fs::metadata(&path).when(path.display())?;
+        bytes += if about.is_dir() { on_disk(&path)? } else { about.blocks() * 512 };
+    }
+    Ok(bytes)
+}
