@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -313,6 +313,10 @@ impl SlotFile for RealFile {
                 self.file.write_all_at(bytes, offset)?;
                 self.sync()?;
             }
+        }
+        // Written to a file without a name, it is gone with this process.
+        if self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed meanwhile"));
         }
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         metrics::written(bytes.len() as u64);

@@ -99,6 +99,8 @@ struct Successor {
 pub(super) fn chain(survey: &mut Survey, store: &Store) -> Result<Chain, OpenError> {
     let mut chain = Chain { retired_below: survey.retired_below, next_seq: 1, ..Chain::default() };
     let mut after: Option<Successor> = None;
+    let named = survey.candidates.iter().filter_map(|candidate| candidate.prev_epoch).max();
+    let there: Vec<u64> = survey.candidates.iter().map(|it| it.place.epoch).collect();
     for candidate in std::mem::take(&mut survey.candidates) {
         let epoch = candidate.place.epoch;
         if epoch < chain.retired_below {
@@ -123,6 +125,7 @@ pub(super) fn chain(survey: &mut Survey, store: &Store) -> Result<Chain, OpenErr
         chain.note_gap(&next, 0);
     }
     chain.segments.reverse();
+    chain.note_lost_end(named.filter(|epoch| !there.contains(epoch)));
     chain.drop_retired();
     for live in std::mem::take(&mut chain.segments) {
         chain.salvage_holes(&live)?;
@@ -166,6 +169,18 @@ impl Chain {
                 let (sequence, whole) = (original.descriptor.sequence, original.body.is_some());
                 self.damaged.retain(|damaged| !(whole && damaged.sequence == sequence));
             }
+        }
+    }
+
+    /// The header made ready for the segment to come names the one before it: it was there once, and it is the
+    /// youngest.
+    fn note_lost_end(&mut self, named: Option<u64>) {
+        let youngest = self.segments.last().map_or(0, |live| live.candidate.place.epoch);
+        let live = |epoch: &u64| *epoch > youngest && *epoch >= self.retired_below;
+        if let Some(epoch) = named.filter(live) {
+            self.report.push(format!(
+                "the youngest segment, of epoch {epoch}, is missing; have the senders of the last orders send them again"
+            ));
         }
     }
 
