@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::State;
 use super::order::{DEATHS_COUNTED, Kept};
+use crate::control::Control;
 use crate::record::{Record, Settled};
 use crate::{Act, ActError, ExceptionCategory, OrderState, Verdict};
 
@@ -276,7 +277,8 @@ impl State {
                 order.sent_before = true;
                 order.state = OrderState::Submitted;
                 order.not_before = None;
-                order.deaths = order.deaths.saturating_add(1).min(DEATHS_COUNTED);
+                let more = u8::from(!Control::NoDeaths.is_on());
+                order.deaths = order.deaths.saturating_add(more).min(DEATHS_COUNTED);
             });
             let Some(order) = self.get(sequence).filter(|order| order.deaths >= DEATHS_MAX) else {
                 continue;

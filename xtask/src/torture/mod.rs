@@ -3,11 +3,16 @@
 //!
 //! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
+mod abort_poison;
 mod ballast;
+mod bit_flip;
+mod damage;
 mod disk_full;
+mod index_loss;
 mod interrupt;
 mod kill;
 mod load;
+mod orders;
 mod power_cut;
 mod probe;
 mod report;
@@ -43,6 +48,12 @@ pub enum Fault {
     DiskFull,
     /// The disk hangs for seconds (root, Linux).
     Stall,
+    /// Bits flip, slots are truncated, zeroed, swapped, stale, headers damaged, the index too.
+    BitFlip,
+    /// The outcome index is deleted.
+    IndexLoss,
+    /// An order kills the process inside the OMS call.
+    AbortPoison,
 }
 
 impl Fault {
@@ -58,6 +69,20 @@ impl Fault {
             Self::SyncError => &sync_error::TORTURE,
             Self::DiskFull => &disk_full::TORTURE,
             Self::Stall => &stall::TORTURE,
+            Self::BitFlip => &bit_flip::TORTURE,
+            Self::IndexLoss => &index_loss::TORTURE,
+            Self::AbortPoison => &abort_poison::TORTURE,
+        }
+    }
+
+    /// Whether it can be played on an OMS.
+    fn is_for(self, oms: Oms) -> bool {
+        match self {
+            // Only that OMS ends the process, and only there doubles show.
+            Self::AbortPoison | Self::BitFlip => oms == Oms::Ledger,
+            // Without the index only a unique identity tells a late repeat from a new order.
+            Self::IndexLoss => oms == Oms::Sqlite,
+            Self::Kill | Self::PowerCut | Self::SyncError | Self::DiskFull | Self::Stall => true,
         }
     }
 
@@ -195,6 +220,11 @@ pub fn run(plan: &Plan) -> Result<()> {
     if let Some(why) = plan.fault.missing_means() {
         return Err(Failure::Skipped(why));
     }
+    let oms: Vec<_> = plan.oms.iter().copied().filter(|oms| plan.fault.is_for(*oms)).collect();
+    if oms.is_empty() {
+        return Err(Failure::Usage(format!("{} is not for that OMS", plan.fault.name())));
+    }
+    let plan = &Plan { oms, ..plan.clone() };
     let binary = binary(plan)?;
     let interrupt = Interrupt::listen()?;
     let mut tallies: Vec<(WriteMode, Tally)> = Vec::new();

@@ -63,6 +63,8 @@ pub(super) fn chain(
         ..Chain::default()
     };
     let mut after: Option<Successor> = None;
+    let named = survey.candidates.iter().filter_map(|candidate| candidate.prev_epoch).max();
+    let there: Vec<u64> = survey.candidates.iter().map(|it| it.place.epoch).collect();
     let candidates = std::mem::take(&mut survey.candidates);
     let total = candidates.len();
     for (done, candidate) in candidates.into_iter().enumerate() {
@@ -90,6 +92,7 @@ pub(super) fn chain(
         chain.note_gap(&next, 0);
     }
     chain.segments.reverse();
+    chain.note_lost_end(named.filter(|epoch| !there.contains(epoch)));
     chain.drop_retired();
     for live in std::mem::take(&mut chain.segments) {
         chain.salvage_holes(&live)?;
@@ -133,6 +136,18 @@ impl Chain {
                 let (sequence, whole) = (original.descriptor.sequence, original.body.is_some());
                 self.damaged.retain(|damaged| !(whole && damaged.sequence == sequence));
             }
+        }
+    }
+
+    /// The header made ready for the segment to come names the one before it: it was there once, and it is the
+    /// youngest.
+    fn note_lost_end(&mut self, named: Option<u64>) {
+        let youngest = self.segments.last().map_or(0, |live| live.candidate.place.epoch);
+        let live = |epoch: &u64| *epoch > youngest && *epoch >= self.retired_below;
+        if let Some(epoch) = named.filter(live) {
+            self.report.push(format!(
+                "the youngest segment, of epoch {epoch}, is missing; have the senders of the last orders send them again"
+            ));
         }
     }
 
