@@ -8,7 +8,7 @@ use xtask::bench::{self, Name};
 use xtask::cargo::Workspace;
 use xtask::failure::Result;
 use xtask::say::complain;
-use xtask::torture::{Fault, Oms, Plan};
+use xtask::torture::{Fault, Oms, Plan, WriteMode};
 use xtask::{ci, tidy, torture, volatile_disk};
 
 #[derive(Debug, Parser)]
