@@ -46,13 +46,7 @@ pub fn run() -> Result<()> {
 
 /// Short tortures, each with the control that must fail.
 fn tortures() -> Vec<(String, Plan)> {
-    let short = [
-        (Fault::Kill, 2),
-        (Fault::PowerCut, 2),
-        (Fault::SyncError, 4),
-        (Fault::Stall, 2),
-        (Fault::DiskFull, 1),
-    ];
+    let short = [(Fault::Kill, 2), (Fault::PowerCut, 2), (Fault::SyncError, 4)];
     let both = |(fault, runs): (Fault, u32)| {
         [(false, runs), (true, runs.min(2))].map(|(control, runs)| {
             let name =

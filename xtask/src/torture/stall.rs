@@ -51,7 +51,7 @@ const WRITER_PATHS: [&str; 2] = ["/v1/status", "/v1/orders/forebay/probe/probe-1
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let runs = scene.share.runs;
-    scene.sell(Duration::from_secs(15) * runs)?;
+    scene.sell(Duration::from_secs(12) * runs)?;
     let mut random = scene.random();
     if !scene.start(&[])? {
         return Ok(());
