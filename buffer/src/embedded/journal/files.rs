@@ -286,6 +286,8 @@ struct RealFile {
     /// Through the page cache.
     file: File,
     path: PathBuf,
+    /// It had a name when it was opened.
+    named: bool,
     /// Past it, for writing.
     direct: Option<File>,
     /// Past it, for reading alone; `None` where the file system has none.
@@ -298,7 +300,9 @@ impl RealFile {
         let open = || direct(&path, OpenOptions::new().read(true).write(true));
         let direct = directory.direct.then(open).transpose()?;
         let written = Arc::clone(&directory.written);
-        Ok(Self { file, path, direct, direct_read: OnceLock::new(), written })
+        // Some file systems do not count names.
+        let named = file.metadata()?.nlink() > 0;
+        Ok(Self { file, path, named, direct, direct_read: OnceLock::new(), written })
     }
 
     fn for_direct_reads(&self) -> Option<&File> {
@@ -321,7 +325,7 @@ impl SlotFile for RealFile {
             }
         }
         // What is written to a file that has no name any more is gone with this process.
-        if self.file.metadata()?.nlink() == 0 {
+        if self.named && self.file.metadata()?.nlink() == 0 {
             let gone = format!("{} was removed while in use", self.path.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, gone));
         }
