@@ -2,6 +2,7 @@
 //! read. What it brings back is judged by the writer only if it is still so.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -94,7 +95,7 @@ pub(super) enum Done {
 struct Desk {
     /// Bounded by what may wait for the writer: a key's job has a permit behind it, a view's a place among the calls.
     jobs: VecDeque<Job>,
-    done: Vec<Done>,
+    done: VecDeque<Done>,
     over: bool,
 }
 
@@ -139,14 +140,14 @@ impl Lookup {
         self.room.work.notify_one();
     }
 
-    /// What came back since.
-    pub(super) fn done(&mut self) -> Vec<Done> {
+    /// The next answer, if one came.
+    pub(super) fn next(&mut self) -> Option<Done> {
         if self.under_way == 0 {
-            return Vec::new();
+            return None;
         }
-        let done = std::mem::take(&mut self.room.desk().done);
-        self.under_way -= done.len();
-        done
+        let done = self.room.desk().done.pop_front()?;
+        self.under_way -= 1;
+        Some(done)
     }
 
     /// Whether something came back.
@@ -185,20 +186,30 @@ fn work(room: &Room, shared: &Shared) {
         };
         drop(desk);
         let done = perform(job, &shared.reader);
-        room.desk().done.push(done);
+        room.desk().done.push_back(done);
         shared.wake();
     }
 }
 
+/// Does one job. sled panics where it cannot make sense of its file, and a job that is never answered would hold its key
+/// for ever; so a panic is an answer too.
 fn perform(job: Job, reader: &Reader) -> Done {
     match job {
         Job::Key(wanted) => {
-            let found = find(&wanted, reader);
+            let found = caught(|| find(&wanted, reader));
+            let found = found.unwrap_or_else(|reason| Found::Unreadable(reason.to_owned()));
             Done::Key(wanted, found)
         }
         Job::View { key, seek, reply } => Done::View { key, outcome: seek.find(), reply },
-        Job::Carry(items) => Done::Carry(read_all(items, reader)),
+        Job::Carry(items) => {
+            let read = caught(|| read_all(items, reader));
+            Done::Carry(read.unwrap_or_else(|reason| Err(ReadError::Io(reason.to_owned()))))
+        }
     }
+}
+
+fn caught<T>(read: impl FnOnce() -> T) -> Result<T, &'static str> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|_| "the lookup panicked")
 }
 
 fn find(wanted: &Wanted, reader: &Reader) -> Found {

@@ -27,8 +27,8 @@ const LIVE_TIMES_MAX: u64 = 4;
 const DISK_PERCENT_MAX: u64 = 75;
 /// Things carried forward in one turn.
 const CARRY_MAX: usize = 128;
-/// Orders forgotten in one turn.
-const FORGET_MAX: usize = 1_024;
+/// Orders gathered or forgotten in one turn.
+const GATHER_MAX: usize = 1_024;
 /// After trouble, or when there was nothing to do, it looks again after this long.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
@@ -42,10 +42,12 @@ pub(super) struct Retiring {
 }
 
 enum Step {
-    /// What is live is to be looked for.
-    Choosing,
-    /// The lookup thread reads some of it.
-    Reading,
+    /// What is live is looked for among these orders; `again`: something was found, so all are to be looked at again.
+    Choosing { orders: Vec<u64>, again: bool },
+    /// The lookup thread reads some of it; these orders are left.
+    Reading(Vec<u64>),
+    /// Nothing is live any more: the ended ones among these orders are gathered.
+    Gathering(Vec<u64>, Vec<Ended>),
     /// The outcomes of these orders go to the index.
     Storing(Storing, Vec<u64>),
     /// Their outcomes are in the index: memory lets these orders go.
@@ -56,9 +58,9 @@ impl Retiring {
     /// Whether the writer should go on with it at once.
     pub(super) fn wants_a_turn(&self) -> bool {
         match &self.step {
-            Step::Choosing | Step::Forgetting(_) => true,
+            Step::Choosing { .. } | Step::Gathering(..) | Step::Forgetting(_) => true,
             // Whoever reads or stores wakes the writer.
-            Step::Reading => false,
+            Step::Reading(_) => false,
             Step::Storing(storing, _) => storing.is_finished(),
         }
     }
@@ -72,8 +74,7 @@ impl Writer {
             Some(retiring) => self.retire_on(retiring),
             None if elapsed < self.retire_after => Ok(false),
             None => {
-                self.retiring =
-                    self.choose(elapsed).map(|epoch| Retiring { epoch, step: Step::Choosing });
+                self.retiring = self.choose(elapsed).map(|epoch| self.begin(epoch));
                 Ok(self.retiring.is_some())
             }
         }
@@ -122,27 +123,43 @@ impl Writer {
         self.state.live_bytes_all().saturating_mul(4) < used.saturating_mul(3)
     }
 
+    fn begin(&self, epoch: u64) -> Retiring {
+        let orders = self.state.hanging_on(epoch);
+        Retiring { epoch, step: Step::Choosing { orders, again: false } }
+    }
+
     fn retire_on(&mut self, Retiring { epoch, step }: Retiring) -> Result<bool, Fatal> {
         let next = match step {
-            Step::Choosing => self.choose_live(epoch)?,
-            Step::Reading => match self.carried.take() {
+            Step::Choosing { orders, again } => self.choose_live(epoch, orders, again)?,
+            Step::Reading(orders) => match self.carried.take() {
                 None => {
-                    self.retiring = Some(Retiring { epoch, step: Step::Reading });
+                    self.retiring = Some(Retiring { epoch, step: Step::Reading(orders) });
                     return Ok(false);
                 }
-                Some(Ok(carried)) => self.carry(carried)?,
+                Some(Ok(carried)) => {
+                    self.carry(carried)?.then_some(Step::Choosing { orders, again: true })
+                }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "a segment cannot be emptied");
                     None
                 }
             },
+            Step::Gathering(mut orders, mut ended) => {
+                let left = orders.len().saturating_sub(GATHER_MAX);
+                ended.extend(self.state.ended_among(epoch, orders.drain(left..).rev()));
+                Some(if orders.is_empty() {
+                    self.store(epoch, ended)?
+                } else {
+                    Step::Gathering(orders, ended)
+                })
+            }
             Step::Storing(storing, orders) if !storing.is_finished() => {
                 self.retiring = Some(Retiring { epoch, step: Step::Storing(storing, orders) });
                 return Ok(false);
             }
             Step::Storing(storing, orders) => self.stored(storing, orders),
             Step::Forgetting(mut orders) => {
-                let left = orders.len().saturating_sub(FORGET_MAX);
+                let left = orders.len().saturating_sub(GATHER_MAX);
                 orders.drain(left..).for_each(|order| self.state.indexed(order));
                 if orders.is_empty() {
                     return self.check_out(epoch);
@@ -157,33 +174,43 @@ impl Writer {
         Ok(true)
     }
 
-    /// Asks for what is live to be read, or, where nothing is, begins to store the outcomes.
-    fn choose_live(&mut self, epoch: u64) -> Result<Option<Step>, Fatal> {
-        let horizon_ms = self.sober_wall_ms().saturating_sub(self.horizon_ms);
+    /// Asks for some of what is live to be read. Once a whole look found nothing, the outcomes are next.
+    fn choose_live(
+        &mut self,
+        epoch: u64,
+        mut orders: Vec<u64>,
+        again: bool,
+    ) -> Result<Option<Step>, Fatal> {
         let policies = self.state.policies_to_carry(epoch);
         if !policies.is_empty() {
-            return Ok(self.write_carried(&policies)?.then_some(Step::Choosing));
+            let written = self.write_carried(&policies)?;
+            return Ok(written.then_some(Step::Choosing { orders, again }));
         }
-        let carry = self.state.carry_from(epoch, CARRY_MAX, horizon_ms);
-        if carry.is_empty() {
-            return self.store(epoch).map(Some);
+        let horizon_ms = self.sober_wall_ms().saturating_sub(self.horizon_ms);
+        let carry = self.state.carry_from(epoch, &mut orders, CARRY_MAX, horizon_ms);
+        if !carry.is_empty() {
+            self.lookup.ask(Job::Carry(carry));
+            return Ok(Some(Step::Reading(orders)));
         }
-        self.lookup.ask(Job::Carry(carry));
-        Ok(Some(Step::Reading))
+        Ok(Some(match (orders.is_empty(), again) {
+            (false, _) => Step::Choosing { orders, again },
+            (true, true) => self.begin(epoch).step,
+            (true, false) => Step::Gathering(self.state.hanging_on(epoch), Vec::new()),
+        }))
     }
 
-    /// Writes a few things anew, those that are still as they were read; `None` if there is no room for it, or nothing
+    /// Writes a few things anew, those that are still as they were read; false if there is no room for it, or nothing
     /// can be done for now.
-    fn carry(&mut self, carried: Vec<Carried>) -> Result<Option<Step>, Fatal> {
+    fn carry(&mut self, carried: Vec<Carried>) -> Result<bool, Fatal> {
         let mut records = Vec::new();
         let mut held_up = false;
         for carried in carried {
             held_up |= self.carry_one(carried, &mut records);
         }
         if records.is_empty() && held_up {
-            return Ok(None);
+            return Ok(false);
         }
-        Ok(self.write_carried(&records)?.then_some(Step::Choosing))
+        self.write_carried(&records)
     }
 
     fn write_carried(&mut self, records: &[Record]) -> Result<bool, Fatal> {
@@ -245,9 +272,8 @@ impl Writer {
     }
 
     /// Begins to store the outcomes of a segment that holds nothing else any more.
-    fn store(&mut self, epoch: u64) -> Result<Step, Fatal> {
+    fn store(&mut self, epoch: u64, ended: Vec<Ended>) -> Result<Step, Fatal> {
         self.outcomes.expire(self.sober_wall_ms());
-        let ended = self.state.ended_of(epoch);
         let orders = ended.iter().map(|ended| ended.sequence).collect();
         let late = self.state.late_of(epoch).into_iter();
         let late = late.filter_map(|(order, late)| {
@@ -291,7 +317,7 @@ impl Writer {
     fn check_out(&mut self, epoch: u64) -> Result<bool, Fatal> {
         if self.state.hangs(epoch) {
             // Something came to hang on it since it was looked through.
-            self.retiring = Some(Retiring { epoch, step: Step::Choosing });
+            self.retiring = Some(self.begin(epoch));
             return Ok(true);
         }
         let retired_below = epoch.saturating_add(1);

@@ -37,8 +37,11 @@ impl Writer {
     }
 
     pub(super) fn take_calls(&mut self, group: &mut Group) {
-        let mut waiting = std::mem::take(&mut self.acts).into_iter();
-        while let Some(call) = waiting.next().or_else(|| self.shared.next_call()) {
+        // Those that come while these are taken have their turn next.
+        let room = self.shared.calls.capacity();
+        let mut calls = std::mem::take(&mut self.acts);
+        calls.extend(std::iter::from_fn(|| self.shared.next_call()).take(room));
+        for call in calls {
             match call {
                 Call::Lease { limit, now, reply } => {
                     self.waiters.push_back(Waiter { limit, now, reply });
@@ -108,13 +111,13 @@ impl Writer {
 
     /// Takes what the lookup thread brought, then what was put off, then what came, up to a group's room.
     pub(super) fn take_appends(&mut self, group: &mut Group) {
-        self.take_found(group);
-        let mut waiting = std::mem::take(&mut self.deferred);
         let mut room = GROUP_BYTES_MAX;
+        self.take_found(group, &mut room);
+        let mut waiting = std::mem::take(&mut self.deferred);
         while room > 0 && group.len() < GROUP_RECORDS_MAX {
             let next = waiting.pop_front().or_else(|| self.shared.intake.pop());
             let Some(append) = next else { break };
-            room = room.saturating_sub(append.envelope.body.len() + 256);
+            room = room.saturating_sub(size(&append));
             self.judge(append, group);
         }
         // What was put off again is older than what was not looked at.
@@ -122,6 +125,7 @@ impl Writer {
     }
 
     fn judge(&mut self, mut append: Append, group: &mut Group) {
+        self.oldest = self.oldest.min(append.handed_in);
         if let Some(failed) = self.state.hash_of_failed(&append.envelope) {
             if let Some(waiting) = self.looking.get_mut(&failed) {
                 waiting.push_back(append);
@@ -180,10 +184,15 @@ impl Writer {
     }
 
     /// Judges what waited for the lookup thread.
-    fn take_found(&mut self, group: &mut Group) {
-        for done in self.lookup.done() {
+    fn take_found(&mut self, group: &mut Group, room: &mut usize) {
+        while *room > 0 && group.len() < GROUP_RECORDS_MAX {
+            let Some(done) = self.lookup.next() else { break };
             match done {
-                Done::Key(wanted, found) => self.found(&wanted, &found, group),
+                Done::Key(wanted, found) => {
+                    let waiting = self.looking.get(&wanted.hash).into_iter().flatten();
+                    *room = room.saturating_sub(waiting.map(size).sum());
+                    self.found(&wanted, &found, group);
+                }
                 Done::View { key, outcome, reply } => {
                     let view = outcome.map(|outcome| self.state.outcome_view(&key, outcome));
                     reply.send(view.map(Seen::Ended)).ok();
@@ -199,7 +208,7 @@ impl Writer {
         if let Found::Unreadable(reason) = found {
             for append in waiting {
                 let reason = format!("what is kept under the key cannot be read: {reason}");
-                append.reply.send(Err(AppendError::Failed(reason))).ok();
+                append.reply.send(Err(AppendError::Failed(reason)));
             }
             return;
         }
@@ -248,7 +257,7 @@ impl Writer {
 
     /// Judges a delivery beside what was found under its hash.
     fn decide(&mut self, hash: u128, append: Append, found: &Found, group: &mut Group) {
-        let Append { envelope, permit, reply } = append;
+        let Append { envelope, permit, reply, .. } = append;
         let (head, body, outcome) = match found {
             Found::Order { head, body } => (head.as_deref(), body.as_ref(), None),
             Found::Outcome(outcome) => (None, None, outcome.as_deref()),
@@ -257,7 +266,8 @@ impl Writer {
         let same = |_: Kept| body.is_some_and(|body| *body == envelope.body);
         let judged = self.state.judge(hash, &envelope, head, outcome, same);
         if judged.refused() {
-            reply.send(Err(AppendError::Disputed)).ok();
+            drop(permit);
+            reply.send(Err(AppendError::Disputed));
             return;
         }
         let accepted_at_ms = self.state.accepted_at(self.sober_wall_ms());
@@ -266,9 +276,7 @@ impl Writer {
                 let receipt = self.state.receipt(&judged, None, outcome, Durability::Fsync);
                 answer(reply, receipt);
             }
-            Some(_) if !self.journal.room_for_orders() => {
-                reply.send(Err(AppendError::Full)).ok();
-            }
+            Some(_) if !self.journal.room_for_orders() => reply.send(Err(AppendError::Full)),
             Some(record) => {
                 self.touched_hashes.insert(hash);
                 self.touched.extend(judged.order);
@@ -277,4 +285,9 @@ impl Writer {
             }
         }
     }
+}
+
+/// About what a delivery takes of a group.
+fn size(append: &Append) -> usize {
+    append.envelope.body.len() + 256
 }

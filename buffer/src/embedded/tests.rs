@@ -11,12 +11,14 @@ use forebay_order::{Fingerprint, OrderKey, Readiness};
 
 use super::journal::{Failed, Journal, Options, WriteError};
 use super::{Embedded, EmbeddedConfig};
-use crate::record::{Delivery, Record};
-use crate::{Answer, AppendError, Buffer, Envelope, Receipt, SystemClock};
+use crate::record::{Delivery, Record, Snapshot};
+use crate::{Act, Answer, AppendError, Buffer, Envelope, OrderState, Receipt, SystemClock};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Now {
     Open,
+    /// Open, and held again behind the next one.
+    OpenForOne,
     Held,
     Failing,
 }
@@ -41,7 +43,11 @@ impl Gate {
     pub(super) fn pass(&self) -> Result<(), WriteError> {
         self.arrived.fetch_add(1, Ordering::SeqCst);
         let held = self.now.1.wait_while(self.now.0.lock().unwrap(), |now| *now == Now::Held);
-        match *held.unwrap() {
+        let mut now = held.unwrap();
+        if *now == Now::OpenForOne {
+            *now = Now::Held;
+        }
+        match *now {
             Now::Failing => Err(Failed { what: "sync", reason: "gate".to_owned() }.into()),
             _ => Ok(()),
         }
@@ -173,4 +179,102 @@ async fn a_last_order_that_went_bad_after_its_answer_is_named() {
     let recovery = buffer.status().await.unwrap().recovery;
     let key = envelope(0).key.to_string();
     assert!(recovery.iter().any(|line| line.contains(&key)), "{recovery:?}");
+}
+
+#[tokio::test]
+async fn a_copy_that_went_bad_gives_way_to_its_original() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = dir.path().join("journal");
+    // A process that dies between carrying an order forward and giving its segment up.
+    let options = Options { slot_bytes: 1 << 20, ..Options::new(Arc::new(SystemClock)) };
+    let (mut journal, _) = Journal::open(&slots, options).unwrap();
+    let original = Delivery { envelope: envelope(0xe7), accepted_at_ms: 1 };
+    let placed = journal.append(&[Record::Accept(original.clone())]).unwrap();
+    let snapshot = Snapshot {
+        state: OrderState::Pending,
+        first_accepted_at_ms: 1,
+        attempts: 0,
+        sent_before: false,
+        not_before_ms: None,
+        ticket: None,
+        earlier: Vec::new(),
+    };
+    let copy = Record::Moved { order: placed[0].sequence, snapshot, delivery: original };
+    journal.carry(&[copy]).unwrap();
+    journal.prove().unwrap();
+    drop(journal);
+    let slot = slots.join("00000.seg");
+    let mut bytes = std::fs::read(&slot).unwrap();
+    let bodies: Vec<_> =
+        (0..bytes.len() - 32).filter(|at| bytes[*at..at + 32] == [0xe7; 32]).collect();
+    assert_eq!(bodies.len(), 2);
+    bytes[bodies[1] + 16] ^= 1;
+    std::fs::write(&slot, bytes).unwrap();
+    let buffer = gated(&Gate::new(Now::Open), dir.path(), &Arc::default());
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+    let leases = buffer.lease(1, std::time::Duration::from_secs(20)).await.unwrap();
+    assert_eq!(leases[0].body, vec![0xe7; 32]);
+}
+
+/// Two acts on rows of one order, while as many calls wait as ever may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_act_that_has_to_wait_is_not_dropped_though_every_place_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::new(Now::Open);
+    let buffer = gated(&gate, dir.path(), &Arc::default());
+    for content in 1..4 {
+        let permit = buffer.admission().admit(32).unwrap();
+        buffer.append(envelope(content), permit).await.unwrap();
+    }
+    let rows = buffer.exceptions(0, 10).await.unwrap();
+    assert_eq!(rows.len(), 2, "two conflicts");
+    let shared = Arc::clone(buffer.shared());
+    // The writer stands before the gate while the acts, and all that fits behind them, are handed in.
+    gate.set(Now::Held);
+    let before = gate.arrived.load(Ordering::SeqCst);
+    let first = tokio::spawn({
+        let (buffer, key) = (buffer.clone(), OrderKey::new("shopify", "demo", "another"));
+        async move {
+            let permit = buffer.admission().admit(32).unwrap();
+            buffer.append(Envelope { key, ..envelope(1) }, permit).await
+        }
+    });
+    until(&gate, || gate.arrived.load(Ordering::SeqCst) > before).await;
+    let acts: Vec<_> = rows.iter().map(|row| (row.id, buffer.clone())).collect();
+    let mut acting = Vec::new();
+    for (n, (id, buffer)) in acts.into_iter().enumerate() {
+        acting.push(tokio::spawn(async move { buffer.act(id, Act::Discard).await }));
+        until(&gate, || shared.calls.len() == n + 1).await;
+    }
+    let many = 2 * shared.calls.capacity();
+    let looking = (0..many).map(|_| {
+        let buffer = buffer.clone();
+        tokio::spawn(async move { buffer.status().await })
+    });
+    let looking: Vec<_> = looking.collect();
+    until(&gate, || shared.calls.len() == shared.calls.capacity()).await;
+    gate.set(Now::OpenForOne);
+    // The first act stands before the gate, the second waits for it, and every place was taken again.
+    until(&gate, || gate.arrived.load(Ordering::SeqCst) > before + 1).await;
+    until(&gate, || shared.calls.len() == shared.calls.capacity()).await;
+    gate.set(Now::Open);
+    first.await.unwrap().unwrap();
+    for acted in acting {
+        acted.await.unwrap().unwrap();
+    }
+    for look in looking {
+        look.await.unwrap().unwrap();
+    }
+}
+
+/// Waits until something holds; a gate that is held then would hold the test too, so it is opened before it fails.
+async fn until(gate: &Gate, holds: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !holds() {
+        if tokio::time::Instant::now() > deadline {
+            gate.set(Now::Open);
+            panic!("never so");
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -10,6 +10,9 @@ use crate::OrderState;
 use crate::control::Control;
 use crate::record::{Delivery, Record, Snapshot};
 
+/// Orders looked at in one go.
+const LOOKED_AT: usize = 1_024;
+
 /// One thing to be carried forward out of a segment.
 #[derive(Clone, Debug)]
 pub(crate) enum Carry {
@@ -136,54 +139,69 @@ impl State {
         })
     }
 
-    /// What must be carried forward out of `epoch` (and every older one) now, at most about `limit` things; none
-    /// when it holds only outcomes. Cancelled and discarded orders that ended before `horizon_ms` are dropped.
-    pub(crate) fn carry_from(&mut self, epoch: u64, limit: usize, horizon_ms: i64) -> Vec<Carry> {
+    /// The same as a list to be gone through from its end, oldest first.
+    pub(crate) fn hanging_on(&self, epoch: u64) -> Vec<u64> {
+        let mut orders: Vec<u64> = self.hanging(epoch).collect();
+        orders.reverse();
+        orders
+    }
+
+    /// What must be carried forward out of `epoch` (and every older one) now: goes through some of `orders`
+    /// ([`State::hanging_on`]), and once they are through, the rows of their own. At most about `limit` things. Cancelled and
+    /// discarded orders that ended before `horizon_ms` are dropped.
+    pub(crate) fn carry_from(
+        &mut self,
+        epoch: u64,
+        orders: &mut Vec<u64>,
+        limit: usize,
+        horizon_ms: i64,
+    ) -> Vec<Carry> {
         let mut carry = Vec::new();
-        let mut past = Vec::new();
-        for sequence in self.hanging(epoch) {
+        for _ in 0..LOOKED_AT {
             if carry.len() >= limit {
                 break;
             }
-            let Some(order) = self.get(sequence).filter(|order| order.anchor <= epoch) else {
-                continue;
-            };
-            let rows = self.rows.of(sequence).filter(|(_, row)| row.travels());
-            let rows = rows.map(|(id, row)| (id, row.body.map(|body| body.kept)));
-            let rows: Vec<_> = rows.collect();
-            if order.indexable() {
-                // The order goes to the index; rows that came of it get a record of their own first.
-                carry.extend(rows.into_iter().map(|(id, kept)| Carry::Row { id, kept }));
-                continue;
-            }
-            let detail = self.detail(sequence);
-            let ended_at = detail.and_then(|detail| detail.ended_at_ms);
-            let over = order.ended() && ended_at.is_some_and(|at| at < horizon_ms);
-            let over = over || (order.ended() && Control::ForgottenDiscards.is_on());
-            if over && self.rows.ids_of(sequence).is_empty() {
-                past.push(sequence);
-                continue;
-            }
-            carry.push(Carry::Order {
-                sequence,
-                kept: order.kept,
-                parked: self.parked(sequence).map(|parked| parked.content.kept),
-                with_body: !order.ended(),
-                rows,
-            });
+            let Some(sequence) = orders.pop() else { break };
+            self.carry_order(epoch, sequence, horizon_ms, &mut carry);
         }
-        past.into_iter().for_each(|sequence| self.forget(sequence));
-        let older = self.segments.by_epoch.range(..=epoch);
-        for id in older.flat_map(|(_, hanging)| hanging.rows.iter().copied()) {
-            if carry.len() >= limit {
-                break;
-            }
-            let row = self.rows.get(id).filter(|row| row.anchor <= epoch && !row.travels());
-            if let Some(row) = row {
-                carry.push(Carry::Row { id, kept: row.body.map(|body| body.kept) });
-            }
+        if orders.is_empty() {
+            let older = self.segments.by_epoch.range(..=epoch);
+            let ids = older.flat_map(|(_, hanging)| hanging.rows.iter().copied());
+            let rows = ids.filter_map(|id| {
+                let row = self.rows.get(id)?;
+                let stays = row.anchor <= epoch && !row.travels();
+                stays.then(|| Carry::Row { id, kept: row.body.map(|body| body.kept) })
+            });
+            carry.extend(rows.take(limit.saturating_sub(carry.len())));
         }
         carry
+    }
+
+    fn carry_order(&mut self, epoch: u64, sequence: u64, horizon_ms: i64, carry: &mut Vec<Carry>) {
+        let Some(order) = self.get(sequence).filter(|order| order.anchor <= epoch) else { return };
+        let rows = self.rows.of(sequence).filter(|(_, row)| row.travels());
+        let rows = rows.map(|(id, row)| (id, row.body.map(|body| body.kept)));
+        let rows: Vec<_> = rows.collect();
+        if order.indexable() {
+            // The order goes to the index; rows that came of it get a record of their own first.
+            carry.extend(rows.into_iter().map(|(id, kept)| Carry::Row { id, kept }));
+            return;
+        }
+        let detail = self.detail(sequence);
+        let ended_at = detail.and_then(|detail| detail.ended_at_ms);
+        let over = order.ended() && ended_at.is_some_and(|at| at < horizon_ms);
+        let over = over || (order.ended() && Control::ForgottenDiscards.is_on());
+        if over && self.rows.ids_of(sequence).is_empty() {
+            self.forget(sequence);
+            return;
+        }
+        carry.push(Carry::Order {
+            sequence,
+            kept: order.kept,
+            parked: self.parked(sequence).map(|parked| parked.content.kept),
+            with_body: !order.ended(),
+            rows,
+        });
     }
 
     /// Whether an order is still as it was when it was to be carried forward.
@@ -285,13 +303,16 @@ impl State {
         .collect()
     }
 
-    /// Orders whose outcome goes to the index when everything up to `epoch` retires.
-    pub(crate) fn ended_of(&self, epoch: u64) -> Vec<Ended> {
-        let ended = self.hanging(epoch).filter_map(|sequence| {
+    /// Those among some orders whose outcome goes to the index when everything up to `epoch` retires.
+    pub(crate) fn ended_among(
+        &self,
+        epoch: u64,
+        orders: impl Iterator<Item = u64>,
+    ) -> impl Iterator<Item = Ended> {
+        orders.filter_map(move |sequence| {
             let order = self.get(sequence)?;
             (order.anchor <= epoch && order.indexable()).then(|| self.ended(sequence, &order))
-        });
-        ended.collect()
+        })
     }
 
     fn ended(&self, sequence: u64, order: &Order) -> Ended {

@@ -109,6 +109,16 @@ impl Keys {
         }
     }
 
+    /// Bytes it takes, with what an allocation costs.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let entries = |bucket: &Vec<Entry>| bucket.capacity() * size_of::<Entry>();
+        let allocated = |bytes: usize| (bytes + 8).next_multiple_of(16).max(32);
+        let buckets = self.parts.iter().flatten();
+        buckets.map(|bucket| allocated(entries(bucket))).sum::<usize>()
+            + self.parts.len() * PART * size_of::<Vec<Entry>>()
+    }
+
     fn home(&self, hash: u128) -> usize {
         let low = low(hash);
         let home = low & (2 * self.round - 1);

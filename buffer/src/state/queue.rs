@@ -98,4 +98,10 @@ impl Queue {
         let others = u128::from(self.ready.len().saturating_sub(1));
         u64::try_from(before * others / span).ok()
     }
+
+    /// Bytes the ready ones take.
+    #[cfg(test)]
+    pub(super) fn ready_bytes(&self) -> usize {
+        self.ready.bytes()
+    }
 }

@@ -176,6 +176,30 @@ impl Slots {
     }
 }
 
+/// Bytes the blocks of a map take, the map's nodes being half full.
+#[cfg(test)]
+fn blocks_bytes<T>(blocks: &BTreeMap<u64, T>) -> usize {
+    2 * blocks.len() * (size_of::<u64>() + size_of::<T>())
+}
+
+#[cfg(test)]
+impl Sequences {
+    pub(super) fn bytes(&self) -> usize {
+        blocks_bytes(&self.blocks)
+    }
+}
+
+#[cfg(test)]
+impl Slots {
+    pub(super) fn bytes(&self) -> usize {
+        let block = |block: &Block| match block {
+            Block::Sparse(list) => list.capacity() * size_of::<(u16, u32)>(),
+            Block::Dense { slots, .. } => size_of_val::<[u32]>(slots),
+        };
+        blocks_bytes(&self.blocks) + self.blocks.values().map(block).sum::<usize>()
+    }
+}
+
 fn within(sequence: u64) -> u16 {
     u16::try_from(sequence % BLOCK).unwrap_or_default()
 }

@@ -170,6 +170,13 @@ impl Slab {
         Some(number)
     }
 
+    /// Bytes it takes.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.capacity() * size_of::<Option<Chunk>>()
+            + self.chunks() * place(CHUNK) * size_of::<Slot>()
+    }
+
     /// Chunks that take memory now.
     #[cfg(test)]
     pub(super) fn chunks(&self) -> usize {

@@ -1,12 +1,14 @@
 //! What the conformance suite and the model cannot reach through a backend.
 
 use bytes::Bytes;
-use forebay_order::{Fingerprint, OrderKey, Readiness};
+use forebay_order::{Fingerprint, Money, OrderKey, Readiness};
+use rust_decimal::Decimal;
 
 use super::{Before, Carry, EARLIER_MAX, Head, Kept, State};
+use crate::digest::{PackedMoney, Plain};
 use crate::embedded::journal::Location;
 use crate::record::{Delivery, Record, RowSnapshot, Settled};
-use crate::{Act, Envelope, ExceptionCategory, OrderState};
+use crate::{Act, ActError, Envelope, ExceptionCategory, OrderState, Verdict};
 
 const NOW_MS: i64 = 1_000_000;
 
@@ -41,6 +43,12 @@ fn delivery(id: &str, content: u8) -> Delivery {
 fn before(kept: Kept) -> Option<Before> {
     let fingerprint = Fingerprint([u8::try_from(kept.record % 251).unwrap(); 16]);
     Some(Before { fingerprint, first_accepted_at_ms: NOW_MS })
+}
+
+/// All that must be carried forward out of a segment.
+fn carry(state: &mut State, epoch: u64, horizon_ms: i64) -> Vec<Carry> {
+    let mut orders = state.hanging_on(epoch);
+    state.carry_from(epoch, &mut orders, 100, horizon_ms)
 }
 
 fn head(id: &str, content: u8) -> Head {
@@ -101,6 +109,69 @@ fn acceptance_times_never_go_back() {
     let state = accepted(&["1"]);
     assert_eq!(state.accepted_at(NOW_MS - 5_000), NOW_MS);
     assert_eq!(state.accepted_at(NOW_MS + 1), NOW_MS + 1);
+}
+
+#[test]
+fn an_acceptance_time_hours_ahead_is_not_followed() {
+    let state = accepted(&["1"]);
+    let hour_ms = 3_600_000;
+    assert_eq!(state.accepted_at(NOW_MS - 400 * 24 * hour_ms), NOW_MS - (400 * 24 - 1) * hour_ms);
+}
+
+#[test]
+fn a_verdict_ends_its_loan_though_the_order_is_gone() {
+    let mut state = accepted(&["1"]);
+    state.replayed(NOW_MS);
+    let loans = state.lend(1, NOW_MS);
+    state.forget(1);
+    let summary = Verdict::Summarised { summary_id: "S".into(), existing: false };
+    assert_eq!(state.verdict(1, loans[0].number, Some(summary), NOW_MS), None);
+    assert_eq!(state.lent(), 0);
+}
+
+#[test]
+fn an_order_that_is_lent_is_neither_set_aside_nor_discarded() {
+    let mut state = accepted(&["1"]);
+    state.replayed(NOW_MS);
+    assert!(state.damaged_order(1, NOW_MS).is_some());
+    let loans = state.lend(1, NOW_MS);
+    assert_eq!(state.damaged_order(1, NOW_MS), None);
+    // As an earlier release wrote it.
+    apply(&mut state, 2, &rejected(1));
+    assert!(matches!(state.check_act(2, Act::Discard), Err(ActError::NotPossible(_))));
+    state.verdict(1, loans[0].number, None, NOW_MS);
+    assert!(state.check_act(2, Act::Discard).is_ok());
+}
+
+#[test]
+fn what_the_index_says_of_a_plain_order_is_what_its_record_says() {
+    let (mut read, mut indexed) = (State::new(b"secret"), State::new(b"secret"));
+    let kept = |record| Kept { record, location: Some(Location::new(3, 8192)), bytes: 640 };
+    for n in 1..50_u64 {
+        let mut delivery = delivery(&n.to_string(), 1);
+        delivery.accepted_at_ms = 1_790_000_000_000;
+        let amount = Decimal::new(i64::try_from(n).unwrap() * 1_001, 3);
+        delivery.envelope.total = Some(Money { amount, currency: "KWD".parse().unwrap() });
+        let record = Record::Accept(delivery);
+        let plain = read.plain(&record).unwrap();
+        read.apply(&record, kept(n), before);
+        indexed.apply_indexed(n, kept(n), &plain);
+    }
+    assert_eq!(read.status(NOW_MS), indexed.status(NOW_MS));
+    assert_eq!(read.live_bytes(3), indexed.live_bytes(3));
+    for n in 1..50_u64 {
+        assert_eq!(read.get(n), indexed.get(n));
+        let key = OrderKey::new("shopify", "demo", n.to_string());
+        assert_eq!(indexed.find(indexed.hash_of_key(&key)), Some(n));
+    }
+    let mut wide = delivery("wide", 1);
+    let currency = "IDR".parse().unwrap();
+    wide.envelope.total = Some(Money { amount: Decimal::new(10_i64.pow(12), 0), currency });
+    assert!(read.plain(&Record::Accept(wide.clone())).is_none(), "it is read whole");
+    apply_in(&mut read, 3, 50, &Record::Accept(wide));
+    assert_eq!(read.status(NOW_MS).money_waiting["IDR"], "1000000000000.00");
+    apply(&mut read, 51, &rejected(50));
+    assert_eq!(read.status(NOW_MS).money_waiting.get("IDR"), None);
 }
 
 #[test]
@@ -198,10 +269,10 @@ fn a_move_that_was_cut_short_before_its_rows_is_made_again_after_the_start() {
     // The row stood in the next group, which never came.
     apply_in(&mut started, 9, 3, &moved);
     started.replayed(NOW_MS);
-    let carry = started.carry_from(5, 10, 0);
+    let found = carry(&mut started, 5, 0);
     assert!(
-        matches!(&carry[..], [Carry::Order { sequence: 1, rows, .. }] if rows.len() == 1),
-        "{carry:?}"
+        matches!(&found[..], [Carry::Order { sequence: 1, rows, .. }] if rows.len() == 1),
+        "{found:?}"
     );
     for (sequence, record) in (4..).zip([
         started.moved_record(1, &head("1", 1), delivery("1", 1)).unwrap(),
@@ -209,7 +280,7 @@ fn a_move_that_was_cut_short_before_its_rows_is_made_again_after_the_start() {
     ]) {
         apply_in(&mut started, 9, sequence, &record);
     }
-    assert!(started.carry_from(5, 10, 0).is_empty(), "moved whole, and once");
+    assert!(carry(&mut started, 5, 0).is_empty(), "moved whole, and once");
 }
 
 #[test]
@@ -225,6 +296,52 @@ fn a_discarded_order_is_remembered_from_its_discard_on_wherever_it_is_rebuilt_fr
     let shown = |state: &State| state.view(&key).unwrap().with(Some(&head("1", 1)));
     assert_eq!(shown(&rebuilt), shown(&state));
     assert_eq!(shown(&rebuilt).settled_at_ms, Some(discarded_at));
-    assert_eq!(rebuilt.carry_from(0, 10, discarded_at).len(), 1, "within the horizon");
-    assert!(rebuilt.carry_from(0, 10, discarded_at + 1).is_empty(), "past it");
+    assert_eq!(carry(&mut rebuilt, 0, discarded_at).len(), 1, "within the horizon");
+    assert!(carry(&mut rebuilt, 0, discarded_at + 1).is_empty(), "past it");
+}
+
+/// Bytes of memory that the orders of a state take.
+fn bytes(state: &State) -> usize {
+    let side = [state.details.len(), state.not_before.len(), state.late.len()];
+    assert_eq!(side, [0; 3], "nothing stands beside");
+    state.slab.bytes() + state.keys.bytes() + state.slots.bytes() + state.queue.ready_bytes()
+}
+
+#[test]
+fn a_pending_order_takes_at_most_64_bytes_at_every_number_and_none_when_it_is_gone() {
+    let mut state = State::new(b"secret");
+    let money = PackedMoney::NONE;
+    let mut random = fastrand::Rng::with_seed(1);
+    for n in 1..=200_000_u64 {
+        let kept = Kept { record: n, location: Some(Location::new(3, 8192)), bytes: 640 };
+        let plain = Plain { hash: random.u128(..) >> 32, accepted_at_s: 1, money };
+        state.apply_indexed(n, kept, &plain);
+        if n >= 50_000 && n % 1_000 == 0 {
+            let each = bytes(&state) / usize::try_from(n).unwrap();
+            assert!(each <= 64, "{each} bytes each at {n}");
+        }
+    }
+    for n in 1..=200_000 {
+        state.forget(n);
+    }
+    assert!(bytes(&state) < 1 << 19, "{} bytes are left", bytes(&state));
+}
+
+/// Settled orders wait for their segment in little more than they took before.
+#[test]
+fn a_summarised_order_takes_at_most_its_slot_and_its_ending() {
+    let mut state = accepted(&["1"]);
+    let settled = Settled {
+        order: 1,
+        summary_id: "1OsIQ0000000001AAA".into(),
+        existing: false,
+        attempts: 1,
+        at_ms: NOW_MS,
+    };
+    apply(&mut state, 2, &Record::Settle { entries: vec![settled] });
+    assert!(state.details.is_empty() && state.not_before.is_empty());
+    let key = OrderKey::new("shopify", "demo", "1");
+    let view = state.view(&key).unwrap().with(Some(&head("1", 1)));
+    assert_eq!(view.summary_id.as_deref(), Some("1OsIQ0000000001AAA"));
+    assert_eq!(view.settled_at_ms, Some(NOW_MS));
 }

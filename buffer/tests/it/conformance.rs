@@ -45,6 +45,9 @@ on_every_backend!(
     changes_while_lent_wait_for_the_loan,
     a_parked_change_of_a_summarised_order_is_an_exception,
     what_is_called_off_while_lent_is_not_sent,
+    what_is_called_off_is_not_sent_once_the_oms_was_asked,
+    open_conflicts_of_a_key_are_bounded,
+    long_reasons_and_ids_are_cut,
     changes_after_the_summary,
     an_exception_is_repaired_by_a_newer_version,
     leases_oldest_first_each_to_one_worker,
@@ -271,6 +274,84 @@ async fn a_parked_change_of_a_summarised_order_is_an_exception<B: Buffer>(
     assert_eq!(rows[0].category, ExceptionCategory::ChangeAfterSummary);
     assert_eq!(buffer.body(rows[0].id).await.unwrap().unwrap(), "body 1 2");
     assert_eq!(answer(&buffer, delivery("1", 2, Some(2))).await, Answer::Duplicate);
+}
+
+async fn what_is_called_off_is_not_sent_once_the_oms_was_asked<B: Buffer>(
+    buffer: B,
+    _: &HandClock,
+) {
+    let retry = |sent| Verdict::Retry {
+        after: Duration::ZERO,
+        counts: false,
+        sent,
+        reason: "busy".to_owned(),
+    };
+    let cancel = |id| with(Readiness::Cancelled, delivery(id, 2, Some(2)));
+    for (id, given_back) in [("settled", true), ("dropped", false)] {
+        post(&buffer, delivery(id, 1, Some(1))).await;
+        lend(&buffer).await.settle(retry(true));
+        let lease = lend(&buffer).await;
+        assert!(lease.sent_before, "so its worker asks the OMS first");
+        assert_eq!(answer(&buffer, cancel(id)).await, Answer::Parked);
+        let may_go = buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap();
+        assert_eq!(may_go, [false], "it was not there, and it is called off");
+        if given_back {
+            lease.settle(retry(false));
+        } else {
+            drop(lease);
+        }
+        assert_eq!(state(&buffer, id).await, OrderState::Cancelled);
+        none_to_lend(&buffer).await;
+    }
+    // What went out before the cancel came may have arrived.
+    post(&buffer, delivery("gone", 1, Some(1))).await;
+    let lease = lend(&buffer).await;
+    buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap();
+    assert_eq!(answer(&buffer, cancel("gone")).await, Answer::Parked);
+    drop(lease);
+    assert_eq!(state(&buffer, "gone").await, OrderState::Submitted);
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+}
+
+async fn open_conflicts_of_a_key_are_bounded<B: Buffer>(buffer: B, _: &HandClock) {
+    post(&buffer, delivery("1", 100, None)).await;
+    for content in 0..16 {
+        assert_eq!(answer(&buffer, delivery("1", content, None)).await, Answer::Conflict);
+    }
+    let one_more = async || {
+        let envelope = delivery("1", 16, None);
+        let permit = buffer.admission().admit(envelope.body.len()).unwrap();
+        buffer.append(envelope, permit).await.map(|receipt| receipt.answer())
+    };
+    assert_eq!(one_more().await, Err(AppendError::Disputed), "refused, not acknowledged");
+    assert_eq!(buffer.admission().in_flight(), (0, 0));
+    assert_eq!(answer(&buffer, delivery("1", 15, None)).await, Answer::Conflict, "kept before");
+    let rows = buffer.exceptions(0, 100).await.unwrap();
+    assert_eq!(rows.len(), 16);
+    buffer.act(rows[0].id, Act::Discard).await.unwrap();
+    assert_eq!(one_more().await, Ok(Answer::Conflict));
+}
+
+async fn long_reasons_and_ids_are_cut<B: Buffer>(buffer: B, _: &HandClock) {
+    for id in ["1", "2", "3"] {
+        post(&buffer, delivery(id, 1, None)).await;
+    }
+    let long = "ö".repeat(3 << 20);
+    for lease in buffer.lease(10, SOON).await.unwrap() {
+        let verdict = match lease.key.id.as_str() {
+            "1" => {
+                Verdict::Exception { category: ExceptionCategory::Rejected, reason: long.clone() }
+            }
+            "2" => Verdict::Submitted { ticket: long.clone() },
+            _ => summarised(&long),
+        };
+        lease.settle(verdict);
+    }
+    let rows = buffer.exceptions(0, 10).await.unwrap();
+    assert_eq!(rows[0].reason, "ö".repeat(256));
+    assert_eq!(rows[1].category, ExceptionCategory::OutcomeUnknown, "{rows:?}");
+    let view = buffer.order(&key("3")).await.unwrap().unwrap();
+    assert_eq!(view.summary_id, Some("ö".repeat(512)));
 }
 
 async fn changes_after_the_summary<B: Buffer>(buffer: B, _: &HandClock) {

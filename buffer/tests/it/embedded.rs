@@ -428,6 +428,152 @@ async fn damaged_bytes_are_listed_and_the_same_order_repairs_them() {
 }
 
 #[tokio::test]
+async fn what_is_called_off_while_lent_takes_effect_after_a_crash_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    post(&buffer, delivery("1", 1, Some(1))).await;
+    let lost = lend(&buffer).await;
+    let cancel = with(Readiness::Cancelled, delivery("1", 2, Some(2)));
+    assert_eq!(answer(&buffer, cancel).await, Answer::Parked);
+    drop(buffer);
+    drop(lost);
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    let lease = lend(&buffer).await;
+    assert!(lease.sent_before, "nobody knows whether it was sent");
+    let may_go = buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap();
+    assert_eq!(may_go, [false], "the OMS was asked, and had nothing");
+    drop(lease);
+    let view = buffer.order(&key("1")).await.unwrap().unwrap();
+    assert_eq!((view.state, view.exceptions), (OrderState::Cancelled, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_damaged_change_that_waits_never_looks_like_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    post(&buffer, delivery("lent", 1, Some(1))).await;
+    let lease = lend(&buffer).await;
+    assert_eq!(answer(&buffer, delivery("lent", 2, Some(2))).await, Answer::Parked);
+    flip(dir.path(), b"body lent 2");
+    pass_through(&buffer, "flow", 600).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    drop(lease);
+    let view = buffer.order(&key("lent")).await.unwrap().unwrap();
+    assert_eq!((view.state, view.version), (OrderState::Exception, Some(2)));
+    none_to_lend(&buffer).await;
+    let rows = buffer.exceptions(0, 10).await.unwrap();
+    assert_eq!((rows.len(), rows[0].category), (1, ExceptionCategory::Damaged));
+    assert!(buffer.body(view.sequence).await.is_err(), "lost, not empty");
+    assert!(buffer.act(rows[0].id, Act::Retry).await.is_err());
+    pass_through(&buffer, "more", 600).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    drop(buffer);
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap().len(), 1);
+    assert!(buffer.body(view.sequence).await.is_err(), "lost, carried again and after a start");
+    assert_eq!(answer(&buffer, delivery("lent", 2, Some(2))).await, Answer::Amended);
+    assert_eq!(lend(&buffer).await.body, "body lent 2");
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_damaged_body_of_a_row_never_looks_like_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    post(&buffer, with(UNPAID, delivery("1", 1, None))).await;
+    let conflict = post(&buffer, with(UNPAID, delivery("1", 2, None))).await;
+    assert_eq!(conflict.answer(), Answer::Conflict);
+    flip(dir.path(), b"body 1 2");
+    pass_through(&buffer, "flow", 600).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    assert!(buffer.body(conflict.sequence()).await.is_err(), "lost, not empty");
+    let again = answer(&buffer, with(UNPAID, delivery("1", 2, None))).await;
+    assert_eq!(again, Answer::Conflict, "its fingerprint is still known");
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_exception_whose_bytes_are_damaged_is_not_retried() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    post(&buffer, delivery("bad", 1, Some(1))).await;
+    let category = ExceptionCategory::Rejected;
+    lend(&buffer).await.settle(Verdict::Exception { category, reason: "no such product".into() });
+    until(&buffer, |status| status.live["exception"] == 1).await;
+    flip(dir.path(), b"body bad 1");
+    pass_through(&buffer, "flow", 600).await;
+    until(&buffer, |status| status.segments <= 4).await;
+    let rows = buffer.exceptions(0, 10).await.unwrap();
+    assert_eq!((rows.len(), rows[0].category), (1, ExceptionCategory::Damaged));
+    assert!(rows[0].reason.contains("no such product"), "{}", rows[0].reason);
+    assert!(buffer.act(rows[0].id, Act::Retry).await.is_err());
+    assert_eq!(answer(&buffer, delivery("bad", 1, Some(1))).await, Answer::Amended);
+    assert_eq!(lend(&buffer).await.body, "body bad 1");
+}
+
+#[tokio::test]
+async fn an_order_whose_bytes_go_bad_while_it_is_lent_ends_as_its_loan_ends() {
+    for summary in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock::default());
+        let buffer = embedded(dir.path(), SLOT, &clock);
+        post(&buffer, delivery("lent", 1, Some(1))).await;
+        let lease = lend(&buffer).await;
+        flip(dir.path(), b"body lent 1");
+        pass_through(&buffer, "flow", 600).await;
+        // Time for it to be looked through again and again.
+        for _ in 0..3 {
+            clock.advance(6_000);
+            buffer.status().await.unwrap();
+        }
+        assert_eq!(buffer.exceptions(0, 10).await.unwrap(), [], "there is nothing to discard");
+        let view = buffer.order(&key("lent")).await.unwrap().unwrap();
+        assert_eq!(view.state, OrderState::Leased);
+        if summary {
+            lease.settle(summarised("S"));
+        } else {
+            drop(lease);
+        }
+        clock.advance(6_000);
+        until(&buffer, |status| {
+            clock.advance(100);
+            status.segments <= 4
+        })
+        .await;
+        let view = buffer.order(&key("lent")).await.unwrap().unwrap();
+        let rows = buffer.exceptions(0, 10).await.unwrap();
+        if summary {
+            assert_eq!((view.state, rows.len()), (OrderState::Summarised, 0));
+        } else {
+            assert_eq!((view.state, rows.len()), (OrderState::Exception, 1));
+            assert_eq!(rows[0].category, ExceptionCategory::Damaged);
+            none_to_lend(&buffer).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_years_ahead_stamps_no_later_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    clock.set_wall(TEN_YEARS_MS);
+    let hour_ms = 3_600_000;
+    let during = post(&buffer, delivery("during", 1, None)).await.first().accepted_at_ms;
+    assert_eq!(during, START_MS + hour_ms, "believed only as far as time has passed, and an hour");
+    clock.set_wall(-TEN_YEARS_MS);
+    drop(buffer);
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    clock.advance(2 * hour_ms);
+    let later = post(&buffer, delivery("later", 1, None)).await.first().accepted_at_ms;
+    assert_eq!(later, START_MS + 2 * hour_ms);
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_orders_settles_what_it_has_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(HandClock::default());

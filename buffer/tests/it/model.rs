@@ -28,6 +28,11 @@ enum Command {
         readiness: Readiness,
         amend: bool,
     },
+    /// Several deliveries handed in before any is answered; then the process dies, if it is to.
+    Burst {
+        posts: Vec<(u8, u8, Option<u64>)>,
+        dies: bool,
+    },
     Lease,
     /// Ends the n-th loan.
     Settle {
@@ -82,8 +87,12 @@ fn command() -> impl Strategy<Value = Command> {
         2 => Just(End::Dropped),
     ];
     let act = prop_oneof![Just(Act::Retry), Just(Act::Discard)];
+    let posts = vec((0..2_u8, 1..6_u8, prop::option::weighted(0.8, 1..5_u64)), 2..8);
+    let burst = (posts, prop::bool::weighted(0.2));
+    let burst = burst.prop_map(|(posts, dies)| Command::Burst { posts, dies });
     prop_oneof![
         12 => post,
+        3 => burst,
         5 => Just(Command::Lease),
         5 => (0..3_usize, end).prop_map(|(nth, end)| Command::Settle { nth, end }),
         2 => (0..3_usize).prop_map(|nth| Command::Sending { nth }),
@@ -410,6 +419,7 @@ impl<S: Store> Run<S> {
                 let expected = self.model.post(n, new, amend);
                 assert_eq!(answer(self.store.buffer(), envelope).await, expected);
             }
+            Command::Burst { posts, dies } => self.burst(posts, dies && S::KEPT).await,
             Command::Lease => self.lease().await,
             Command::Settle { nth, end } if nth < self.leases.len() => {
                 let (n, lease) = self.leases.remove(nth);
@@ -454,11 +464,38 @@ impl<S: Store> Run<S> {
             Command::Crash => {
                 // What nobody waits for may be lost in a crash; here it is not, so that the model stays small.
                 self.store.buffer().status().await.unwrap();
-                self.store.reopen();
-                self.model.die();
-                self.leases.clear();
+                self.die();
             }
             Command::Settle { .. } | Command::Sending { .. } => {}
+        }
+    }
+
+    fn die(&mut self) {
+        self.store.reopen();
+        self.model.die();
+        self.leases.clear();
+    }
+
+    /// Deliveries of one key are judged in the order in which they were handed in, whatever each has to wait for.
+    async fn burst(&mut self, posts: Vec<(u8, u8, Option<u64>)>, dies: bool) {
+        self.store.buffer().status().await.unwrap();
+        let (mut answers, mut expected) = (Vec::new(), Vec::new());
+        for (n, content, version) in posts {
+            let mut envelope = delivery(&format!("k{n}"), content, version);
+            envelope.body = vec![content; 700].into();
+            let permit = self.store.buffer().admission().admit(700).unwrap();
+            answers.push(Box::pin(self.store.buffer().append(envelope, permit)));
+            let becomes = OrderState::Pending;
+            let new = Content { bytes: content, version, becomes, cancelled_before: false };
+            expected.push(self.model.post(n, new, true));
+        }
+        if dies {
+            // Nobody hears an answer, and every delivery is kept all the same.
+            drop(answers);
+            return self.die();
+        }
+        for (answer, expected) in answers.into_iter().zip(expected) {
+            assert_eq!(answer.await.unwrap().answer(), expected);
         }
     }
 

@@ -120,7 +120,7 @@ const SMALL_SLOTS: &str = "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = 
                            [door]\nitem_bytes = \"512KiB\"\n";
 
 /// How groups reach the disk (`buffer.write_mode`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WriteMode {
     /// Past the page cache, each write synchronous.
     Direct,
@@ -173,6 +173,8 @@ pub struct Plan {
     pub rate: f64,
     /// What everything random follows from.
     pub seed: u64,
+    /// The one write mode to play in; otherwise all of the kind's, in parts of the runs.
+    pub write_mode: Option<WriteMode>,
     /// A server to strike instead of one built for it; with `control` a control build.
     pub binary: Option<PathBuf>,
 }
@@ -182,7 +184,20 @@ impl Plan {
     pub fn new(fault: Fault) -> Self {
         let oms = vec![Oms::Sqlite, Oms::Ledger];
         let runs = fault.torture().runs;
-        Self { fault, runs, control: false, oms, rate: 2000.0, seed: 1, binary: None }
+        Self {
+            fault,
+            runs,
+            control: false,
+            oms,
+            rate: 2000.0,
+            seed: 1,
+            write_mode: None,
+            binary: None,
+        }
+    }
+
+    fn modes(&self) -> &[WriteMode] {
+        self.write_mode.as_ref().map_or(self.fault.torture().modes, std::slice::from_ref)
     }
 
     fn mode(&self) -> String {
@@ -257,11 +272,9 @@ impl Share {
 /// Shares the runs out over the OMSs and write modes: as even as can be, the first ones with another OMS and
 /// another mode each, and none gets none.
 fn shares(plan: &Plan) -> Vec<Share> {
-    let (omss, modes) = (plan.oms.len().max(1), plan.fault.torture().modes.len().max(1));
+    let (omss, modes) = (plan.oms.len().max(1), plan.modes().len().max(1));
     let crossed = (0..modes).flat_map(|turn| (0..omss).map(move |at| (at, (at + turn) % modes)));
-    let of = |(oms, mode): (usize, usize)| {
-        Some((*plan.oms.get(oms)?, *plan.fault.torture().modes.get(mode)?))
-    };
+    let of = |(oms, mode): (usize, usize)| Some((*plan.oms.get(oms)?, *plan.modes().get(mode)?));
     let pairs: Vec<_> = crossed.filter_map(of).collect();
     let count = u32::try_from(pairs.len()).unwrap_or(1).clamp(1, plan.runs.max(1));
     (0..count)

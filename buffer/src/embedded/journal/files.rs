@@ -170,20 +170,26 @@ impl RealDirectory {
 
     /// Whether the file system and its device take direct reads and writes of our blocks.
     fn can_direct(&self) -> io::Result<bool> {
-        let slot = self.slots()?.first().map(|slot| self.path_of(*slot));
-        let trial = match &slot {
-            Some(slot) => {
-                direct(slot, OpenOptions::new().read(true).write(true)).and_then(|file| {
-                    let mut memory = Aligned::default();
-                    fill(&file, 0, memory.bytes_mut(size(BLOCK)))
-                })
-            }
+        let trial = match self.slots()?.first() {
+            Some(slot) => self.try_direct_read(*slot),
             None => self.try_direct_write(),
         };
         match trial {
             Ok(()) => Ok(true),
             Err(error) if refuses_direct(&error) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    fn try_direct_read(&self, slot: u32) -> io::Result<()> {
+        let opened = direct(&self.path_of(slot), OpenOptions::new().read(true).write(true));
+        let file = opened
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", name(slot))))?;
+        let mut memory = Aligned::default();
+        match fill(&file, 0, memory.bytes_mut(size(BLOCK))) {
+            Err(error) if refuses_direct(&error) => Err(error),
+            // What the device cannot read is judged later.
+            _ => Ok(()),
         }
     }
 
@@ -314,9 +320,10 @@ impl SlotFile for RealFile {
                 self.sync()?;
             }
         }
-        // Written to a file without a name, it is gone with this process.
+        // What is written to a file that has no name any more is gone with this process.
         if self.file.metadata()?.nlink() == 0 {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed meanwhile"));
+            let gone = format!("{} was removed while in use", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, gone));
         }
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         metrics::written(bytes.len() as u64);
