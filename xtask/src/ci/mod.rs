@@ -46,9 +46,18 @@ pub fn run() -> Result<()> {
 
 /// Short tortures, each with the control that must fail.
 fn tortures() -> Vec<(String, Plan)> {
-    let short = [(Fault::Kill, 2), (Fault::PowerCut, 2), (Fault::SyncError, 4)];
-    let both = |(fault, runs): (Fault, u32)| {
-        [(false, runs), (true, runs.min(2))].map(|(control, runs)| {
+    let short = [
+        (Fault::Kill, 2, 2),
+        (Fault::PowerCut, 2, 2),
+        (Fault::SyncError, 4, 2),
+        (Fault::Stall, 2, 2),
+        (Fault::DiskFull, 1, 1),
+        (Fault::BitFlip, 40, 40),
+        (Fault::IndexLoss, 2, 2),
+        (Fault::AbortPoison, 2, 2),
+    ];
+    let both = |(fault, runs, control_runs): (Fault, u32, u32)| {
+        [(false, runs), (true, control_runs)].map(|(control, runs)| {
             let name =
                 format!("torture {}{}", fault.name(), if control { ", control" } else { "" });
             (name, Plan { runs, control, ..Plan::new(fault) })

@@ -78,6 +78,10 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     let mut random = scene.random();
     let Some(base) = fill(scene, &mut random)? else { return Ok(()) };
     scene.tally.acknowledged += base.known.len() as u64;
+    // Said also where there are none.
+    for name in ["silently_wrong", "not_repaired", "repaired_later"] {
+        scene.tally.count(name, 0);
+    }
     let runs = scene.share.runs;
     let mut done = 0;
     while done < runs {

@@ -47,6 +47,9 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     let mut random = scene.random();
     let Some(target) = start(scene)? else { return Ok(()) };
     let apart = set_apart(scene, target, &mut random)?;
+    for name in ["second_effects", "false_successes"] {
+        scene.tally.count(name, 0);
+    }
     // By now in the OMS, the oldest first.
     let mut sold: Vec<Order> = Vec::new();
     let mut changed: Vec<Order> = Vec::new();
