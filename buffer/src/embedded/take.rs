@@ -265,6 +265,7 @@ impl Writer {
         let same = |_: Kept| body.is_some_and(|body| *body == envelope.body);
         let judged = self.state.judge(hash, &envelope, head, outcome, same);
         if judged.refused() {
+            drop(permit);
             reply.send(Err(AppendError::Disputed)).ok();
             return;
         }
