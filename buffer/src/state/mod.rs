@@ -8,10 +8,10 @@
 //! An order is named by the sequence of the record that first accepted it. A body that occupies no key
 //! (recorded, unreadable, only an id) is kept as an order too, under the hash of its content.
 //!
-//! An order that simply waits takes 56 bytes (resident, at one, three and ten million of them): a slot of 44 ([`slab`]), about 6.5 in the table of keys ([`keys`]) and
-//! about 4 for its sequence ([`sequences`]). What its record on the disk says (fingerprint, version, exact times)
-//! is not kept; a backend reads the record's [`Head`] when the key is hit. What is out of the ordinary stands in ordered
-//! maps beside. Nothing here is ever copied to grow.
+//! An order that simply waits takes 56 bytes (resident, at one, three and ten million of them): a slot of 44 ([`slab`]),
+//! about 6.5 in the table of keys ([`keys`]) and about 4 for its sequence ([`sequences`]). What its record on the disk
+//! says (fingerprint, version, exact times) is not kept; a backend reads the record's [`Head`] when the key is hit. What
+//! is out of the ordinary stands in ordered maps beside. Nothing here is ever copied to grow.
 
 mod apply;
 mod carry;
