@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use hashbrown::HashMap;
 
 use super::State;
-use super::order::{DEATHS_COUNTED, Kept};
+use super::order::Kept;
+use super::pack::DEATHS_COUNTED;
 use crate::control::Control;
 use crate::record::{Record, Settled};
 use crate::{Act, ActError, ExceptionCategory, OrderState, Verdict};

@@ -685,3 +685,86 @@ fn open_error(dir: &Path, clock: &Arc<HandClock>) -> String {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     Embedded::open(config(dir, SLOT), clock, Box::new(|_| {})).map(drop).unwrap_err().to_string()
 }
+
+/// Many hands post the versions of a few orders while they are lent, sent and summarised, and their segments retire.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_races_an_order_is_summarised_once_and_its_newest_version_is_never_lost() {
+    const KEYS: u8 = 6;
+    const VERSIONS: u8 = 25;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), SLOT, &clock);
+    let posters: Vec<_> = (0..4)
+        .map(|_| {
+            let buffer = buffer.clone();
+            tokio::spawn(async move {
+                let mut kept = Vec::new();
+                for version in 1..=VERSIONS {
+                    for n in 0..KEYS {
+                        let id = format!("race-{n}");
+                        let posted = delivery(&id, version, Some(u64::from(version)));
+                        let is = answer(&buffer, posted).await;
+                        if !matches!(is, Answer::Duplicate | Answer::Stale) {
+                            kept.push((n, version, is));
+                        }
+                    }
+                    let passing = large(&format!("{version}-{:p}", &kept), 2 << 10);
+                    answer(&buffer, with(Readiness::Recorded(RecordedAs::Other), passing)).await;
+                }
+                kept
+            })
+        })
+        .collect();
+    let mut summaries = std::collections::BTreeMap::new();
+    let mut turns = 0;
+    let mut posters_left = posters;
+    let mut kept = Vec::new();
+    loop {
+        let over = posters_left.iter().all(tokio::task::JoinHandle::is_finished);
+        let leases = buffer.lease(2, Duration::from_millis(5)).await.unwrap();
+        if over && leases.is_empty() {
+            break;
+        }
+        for lease in leases {
+            turns += 1;
+            let may_go = buffer.submitting(std::slice::from_ref(&lease), turns % 2 == 0).await;
+            match (may_go.unwrap()[0], turns % 7) {
+                (true, 0) => {
+                    let body = String::from_utf8(lease.body.to_vec()).unwrap();
+                    let version: u8 = body.rsplit(' ').next().unwrap().parse().unwrap();
+                    let id = lease.key.id.clone();
+                    lease.settle(summarised(&id));
+                    assert_eq!(summaries.insert(id, version), None, "a second summary");
+                }
+                (true, 1..4) => lease.settle(Verdict::Retry {
+                    after: Duration::ZERO,
+                    counts: false,
+                    sent: turns % 2 == 0,
+                    reason: "busy".into(),
+                }),
+                _ => drop(lease),
+            }
+        }
+    }
+    for poster in posters_left.drain(..) {
+        kept.extend(poster.await.unwrap());
+    }
+    let rows = buffer.exceptions(0, 1_000).await.unwrap();
+    for n in 0..KEYS {
+        let id = format!("race-{n}");
+        let of = |wanted: Answer| kept.iter().filter(|(k, _, is)| *k == n && *is == wanted).count();
+        assert_eq!(of(Answer::Accepted), 1, "{id}");
+        assert_eq!(of(Answer::Conflict), 0, "{id}");
+        let newest = kept.iter().filter(|(k, version, _)| *k == n && *version == VERSIONS).count();
+        assert_eq!(newest, 1, "the newest version of {id} is kept once");
+        let view = buffer.order(&key(&id)).await.unwrap().unwrap();
+        let summary = summaries[&id];
+        assert_eq!((view.state, view.version), (OrderState::Summarised, Some(summary.into())));
+        if summary < VERSIONS {
+            let last = rows.iter().rfind(|row| row.key == key(&id)).unwrap();
+            assert_eq!(last.category, ExceptionCategory::ChangeAfterSummary);
+            let body = buffer.body(last.id).await.unwrap().unwrap();
+            assert_eq!(body, format!("body {id} {VERSIONS}"), "of {id}");
+        }
+    }
+}
