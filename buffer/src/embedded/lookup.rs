@@ -10,7 +10,7 @@ use bytes::Bytes;
 use forebay_order::OrderKey;
 use tokio::sync::oneshot;
 
-use super::journal::{ReadError, Reader};
+use super::journal::{Location, ReadError, Reader};
 use super::outcomes::Seek;
 use super::shared::{Seen, Shared};
 use crate::record::{Delivery, LOST, Record};
@@ -232,7 +232,11 @@ fn find_order(
     fingerprint_version: u8,
     reader: &Reader,
 ) -> Result<Found, ReadError> {
-    let head = head(reader, kept)?;
+    // With the body: a repeat of an order whose bytes have gone bad must mend it, not be told that all is well.
+    let head = match whole(reader, kept) {
+        Err(ReadError::Damaged { .. }) => Head { body_lost: true, ..head(reader, kept)? },
+        head => head?,
+    };
     let (latest, rule) = parked.unwrap_or((kept, head.content.fingerprint_version));
     let mut body = None;
     if let Some(location) = latest.location.filter(|_| rule != fingerprint_version) {
@@ -254,9 +258,18 @@ fn find_order(
 /// As [`Reader::head`]; a record that holds no delivery counts as damaged.
 pub(super) fn head(reader: &Reader, kept: Kept) -> Result<Head, ReadError> {
     let location = kept.location.ok_or(ReadError::Recycled(0))?;
-    let (_, record) = reader.head(location)?;
+    head_of(&reader.head(location)?.1, kept, location)
+}
+
+/// The same, once its body verified too.
+fn whole(reader: &Reader, kept: Kept) -> Result<Head, ReadError> {
+    let location = kept.location.ok_or(ReadError::Recycled(0))?;
+    head_of(&reader.read(location)?.1, kept, location)
+}
+
+fn head_of(record: &Record, kept: Kept, location: Location) -> Result<Head, ReadError> {
     let damaged = ReadError::Damaged { epoch: location.epoch(), offset: location.offset() };
-    Head::of(&record, kept).ok_or(damaged)
+    Head::of(record, kept).ok_or(damaged)
 }
 
 fn read_all(items: Vec<Carry>, reader: &Reader) -> Result<Vec<Carried>, ReadError> {

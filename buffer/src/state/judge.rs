@@ -60,7 +60,7 @@ impl State {
     /// content says, where memory knows the order; `outcome` is what the index knows of its hash, where memory knows
     /// nothing. `same_bytes` compares its body with a kept one, and is asked only across fingerprint rules.
     ///
-    /// Without a head of a known order its record is damaged. An order that can still be set right takes the delivery
+    /// Without a head of a known order its record is damaged, and [`Head::body_lost`] says that its bytes are. An order that can still be set right takes the delivery
     /// as the repair, for nothing else is left of it; any other keeps it beside, as a conflict or late change.
     pub(crate) fn judge(
         &self,
@@ -150,6 +150,7 @@ impl State {
                 && !order.sent_before;
         let called_off = incoming.readiness == forebay_order::Readiness::Cancelled;
         let unreadable = latest.is_none() && can_be_repaired && !called_off;
+        let body_lost = head.is_some_and(|head| head.body_lost) && can_be_repaired;
         let fingerprint = match latest {
             Some(latest) => latest.fingerprint,
             None if unreadable => incoming.fingerprint,
@@ -166,6 +167,7 @@ impl State {
                     parked_cancel: parked.is_some_and(|parked| parked.cancel),
                     maybe_sent: order.sent_before,
                     damaged: unreadable
+                        || body_lost
                         || order.lost
                         || self.rows.of(sequence).any(|(_, r)| damaged(r)),
                     version: latest

@@ -75,6 +75,8 @@ pub(crate) struct Head {
     /// When the order's first delivery was accepted, unless the content was amended (then memory knows).
     pub(crate) first_accepted_at_ms: i64,
     pub(crate) number: String,
+    /// The bytes it goes with turned out damaged.
+    pub(crate) body_lost: bool,
 }
 
 impl Head {
@@ -95,6 +97,7 @@ impl Head {
             accepted_at_ms: delivery.accepted_at_ms,
             first_accepted_at_ms: delivery.accepted_at_ms,
             number: delivery.envelope.number.clone(),
+            body_lost: false,
         }
     }
 

@@ -428,6 +428,19 @@ async fn damaged_bytes_are_listed_and_the_same_order_repairs_them() {
 }
 
 #[tokio::test]
+async fn a_repeat_mends_an_order_whose_bytes_have_gone_bad_before_anybody_has_read_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    post(&buffer, delivery("damaged", 1, Some(1))).await;
+    flip(dir.path(), b"body damaged 1");
+    assert_eq!(answer(&buffer, delivery("damaged", 1, Some(1))).await, Answer::Amended);
+    assert_eq!(answer(&buffer, delivery("damaged", 1, Some(1))).await, Answer::Duplicate);
+    assert_eq!(lend(&buffer).await.body, "body damaged 1");
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn what_is_called_off_while_lent_takes_effect_after_a_crash_too() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(HandClock::default());
