@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::cli::{EXIT_FAILED, EXIT_MET, EXIT_MISSED, EXIT_USAGE, ServeArgs, fail, print};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Sockets};
 use crate::wiring;
 
 /// How long answers get to leave once the buffer has failed.
@@ -37,13 +37,18 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     if let Err(error) = crate::control::begin() {
         return fail(EXIT_USAGE, &error);
     }
+    // Before there are other threads, for it takes them out of the environment.
+    let sockets = match config::inherited() {
+        Ok(sockets) => sockets,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
     checked.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return fail(EXIT_MISSED, &error.to_string()),
         };
-    match runtime.block_on(serve(&config, args.json)) {
+    match runtime.block_on(serve(&config, sockets, args.json)) {
         Ok(Ended::Asked) => ExitCode::from(EXIT_MET),
         Ok(Ended::Failed(reason)) => fail(EXIT_FAILED, &format!("the buffer failed: {reason}")),
         Err(error) => fail(EXIT_MISSED, &error),
@@ -58,11 +63,12 @@ enum Ended {
     Failed(String),
 }
 
-async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
+async fn serve(config: &Config, sockets: Sockets, json: bool) -> Result<Ended, String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let signals = Signals::install()?;
     let started = clock.elapsed();
     let metrics = wiring::record_metrics()?;
+    tokio::spawn(wiring::keep_metrics_small(metrics.clone()));
     if !config.data_dir.exists() {
         tracing::warn!(
             data_dir = %config.data_dir.display(),
@@ -78,8 +84,14 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
     let settings = wiring::drain(config);
     let drain = Drain::start(settings, buffer.clone(), Arc::clone(&oms), Arc::clone(&clock))
         .map_err(|error| error.to_string())?;
-    let door = Door::bind(wiring::door(config)?, buffer.clone(), lookup_key, Arc::clone(&clock))
-        .map_err(|error| error.to_string())?;
+    let door = match sockets.orders {
+        Some(held) => {
+            let settings = wiring::door(config)?;
+            Door::on(held, settings, buffer.clone(), lookup_key, Arc::clone(&clock))
+        }
+        None => Door::bind(wiring::door(config)?, buffer.clone(), lookup_key, Arc::clone(&clock)),
+    };
+    let door = door.map_err(|error| error.to_string())?;
     let governor = drain.governor().clone();
     let view = View {
         buffer: buffer.clone(),
@@ -91,7 +103,11 @@ async fn serve(config: &Config, json: bool) -> Result<Ended, String> {
         started,
         version: crate::control::VERSION,
     };
-    let ops = Ops::bind(config.ops.listen, view).await.map_err(|error| error.to_string())?;
+    let ops = match sockets.ops {
+        Some(held) => Ops::on(held, view),
+        None => Ops::bind(config.ops.listen, view),
+    };
+    let ops = ops.map_err(|error| error.to_string())?;
     let ops_address = ops.local_addr().map_err(|error| error.to_string())?;
     let orders_address = door.local_addr();
     let (stop, stops) = watch::channel(false);

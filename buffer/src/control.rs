@@ -15,6 +15,12 @@ pub enum Control {
     NoFailedState,
     /// Orders may take the slots that settles and carry-forward need.
     NoReserve,
+    /// Checksums of orders' bytes are not compared.
+    NoChecksum,
+    /// Ended orders that only the journal knows are not carried forward.
+    ForgottenDiscards,
+    /// Deaths of the process are not counted.
+    NoDeaths,
 }
 
 #[cfg(not(forebay_control))]
@@ -38,8 +44,15 @@ mod build {
     static CHOSEN: OnceLock<Control> = OnceLock::new();
 
     impl Control {
-        const ALL: [Self; 4] =
-            [Self::NoSync, Self::LateWrite, Self::NoFailedState, Self::NoReserve];
+        const ALL: [Self; 7] = [
+            Self::NoSync,
+            Self::LateWrite,
+            Self::NoFailedState,
+            Self::NoReserve,
+            Self::NoChecksum,
+            Self::ForgottenDiscards,
+            Self::NoDeaths,
+        ];
 
         fn name(self) -> &'static str {
             match self {
@@ -47,6 +60,9 @@ mod build {
                 Self::LateWrite => "late-write",
                 Self::NoFailedState => "no-failed-state",
                 Self::NoReserve => "no-reserve",
+                Self::NoChecksum => "no-checksum",
+                Self::ForgottenDiscards => "forgotten-discards",
+                Self::NoDeaths => "no-deaths",
             }
         }
 

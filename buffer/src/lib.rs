@@ -14,6 +14,11 @@
 //! lease(limit, wait) -> [Lease] -> submitting -> (the OMS) -> Lease::settle(Verdict)
 //! ```
 
+#![cfg_attr(
+    test,
+    expect(clippy::duplicate_mod, reason = "the model compiles the protocol over another façade")
+)]
+
 pub mod admission;
 pub mod clock;
 pub mod control;

@@ -1,6 +1,11 @@
 //! The names of this crate's metrics, and the only place that records them.
 
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use metrics::Counter;
+
+use crate::Answer;
 
 /// One sync of the journal took so long.
 pub(crate) fn fsync(took: Duration) {
@@ -35,9 +40,20 @@ pub(crate) fn journal_failed() {
     metrics::counter!("forebay_buffer_journal_failures_total").increment(1);
 }
 
-/// A delivery came to this.
-pub(crate) fn answered(answer: &'static str) {
-    metrics::counter!("forebay_buffer_deliveries_total", "answer" => answer).increment(1);
+/// A group took so many deliveries; the one that waited longest had waited so long when it was durable.
+pub(crate) fn deliveries(orders: u32, waited: Duration) {
+    metrics::histogram!("forebay_buffer_group_orders").record(f64::from(orders));
+    metrics::histogram!("forebay_buffer_queue_wait_seconds").record(waited.as_secs_f64());
+}
+
+/// A delivery came to this. Each counter is looked up at its first use, when the recorder must be there.
+pub(crate) fn answered(answer: Answer) {
+    static COUNTERS: [OnceLock<Counter>; 16] = [const { OnceLock::new() }; 16];
+    let counter =
+        || metrics::counter!("forebay_buffer_deliveries_total", "answer" => answer.word());
+    if let Some(known) = COUNTERS.get(answer as usize) {
+        known.get_or_init(counter).increment(1);
+    }
 }
 
 /// So many orders became summaries.

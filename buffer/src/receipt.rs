@@ -90,12 +90,19 @@ pub enum Durability {
     Memory,
 }
 
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Durability {
+    /// The words in answers.
+    pub fn words(&self) -> &'static str {
+        match self {
             Self::Fsync => "fsync(this disk)",
             Self::Memory => "memory",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
     }
 }
 

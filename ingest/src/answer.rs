@@ -1,5 +1,7 @@
 //! What a sender is told about what was kept.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use forebay_buffer::{Answer, Permit, Receipt};
 use forebay_order::{Fingerprint, OrderKey};
@@ -44,7 +46,7 @@ pub(crate) struct Kept {
     status: &'static str,
     sequence: u64,
     accepted_at: String,
-    durability: String,
+    durability: &'static str,
     fingerprint: Fingerprint,
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<String>,
@@ -57,7 +59,19 @@ pub(crate) fn location(key: &OrderKey) -> String {
 
 /// RFC 3339 with milliseconds, in UTC; empty for a time out of range.
 pub(crate) fn timestamp(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map(|time| format!("{time:.3}")).unwrap_or_default()
+    thread_local! {
+        /// The last second that was worded, up to its point: orders come many a second.
+        static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    let (second, ms) = (ms.div_euclid(1_000), ms.rem_euclid(1_000));
+    SECOND.with_borrow_mut(|(known, text)| {
+        if *known != second {
+            let time = jiff::Timestamp::from_second(second);
+            *text = time.map(|time| time.strftime("%FT%T").to_string()).unwrap_or_default();
+            *known = second;
+        }
+        if text.is_empty() { String::new() } else { format!("{text}.{ms:03}Z") }
+    })
 }
 
 /// The status a receipt's answer has for a caller.
@@ -103,7 +117,7 @@ impl Kept {
             status: first.state.shopper_word(),
             sequence: receipt.sequence(),
             accepted_at: timestamp(first.accepted_at_ms),
-            durability: receipt.durability().to_string(),
+            durability: receipt.durability().words(),
             fingerprint,
             location: keyed.then(|| location(&key)),
             channel: key.channel,
@@ -171,9 +185,15 @@ impl ItemAnswer {
     }
 }
 
+/// What the answer to one order takes, about.
+const ANSWER_BYTES: usize = 512;
+
 /// An answer whose body is `value` as JSON.
 pub(crate) fn json(code: StatusCode, value: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(value).unwrap_or_default();
+    let mut body = Vec::with_capacity(ANSWER_BYTES);
+    if serde_json::to_writer(&mut body, value).is_err() {
+        body.clear();
+    }
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = code;
     let headers = response.headers_mut();
@@ -282,7 +302,10 @@ mod tests {
     fn times_have_milliseconds_and_a_zone() {
         assert_eq!(timestamp(1_795_619_045_120), "2026-11-25T15:04:05.120Z");
         assert_eq!(timestamp(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(timestamp(-1), "1969-12-31T23:59:59.999Z");
         assert_eq!(timestamp(i64::MAX), "");
+        assert_eq!(timestamp(i64::MAX), "");
+        assert_eq!(timestamp(1_007), "1970-01-01T00:00:01.007Z");
     }
 
     #[test]

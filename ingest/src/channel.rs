@@ -9,13 +9,14 @@ use governor::{DefaultDirectRateLimiter, RateLimiter};
 use http::StatusCode;
 
 use crate::config::{Caller, Channel, Quota};
-use crate::metrics;
+use crate::metrics::{self, ChannelMetrics};
 use crate::problem::{Problem, QuotaState};
 
 /// One channel, shared by all accept threads.
 pub(crate) struct Feed {
     pub(crate) channel: Channel,
     pub(crate) name: Arc<str>,
+    pub(crate) metrics: ChannelMetrics,
     limiter: Option<(Quota, DefaultDirectRateLimiter)>,
     failures: AtomicU32,
 }
@@ -26,8 +27,9 @@ impl Feed {
             let rate = governor::Quota::per_second(quota.per_s).allow_burst(quota.burst);
             (quota, RateLimiter::direct(rate))
         });
-        let name = Arc::from(channel.name.as_str());
-        Self { channel, name, limiter, failures: AtomicU32::new(0) }
+        let name: Arc<str> = Arc::from(channel.name.as_str());
+        let metrics = ChannelMetrics::new(Arc::clone(&name));
+        Self { channel, name, metrics, limiter, failures: AtomicU32::new(0) }
     }
 
     /// Spends `orders` of the sender's quota, all or none.

@@ -78,10 +78,28 @@ impl<B: Buffer> Door<B> {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BindError> {
         config.check()?;
-        let refused = |source| BindError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).map_err(refused)?;
-        listener.set_nonblocking(true).map_err(refused)?;
+        let address = config.listen;
+        let refused = |source| BindError::Listen { address, source };
+        Self::on(TcpListener::bind(address).map_err(refused)?, config, buffer, lookup_key, clock)
+    }
+
+    /// As [`Door::bind`], on a socket that listens already; `config.listen` is not looked at.
+    ///
+    /// # Errors
+    /// As [`Door::bind`].
+    pub fn on(
+        listener: TcpListener,
+        mut config: DoorConfig,
+        buffer: B,
+        lookup_key: [u8; 32],
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BindError> {
+        let address = config.listen;
+        let refused = |source| BindError::Listen { address, source };
         let address = listener.local_addr().map_err(refused)?;
+        config.listen = address;
+        config.check()?;
+        listener.set_nonblocking(true).map_err(refused)?;
         let graphs = config.channels.iter().find(|channel| channel.format == Format::Salesforce);
         let graphs = graphs.map(|channel| channel.name.clone());
         let feeds = config.channels.iter().cloned();

@@ -203,7 +203,9 @@ impl Maker<'_> {
         if let Some(fault) = part_fault("id", &key.id) {
             return Some(format!("The order's {fault}."));
         }
-        let len = key.identity().len();
+        // A byte becomes three at most, so most keys need no encoding to be known as short.
+        let most = 3 * (key.channel.len() + key.source.len() + key.id.len()) + 2;
+        let len = if most <= self.identity_max { most } else { key.identity().len() };
         (len > self.identity_max).then(|| {
             format!(
                 "Channel, source and id joined and percent-encoded are {len} bytes; the OMS keeps at most {}.",

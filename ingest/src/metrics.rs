@@ -1,29 +1,74 @@
 //! Every metric of the door, by name, in one place. Labels hold channel names, words and status codes
 //! only, never anything a sender wrote.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::StatusCode;
-use metrics::{SharedString, counter, gauge, histogram};
+use metrics::{Counter, Histogram, SharedString, counter, gauge, histogram};
 
 fn label(channel: &Arc<str>) -> SharedString {
     SharedString::from_shared(Arc::clone(channel))
 }
 
-/// One answered request.
-pub(crate) fn request(channel: &Arc<str>, outcome: &'static str, code: StatusCode, took: Duration) {
-    let code = code_label(code);
-    counter!("forebay_ingest_requests_total",
-        "channel" => label(channel), "outcome" => outcome, "code" => code)
-    .increment(1);
-    histogram!("forebay_ingest_ack_duration_seconds", "channel" => label(channel)).record(took);
+/// What is counted of every order of one channel. Each counter is looked up once, at its first use: finding it by its
+/// labels costs more than counting.
+pub(crate) struct ChannelMetrics {
+    channel: Arc<str>,
+    requests: Known<(&'static str, &'static str), Counter>,
+    orders: Known<&'static str, Counter>,
+    ack: OnceLock<Histogram>,
 }
 
-/// One item of a request, by its outcome or the word of its problem.
-pub(crate) fn order(channel: &Arc<str>, outcome: &'static str) {
-    counter!("forebay_ingest_orders_total", "channel" => label(channel), "outcome" => outcome)
-        .increment(1);
+impl ChannelMetrics {
+    pub(crate) fn new(channel: Arc<str>) -> Self {
+        let (requests, orders) = (Known::default(), Known::default());
+        Self { channel, requests, orders, ack: OnceLock::new() }
+    }
+
+    /// One answered request.
+    pub(crate) fn request(&self, outcome: &'static str, code: StatusCode, took: Duration) {
+        let code = code_label(code);
+        let counter = || {
+            counter!("forebay_ingest_requests_total",
+                "channel" => label(&self.channel), "outcome" => outcome, "code" => code)
+        };
+        self.requests.with((outcome, code), counter, |counter| counter.increment(1));
+        let histogram =
+            || histogram!("forebay_ingest_ack_duration_seconds", "channel" => label(&self.channel));
+        self.ack.get_or_init(histogram).record(took);
+    }
+
+    /// One item of a request, by its outcome or the word of its problem.
+    pub(crate) fn order(&self, outcome: &'static str) {
+        let counter = || {
+            counter!("forebay_ingest_orders_total",
+                "channel" => label(&self.channel), "outcome" => outcome)
+        };
+        self.orders.with(outcome, counter, |counter| counter.increment(1));
+    }
+}
+
+/// A handful of handles by their labels, which are words of ours and so few.
+struct Known<L, H>(RwLock<Vec<(L, H)>>);
+
+impl<L, H> Default for Known<L, H> {
+    fn default() -> Self {
+        Self(RwLock::new(Vec::new()))
+    }
+}
+
+impl<L: PartialEq, H> Known<L, H> {
+    fn with(&self, labels: L, make: impl FnOnce() -> H, used: impl FnOnce(&H)) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, handle)) = known.iter().find(|(other, _)| *other == labels) {
+            return used(handle);
+        }
+        drop(known);
+        let handle = make();
+        used(&handle);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push((labels, handle));
+    }
 }
 
 /// Runs of card data masked before the first write.

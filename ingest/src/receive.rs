@@ -14,12 +14,12 @@ use crate::config::{Caller, Channel, SourceRule};
 use crate::deliver::deliver;
 use crate::door::Shared;
 use crate::envelope::{DAMAGED_GZIP, Maker, Source};
+use crate::graphs;
 use crate::inflate::{InflateFault, inflate};
 use crate::judge::{Step, judge, keep_unreadable};
 use crate::marks::Marks;
 use crate::media::{Coding, Media, coding, is_ping};
 use crate::problem::Problem;
-use crate::{graphs, metrics};
 
 /// Said of a webhook's body that is packed in a way nobody unpacks here.
 const UNKNOWN_CODING: &str =
@@ -94,7 +94,7 @@ pub(crate) async fn receive<B: Buffer>(
     feed.spend(steps.len().saturating_sub(1))?;
     let batch = listed || steps.len() > 1;
     let (items, permit) = deliver(shared, feed, permit, steps).await?;
-    items.iter().for_each(|item| metrics::order(&feed.name, item.word()));
+    items.iter().for_each(|item| feed.metrics.order(item.word()));
     Ok(Received { items, batch, graph_ids, permit })
 }
 

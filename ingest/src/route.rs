@@ -135,7 +135,7 @@ async fn post<B: Buffer>(
         }
     };
     let took = shared.clock.elapsed().saturating_sub(started);
-    metrics::request(&feed.name, word, response.status(), took);
+    feed.metrics.request(word, response.status(), took);
     feed.answered(response.status());
     response
 }

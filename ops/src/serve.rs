@@ -23,6 +23,8 @@ use crate::{View, answer, exceptions, health, orders, status};
 /// Operators and their tools, at once.
 const CONNECTIONS_MAX: usize = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest an answer takes; a healthy buffer needs milliseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the operator's door cannot open.
 #[derive(Debug, thiserror::Error)]
@@ -43,18 +45,37 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// Opens the port.
+    /// Opens the port, within a tokio runtime.
     ///
     /// # Errors
     /// [`OpsError`] when the address is not loopback or cannot be had.
-    pub async fn bind<B: Buffer, O: OrderManagement>(
+    pub fn bind<B: Buffer, O: OrderManagement>(
         listen: SocketAddr,
         view: View<B, O>,
     ) -> Result<Self, OpsError> {
         if !listen.ip().is_loopback() {
             return Err(OpsError::NotLoopback(listen));
         }
-        let listener = TcpListener::bind(listen).await.map_err(|e| OpsError::Bind(listen, e))?;
+        let refused = |error| OpsError::Bind(listen, error);
+        Self::on(std::net::TcpListener::bind(listen).map_err(refused)?, view)
+    }
+
+    /// As [`Ops::bind`], on a socket that listens already.
+    ///
+    /// # Errors
+    /// As [`Ops::bind`].
+    pub fn on<B: Buffer, O: OrderManagement>(
+        listener: std::net::TcpListener,
+        view: View<B, O>,
+    ) -> Result<Self, OpsError> {
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let listen = listener.local_addr().map_err(|error| OpsError::Bind(nowhere, error))?;
+        if !listen.ip().is_loopback() {
+            return Err(OpsError::NotLoopback(listen));
+        }
+        let refused = |error| OpsError::Bind(listen, error);
+        listener.set_nonblocking(true).map_err(refused)?;
+        let listener = TcpListener::from_std(listener).map_err(refused)?;
         Ok(Self { listener, router: router(Arc::new(view)) })
     }
 
@@ -117,8 +138,25 @@ fn router<B: Buffer, O: OrderManagement>(view: Arc<View<B, O>>) -> Router {
         .route("/v1/exceptions/{id}/retry", post(exceptions::retry::<B, O>))
         .route("/v1/exceptions/{id}/discard", post(exceptions::discard::<B, O>))
         .fallback(|| async { answer::Problem::not_found("there is nothing at this path") })
+        .layer(middleware::from_fn(|request, next| answered_within(ANSWER_TIMEOUT, request, next)))
         .layer(middleware::from_fn(refuse_pages))
         .with_state(view)
+}
+
+/// Answers in time also where the buffer cannot: an operator needs one most when the disk hangs.
+async fn answered_within(limit: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!(
+                "no answer from the buffer or the OMS within {} s, so a disk or the OMS may hang; /readyz?verbose and \
+                 /metrics need neither. If this was a retry or a discard, look whether it took effect",
+                limit.as_secs()
+            );
+            answer::Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-answer", detail)
+                .into_response()
+        }
+    }
 }
 
 /// Until operators have credentials, loopback alone keeps others out, and it does not keep a browser out:
@@ -169,6 +207,18 @@ mod tests {
         {
             assert!(!is_this_machine(host), "{host}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_hangs_is_answered_all_the_same() {
+        let router = Router::new().route("/v1/status", get(std::future::pending::<&str>));
+        let service =
+            TowerToHyperService::new(router.layer(middleware::from_fn(|request, next| {
+                answered_within(Duration::from_millis(20), request, next)
+            })));
+        let request = Request::get("/v1/status").body(Body::empty()).unwrap();
+        let answer = service.call(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

@@ -3,7 +3,8 @@
 //! A card number is an issuer's prefix, that issuer's exact number of digits and a right check digit
 //! (Luhn), its digits together or grouped by single blanks or hyphens. All three are asked for, since a
 //! check digit alone is right for one number in ten. A format says which of its texts are looked at:
-//! free text and payment fields, never identifiers, product codes, phones, or JSON numbers.
+//! free text and payment fields, never identifiers, product codes or phones. A JSON number may only be a
+//! verification value.
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use crate::MaskedSpan;
 pub(crate) const CARD_MIN: usize = 12;
 
 /// Most digits of one.
-const CARD_MAX: usize = 19;
+const CARD_MAX: u32 = 19;
 
 /// Names of card verification fields, in small letters without `_`, `-` and blanks.
 const VERIFICATION_NAMES: &[&[u8]] = &[
@@ -51,7 +52,18 @@ const VERIFICATION_NAMES: &[&[u8]] = &[
 /// and a namespace-like `_` before it do not matter.
 #[inline]
 pub(crate) fn is_verification_name(name: &[u8]) -> bool {
-    // Asked of every string of every order, so nearly all are turned away by their first bytes.
+    // Asked of every string of every order, so nearly all are turned away by their first two bytes.
+    let [first, second, _, ..] = name else { return false };
+    let may_be = match first | 0x20 {
+        b'c' => matches!(second | 0x20, b'v' | b's' | b'c' | b'a' | b'r'),
+        b's' | b'v' => second | 0x20 == b'e',
+        _ => *first == b'_',
+    };
+    may_be && is_one_of_the_names(name)
+}
+
+#[inline(never)]
+fn is_one_of_the_names(name: &[u8]) -> bool {
     let first = |at: usize| name.get(at).map(u8::to_ascii_lowercase);
     let begins = match first(0) {
         Some(b'c') => match (first(1), first(2)) {
@@ -130,7 +142,8 @@ pub(crate) fn apply(bytes: Bytes, spans: &[MaskedSpan]) -> Bytes {
     masked.into()
 }
 
-fn push(spans: &mut Vec<MaskedSpan>, start: usize, len: usize) {
+/// Notes a run of bytes.
+pub(crate) fn push(spans: &mut Vec<MaskedSpan>, start: usize, len: usize) {
     if let (Ok(start), Ok(len)) = (u32::try_from(start), u32::try_from(len)) {
         spans.push(MaskedSpan { start, len });
     }
@@ -200,47 +213,80 @@ fn group(run: &[u8], from: usize) -> Option<(usize, usize)> {
 
 /// Where the longest card number ends whose first group begins at `start`; whole groups only.
 fn longest_card(run: &[u8], start: usize) -> Option<usize> {
-    let mut digits = [0u8; CARD_MAX];
-    let (mut length, mut from, mut card_end) = (0, start, None);
-    while let Some((start, end)) = group(run, from) {
-        let Some(place) = digits.get_mut(length..length + (end - start)) else { break };
-        for (digit, byte) in place.iter_mut().zip(run.get(start..end).unwrap_or_default()) {
-            *digit = byte - b'0';
+    let (mut prefix, mut lengths, mut card_end) = (0u32, None, None);
+    let (mut count, mut check) = (0, CheckSums::default());
+    for (at, byte) in run.iter().enumerate().skip(start) {
+        if !byte.is_ascii_digit() {
+            continue;
         }
-        length += end - start;
-        from = end;
-        if is_card(digits.get(..length).unwrap_or_default()) {
-            card_end = Some(end);
+        let digit = u32::from(byte - b'0');
+        count += 1;
+        check.add(digit);
+        if count <= PREFIX {
+            prefix = prefix * 10 + digit;
+            continue;
+        }
+        // No issuer has most prefixes, and every group of a long run begins one.
+        let lengths = *lengths.get_or_insert_with(|| issued_lengths(prefix));
+        if count > CARD_MAX || lengths == 0 {
+            break;
+        }
+        let ends_here = run.get(at + 1).is_none_or(|next| !next.is_ascii_digit());
+        if ends_here && lengths & (1 << count) != 0 && check.holds() {
+            card_end = Some(at + 1);
         }
     }
     card_end
 }
 
-fn is_card(digits: &[u8]) -> bool {
-    (CARD_MIN..=CARD_MAX).contains(&digits.len()) && is_issued(digits) && check_digit_holds(digits)
+/// Luhn: every second digit from the right doubled, all digits summed, divisible by ten. Which digits that are
+/// is known at the end, so both sums are kept.
+#[derive(Default)]
+struct CheckSums {
+    /// With this digit doubled, and with it plain; they change places at the next.
+    doubled: u32,
+    plain: u32,
 }
 
-/// Whether an issuer gives out numbers of this length with this prefix.
-fn is_issued(digits: &[u8]) -> bool {
-    let prefix = digits.iter().take(6).fold(0u32, |sum, digit| sum * 10 + u32::from(*digit));
-    let length = digits.len();
+impl CheckSums {
+    fn add(&mut self, digit: u32) {
+        let twice = if digit > 4 { digit * 2 - 9 } else { digit * 2 };
+        // The last digit is plain, so the one before it is doubled.
+        (self.doubled, self.plain) = (self.plain + twice, self.doubled + digit);
+    }
+
+    fn holds(&self) -> bool {
+        self.plain.is_multiple_of(10)
+    }
+}
+
+/// Digits that tell the issuer.
+const PREFIX: u32 = 6;
+
+/// How many digits the issuer's numbers have, a bit for each count; none if no issuer has this prefix.
+fn issued_lengths(prefix: u32) -> u32 {
+    const ANY: u32 = of(12) | of(13) | of(14) | of(15) | SIXTEEN_ON;
+    const SIXTEEN_ON: u32 = of(16) | of(17) | of(18) | of(19);
+    const fn of(length: u32) -> u32 {
+        1 << length
+    }
     match prefix {
         // Visa
-        400_000..=499_999 => matches!(length, 13 | 16 | 19),
+        400_000..=499_999 => of(13) | of(16) | of(19),
         // Mastercard
-        510_000..=559_999 | 222_100..=272_099 => length == 16,
+        510_000..=559_999 | 222_100..=272_099 => of(16),
         // American Express
-        340_000..=349_999 | 370_000..=379_999 => length == 15,
+        340_000..=349_999 | 370_000..=379_999 => of(15),
         // Diners Club
         300_000..=305_999 | 309_500..=309_599 | 360_000..=369_999 | 380_000..=399_999 => {
-            matches!(length, 14 | 16)
+            of(14) | of(16)
         }
         // JCB
-        352_800..=358_999 => (16..=19).contains(&length),
+        352_800..=358_999 => SIXTEEN_ON,
         // Discover
-        601_100..=601_199 | 644_000..=659_999 => matches!(length, 16 | 19),
+        601_100..=601_199 | 644_000..=659_999 => of(16) | of(19),
         // UnionPay, and Discover's 622126 to 622925 in it
-        620_000..=629_999 => (16..=19).contains(&length),
+        620_000..=629_999 => SIXTEEN_ON,
         // Maestro
         501_800..=501_899
         | 502_000..=502_099
@@ -248,22 +294,9 @@ fn is_issued(digits: &[u8]) -> bool {
         | 589_300..=589_399
         | 630_400..=630_499
         | 675_900..=675_999
-        | 676_100..=676_399 => true,
-        _ => false,
+        | 676_100..=676_399 => ANY,
+        _ => 0,
     }
-}
-
-/// Luhn: every second digit from the right doubled, all digits summed, divisible by ten.
-fn check_digit_holds(digits: &[u8]) -> bool {
-    let sum: u32 = (0u32..)
-        .zip(digits.iter().rev())
-        .map(|(place, digit)| match (place % 2, u32::from(*digit)) {
-            (0, digit) => digit,
-            (_, digit) if digit > 4 => digit * 2 - 9,
-            (_, digit) => digit * 2,
-        })
-        .sum();
-    sum.is_multiple_of(10)
 }
 
 #[cfg(test)]

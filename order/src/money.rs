@@ -38,6 +38,9 @@ pub enum MoneyError {
 /// Accepts an optional sign, digits, a point and a decimal exponent (`1e2`); refuses thousands
 /// separators, blanks inside, and more than 28 significant digits. Never goes through a float.
 pub fn parse_amount(text: &str) -> Result<Decimal, MoneyError> {
+    if let Some(amount) = short_amount(text.as_bytes()) {
+        return Ok(amount);
+    }
     let text = text.trim();
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let allowed = |b: u8| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E');
@@ -52,6 +55,32 @@ pub fn parse_amount(text: &str) -> Result<Decimal, MoneyError> {
     let fault = if digits > 28 { MoneyError::TooLong } else { MoneyError::NotADecimal };
     let amount = parsed.map_err(|_| fault)?;
     if amount.abs() >= AMOUNT_MAX { Err(MoneyError::TooLong) } else { Ok(amount) }
+}
+
+/// What nearly every amount is: at most 18 digits, perhaps with a sign before and a point among them.
+/// `None` for anything else, right or wrong.
+fn short_amount(text: &[u8]) -> Option<Decimal> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let ends_in_digits = digits.first()?.is_ascii_digit() && digits.last()?.is_ascii_digit();
+    if !ends_in_digits || digits.len() > 18 {
+        return None;
+    }
+    let (mut value, mut point) = (0i64, None);
+    for (at, byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + i64::from(byte - b'0'),
+            b'.' if point.is_none() => point = Some(at),
+            _ => return None,
+        }
+    }
+    if negative && value == 0 {
+        return None;
+    }
+    let scale = point.map_or(0, |at| digits.len() - 1 - at);
+    Decimal::try_new(if negative { -value } else { value }, u32::try_from(scale).ok()?).ok()
 }
 
 /// Amounts stay below this (10^24), so that the sum of every line an order may have cannot overflow.
@@ -166,6 +195,44 @@ mod tests {
         assert_eq!(exact("1e2").as_deref(), Ok("100"));
         assert_eq!(exact("-15.84").as_deref(), Ok("-15.84"));
         assert_eq!(exact("4.81").as_deref(), Ok("4.81"));
+    }
+
+    #[test]
+    fn short_amounts_are_read_as_long_ones_are() {
+        for text in [
+            "0",
+            "-0",
+            "0.00",
+            "-0.00",
+            "00.10",
+            "10.00",
+            "-15.84",
+            "1.",
+            ".5",
+            "-.5",
+            "-",
+            "1.2.3",
+            "999999999999999999",
+            "9999999999999999.9",
+            "1234567890123456789",
+            "0.0000000000000001",
+            "+1",
+            "1e2",
+            "- 1",
+            "1-",
+        ] {
+            let short = short_amount(text.as_bytes());
+            let long = Decimal::from_str_exact(text).ok();
+            if let Some(short) = short {
+                let long = long.unwrap();
+                assert_eq!(
+                    (short.serialize(), short.to_string()),
+                    (long.serialize(), long.to_string())
+                );
+            }
+            let plain = |text: &str| text.len() < 18 && text.bytes().all(|b| b.is_ascii_digit());
+            assert!(short.is_some() || !plain(text), "{text}");
+        }
     }
 
     #[test]

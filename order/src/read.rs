@@ -78,7 +78,8 @@ impl Item {
     }
 }
 
-/// A run of bytes replaced by `*` because it was a card number or a card verification value.
+/// A run of bytes replaced by `*` because it was a card number or a card verification value. A JSON number
+/// became a string of the same length, its first and last byte the quotes (`"*"` for 123); one digit became 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaskedSpan {
     /// First byte, counted from the start of the item.

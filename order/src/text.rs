@@ -32,11 +32,17 @@ pub(crate) fn instant_ms(text: &str) -> Option<i64> {
 /// The same for a field that its format defines as UTC, whether or not the text says so.
 pub(crate) fn utc_ms(text: &str) -> Option<i64> {
     let text = text.trim();
-    instant_ms(text).or_else(|| {
+    let civil = || {
         let civil = text.parse::<DateTime>().ok()?;
         let instant = TimeZone::UTC.to_timestamp(civil).ok()?;
         Some(instant.as_millisecond())
-    })
+    };
+    // A time to the second leaves no room for an offset in so few characters; and a failure costs more than
+    // all the rest.
+    let bare =
+        matches!(text.as_bytes(), [.., b'T', _, _, b':', _, _, b':', _, _] if text.len() == 19);
+    let bare = if bare { civil() } else { None };
+    bare.or_else(|| instant_ms(text)).or_else(civil)
 }
 
 #[cfg(test)]
@@ -70,6 +76,11 @@ mod tests {
     fn pitfall_40_a_utc_field_without_zone_is_utc_and_a_local_one_stays_open() {
         assert_eq!(utc_ms("2018-04-03T23:05:14"), Some(1_522_796_714_000));
         assert_eq!(utc_ms("2018-04-03T23:05:14Z"), Some(1_522_796_714_000));
+        assert_eq!(
+            utc_ms("2018-04-03T23:05+01"),
+            Some(1_522_793_100_000),
+            "as long, with an offset"
+        );
         assert_eq!(utc_ms(""), None);
     }
 }

@@ -5,6 +5,7 @@
 //! The checked-in `config/forebay.toml` lists every knob with its default and why; a test keeps it true.
 
 mod check;
+mod sockets;
 mod units;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use forebay_buffer::WriteMode;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::check;
+pub(crate) use sockets::{Sockets, inherited};
 pub(crate) use units::{Size, Span};
 
 /// The whole configuration.

@@ -12,5 +12,6 @@ mod offline;
 mod pitfalls;
 mod real_orders;
 mod smoke;
+mod sockets;
 mod sync_held;
 mod trouble;

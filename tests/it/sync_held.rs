@@ -1,6 +1,7 @@
 //! Nothing is answered before it is durable, and nothing at all when the sync fails.
 //!
-//! The sync is held, or failed, from outside the process: strace delays or fails the system call.
+//! The sync is held, or failed, from outside the process: strace delays or fails the system call. That is the write
+//! itself where slots are written directly, and `fdatasync` where they go through the page cache.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -13,15 +14,35 @@ const HELD: Duration = Duration::from_secs(2);
 const SENDERS: usize = 64;
 const PATH: &str = "/v1/channels/forebay/orders";
 
-/// Tampers with every `fdatasync` of a running server until dropped.
+/// As the machine's file system allows, and through the page cache.
+const WRITE_MODES: [&str; 2] = ["auto", "buffered"];
+
+fn start(write_mode: &str) -> Forebay {
+    Forebay::start(&format!(
+        "[drain]\nceiling_per_s = 0.001\n[buffer]\nwrite_mode = \"{write_mode}\"\n"
+    ))
+}
+
+/// Tampers with every write of the journal that makes durable until dropped.
 struct Tampered(Child);
 
 impl Tampered {
     /// Attaches strace with an injection such as `delay_enter=2000000`, and waits until it has.
     fn attach(server: &Forebay, injection: &str) -> Self {
+        let status = server.view("/v1/status");
+        let call = match status["buffer"]["write_mode"].as_str() {
+            Some("direct") => "pwrite64",
+            Some("buffered") => "fdatasync",
+            _ => panic!("no write mode: {status}"),
+        };
+        // Only the journal's files: the other stores of the process write for themselves.
+        let journal = server.data_dir().join("journal");
+        let slots = std::fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path());
         let mut strace = Command::new("strace")
-            .args(["-f", "-e", "trace=fdatasync", "-e", &format!("inject=fdatasync:{injection}")])
+            .args(["-f", "-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:{injection}")])
             .args(["-p", &server.pid().to_string()])
+            .args(slots.flat_map(|slot| ["-P".into(), slot.into_os_string()]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -88,7 +109,11 @@ fn no_answer_of_any_class_comes_before_the_sync() {
     if !strace_is_there() {
         return;
     }
-    let server = Forebay::start("[drain]\nceiling_per_s = 0.001\n");
+    WRITE_MODES.into_iter().for_each(no_answer_comes_before_the_sync_of);
+}
+
+fn no_answer_comes_before_the_sync_of(write_mode: &str) {
+    let server = start(write_mode);
     let tampered = Tampered::attach(&server, &format!("delay_enter={}", HELD.as_micros()));
     let mut answers = post_from_all(&server);
     drop(tampered);
@@ -111,7 +136,11 @@ fn a_failed_sync_acknowledges_nothing_and_ends_the_process() {
     if !strace_is_there() {
         return;
     }
-    let mut server = Forebay::start("[drain]\nceiling_per_s = 0.001\n");
+    WRITE_MODES.into_iter().for_each(a_failed_sync_ends_the_process_in);
+}
+
+fn a_failed_sync_ends_the_process_in(write_mode: &str) {
+    let mut server = start(write_mode);
     let tampered = Tampered::attach(&server, "error=EIO");
     let answers = post_from_all(&server);
     for (answer, _) in &answers {

@@ -350,8 +350,7 @@ fn a_clock_that_goes_back_between_runs_is_not_followed_by_what_is_accepted() {
         return;
     }
     let library = library.to_str().unwrap();
-    let days_30 = (30 * 86_400).to_string();
-    server.start_again_in(&[("LD_PRELOAD", library), ("CLOCK_AHEAD_S", &days_30)]);
+    server.start_again_in(&[("LD_PRELOAD", library), ("CLOCK_AHEAD_S", "1800")]);
     for id in ["1", "2", "3"] {
         assert_eq!(post(&server, id), 202);
     }
@@ -374,4 +373,37 @@ fn a_clock_that_goes_back_between_runs_is_not_followed_by_what_is_accepted() {
             .arg(server.data_dir()),
     );
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn a_youngest_segment_that_vanished_is_told() {
+    let mut server = stopped();
+    std::fs::remove_file(&slots(&server)[0]).unwrap();
+    server.start_again();
+    let notes = server.view("/v1/status")["buffer"]["recovery"].to_string();
+    assert!(notes.contains("the youngest segment"), "{notes}");
+    assert_eq!(post(&server, "1"), 202, "sent again it is taken again");
+}
+
+#[test]
+fn a_slot_that_lost_its_end_is_told() {
+    let mut server = stopped();
+    let slot = slots(&server).remove(0);
+    File::options().write(true).open(&slot).unwrap().set_len(16 << 10).unwrap();
+    server.start_again();
+    let notes = server.view("/v1/status")["buffer"]["recovery"].to_string();
+    assert!(notes.contains("00000.seg is shorter than a slot"), "{notes}");
+}
+
+#[test]
+fn nothing_is_acknowledged_into_a_directory_that_was_deleted() {
+    let mut server = Forebay::start(CONFIG);
+    assert_eq!(post(&server, "1"), 202);
+    std::fs::remove_dir_all(server.data_dir()).unwrap();
+    let body = own("2", "10.00");
+    let request = Request::post("/v1/channels/forebay/orders", body.as_bytes());
+    let answer = request.header("Content-Type", JSON).send(server.orders);
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 503));
+    assert_eq!(server.wait().code(), Some(70), "{}", server.log());
+    assert!(server.log().contains("removed meanwhile"), "{}", server.log());
 }

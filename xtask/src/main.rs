@@ -8,7 +8,7 @@ use xtask::bench::{self, Name};
 use xtask::cargo::Workspace;
 use xtask::failure::Result;
 use xtask::say::complain;
-use xtask::torture::{Fault, Oms, Plan};
+use xtask::torture::{Fault, Oms, Plan, WriteMode};
 use xtask::{ci, tidy, torture, volatile_disk};
 
 #[derive(Debug, Parser)]
@@ -44,6 +44,9 @@ enum Command {
         /// What everything random follows from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// The one write mode to play in [default: both, in parts of the runs].
+        #[arg(long, value_enum)]
+        write_mode: Option<WriteMode>,
         /// A server to strike instead of one built for it; with --control a control build.
         #[arg(long)]
         binary: Option<PathBuf>,
@@ -65,6 +68,9 @@ enum Command {
         /// One JSON object a line on stdout; progress goes to stderr either way.
         #[arg(long)]
         json: bool,
+        /// Measure this server instead of the release build, as one of before a change.
+        #[arg(long, value_name = "BINARY")]
+        server: Option<PathBuf>,
     },
     /// Serve the bench's baseline (a process of the benches; ends with its stdin).
     #[command(hide = true)]
@@ -98,17 +104,17 @@ fn perform(command: Command) -> Result<()> {
     match command {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::check(&Workspace::find()?.root),
-        Command::Torture { fault, runs, control, oms, rate, seed, binary, json: _ } => {
+        Command::Torture { fault, runs, control, oms, rate, seed, write_mode, binary, json: _ } => {
             let oms = match oms {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
                 OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
             };
             let runs = runs.unwrap_or(Plan::new(fault).runs);
-            torture::run(&Plan { fault, runs, control, oms, rate, seed, binary })
+            torture::run(&Plan { fault, runs, control, oms, rate, seed, write_mode, binary })
         }
-        Command::Bench { name, full, short, json } => {
-            bench::run(&bench::Plan { name, full, short, json })
+        Command::Bench { name, full, short, json, server } => {
+            bench::run(&bench::Plan { name, full, short, json, server })
         }
         Command::Hello { threads } => bench::hello::run(threads),
         Command::VolatileDisk { directory, size, seed } => {

@@ -107,7 +107,7 @@ impl Writer {
             }
         }
         for append in self.deferred.drain(..) {
-            append.reply.send(Err(AppendError::Full)).ok();
+            append.reply.send(Err(AppendError::Full));
         }
     }
 

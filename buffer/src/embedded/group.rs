@@ -2,10 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use super::shared::Lent;
+use super::answers::Reply;
+use super::shared::{Appended, Lent};
 use crate::record::Record;
 use crate::state::{Acting, Judged, Outcome};
-use crate::{Act, ActError, ActReceipt, AppendError, BufferError, Permit, Receipt};
+use crate::{Act, ActError, ActReceipt, AppendError, BufferError, Permit};
 
 /// What is to be done once a record is durable and applied.
 pub(super) enum Then {
@@ -14,7 +15,7 @@ pub(super) enum Then {
         judged: Judged,
         outcome: Option<Box<Outcome>>,
         permit: Permit,
-        reply: oneshot::Sender<Result<Receipt, AppendError>>,
+        reply: Reply<Appended>,
     },
     Acted {
         exception: u64,
@@ -35,9 +36,7 @@ impl Then {
     /// Nothing was written. Deliveries and acts hear why; the others hear a hang-up.
     pub(super) fn refuse(self, why: &AppendError) {
         match self {
-            Self::Accepted { reply, .. } => {
-                reply.send(Err(why.clone())).ok();
-            }
+            Self::Accepted { reply, .. } => reply.send(Err(why.clone())),
             Self::Acted { reply, .. } => {
                 let failed = BufferError::Failed(why.to_string());
                 reply.send(Err(ActError::Buffer(failed))).ok();
@@ -68,6 +67,11 @@ impl Group {
     /// Records in it.
     pub(super) fn len(&self) -> usize {
         self.first.len() + self.orders.len()
+    }
+
+    /// Deliveries among them.
+    pub(super) fn orders(&self) -> usize {
+        self.orders.len()
     }
 
     /// Whether somebody waits for it.

@@ -7,7 +7,7 @@ use forebay_order::{Fingerprint, OrderKey};
 
 use super::journal::{self, Damage, Look, LookError, ReadError, Restored, SegmentSummary};
 use super::lookup;
-use super::recovery::apply_damaged;
+use super::recovery::{apply_damaged, original_is_there};
 use crate::record::Record;
 use crate::state::{Kept, State};
 use crate::{ExceptionCategory, OrderState, Status};
@@ -56,6 +56,11 @@ pub fn inspect(dir: &Path) -> Result<Inspection, InspectError> {
         while let Some(damaged) = damaged.next_if(|damaged| damaged.sequence < restored.sequence) {
             orders.extend(begun_by(&damaged.record, damaged.sequence));
             apply_damaged(&mut state, damaged, before);
+        }
+        let copy_is_damaged =
+            || matches!(reader.read(restored.location), Err(ReadError::Damaged { .. }));
+        if original_is_there(&state, &restored.record) && copy_is_damaged() {
+            return;
         }
         let (record, location) = (restored.sequence, Some(restored.location));
         orders.extend(begun_by(&restored.record, record));

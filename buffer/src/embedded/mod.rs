@@ -4,22 +4,27 @@
 //! DIR/journal/    the truth: every record, in slot files (docs/format-1.md)
 //! DIR/outcomes/   the outcome index; may be lost without changing any effect
 //! ```
-//! Callers hand in through bounded queues and wait on a one-shot; the writer makes groups. Bodies are
-//! read on the caller's side, and what the writer must know of a key that was seen before by the lookup thread, never by
-//! the writer.
+//! Callers hand in through bounded queues and wait at a desk (deliveries) or on a one-shot (the rest); the writer
+//! makes groups. Bodies are read on the caller's side, and what the writer must know of a key that was seen before by
+//! the lookup thread, never by the writer.
 
+mod answers;
 mod commit;
 mod filter;
 mod group;
 pub mod inspect;
+mod intake;
 pub(crate) mod journal;
 mod lookup;
 mod measure;
 mod outcomes;
+#[cfg(test)]
+mod protocol_model;
 mod reads;
 mod recovery;
 mod retire;
 mod shared;
+mod sync;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -45,7 +50,7 @@ pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use lookup::Lookup;
 #[doc(hidden)]
 pub use measure::OutcomeIndex;
-use shared::{Append, Call, Phase, Shared};
+use shared::{Call, Phase, Shared};
 use writer::{Fatal, Writer};
 
 /// How an embedded buffer is kept.
@@ -144,8 +149,7 @@ impl Embedded {
             .name("forebay-writer".to_owned())
             .spawn(move || write(writer, on_failure))
             .map_err(|error| format!("no thread for the writer: {error}"))?;
-        // Set once, here.
-        shared.writer.set(thread.thread().clone()).ok();
+        shared.intake.written_by(thread.thread().clone());
         let handle = Handle { shared, thread: Mutex::new(Some(thread)) };
         Ok(Self { handle: Arc::new(handle) })
     }
@@ -169,6 +173,8 @@ fn write(mut writer: Writer, on_failure: Box<dyn FnOnce(String) + Send>) {
     let shared = Arc::clone(&writer.shared);
     let ended = catch_unwind(AssertUnwindSafe(|| writer.run()))
         .unwrap_or_else(|_| Err(shared.fail("the writer panicked".to_owned())));
+    // What was answered before the end is still heard.
+    shared.desks.ring_for_all();
     // The files are let go before anybody hears that it is over. sled panics where it cannot write then; what
     // it holds is an index, and whoever waits must hear all the same.
     let let_go = AssertUnwindSafe(move || {
@@ -223,14 +229,10 @@ impl Buffer for Embedded {
         envelope: Envelope,
         permit: Permit,
     ) -> impl Future<Output = Result<Receipt, AppendError>> {
-        let (reply, answer) = oneshot::channel();
-        let open = self.shared().check();
-        if open.is_ok() {
-            self.shared().append(Append { envelope, permit, reply });
-        }
+        let handed_in = self.shared().append(envelope, permit);
         async move {
-            open.map_err(append_error)?;
-            answer.await.unwrap_or_else(|_| Err(append_error(self.shared().gone())))
+            let answer = handed_in.map_err(append_error)?;
+            answer.await.unwrap_or_else(|| Err(append_error(self.shared().gone())))
         }
     }
 
@@ -279,8 +281,12 @@ impl Buffer for Embedded {
     }
 
     fn health(&self) -> Result<(), String> {
-        self.shared().check().map_err(|error| error.to_string())?;
-        if self.shared().full.load(Ordering::Relaxed) {
+        let shared = self.shared();
+        shared.check().map_err(|error| error.to_string())?;
+        if let Some(stalled) = shared.stalled() {
+            return Err(format!("the disk has not answered for {} s", stalled.as_secs()));
+        }
+        if shared.full.load(Ordering::Relaxed) {
             return Err(AppendError::Full.to_string());
         }
         Ok(())

@@ -1,115 +1,54 @@
-//! The outcome index: answers duplicates of orders whose journal segment is gone. The only file that names sled.
+//! The outcome index: answers duplicates of orders whose journal segment is gone. The only room that names sled.
 //!
 //! Losing it changes no effect: a late duplicate then drains again, and the OMS's identity and fingerprint
 //! decide. So a damaged index is set aside as `outcomes.bad-<n>`, and an empty one takes its place.
 //!
-//! One sled tree per stretch of time, dropped whole when it is past the horizon; its filter goes with it. sled's own
-//! flush does not survive a power cut on Linux (it never calls fsync), hence the `sync_data` on its file here.
+//! One sled tree per stretch of time, dropped whole when it is past the horizon; its filter goes with it. Where the disk
+//! has no room, nothing is stored and the segment stays; after a failure the next batch opens the index again.
+
+mod entry;
+mod index;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use forebay_order::Fingerprint;
-
 use super::filter::Filter;
-use crate::OrderState;
 use crate::state::Outcome;
+use entry::{decode, encode};
+use index::{Index, Span, Unopened, room_for, set_aside, words};
 
 /// Trees the horizon is cut into.
 const STRETCHES: i64 = 8;
-const CACHE_BYTES: u64 = 32 << 20;
-/// Linux's numbers for "too many open files", which have no kind of their own.
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const TREE_PREFIX: &str = "outcomes-1-";
-/// First byte of an entry.
-const ENTRY_FORMAT: u8 = 1;
 
 /// The index, and its filters in memory.
 pub(super) struct Outcomes {
-    db: sled::Db,
-    file: Arc<File>,
+    dir: PathBuf,
+    /// `None` after a failure, until a batch has opened it again.
+    index: Option<Index>,
+    filters: BTreeMap<Span, Filter>,
     stretch_ms: i64,
     horizon_ms: i64,
-    stretches: BTreeMap<Span, Stretch>,
     generation: u64,
-}
-
-/// From when to when the outcomes of one tree settled, ms since 1970. It stands in the tree's name, for the horizon may
-/// be another at the next start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Span {
-    end_ms: i64,
-    start_ms: i64,
-}
-
-impl Span {
-    fn of(settled_at_ms: i64, stretch_ms: i64) -> Self {
-        let start_ms = settled_at_ms.div_euclid(stretch_ms).saturating_mul(stretch_ms);
-        Self { start_ms, end_ms: start_ms.saturating_add(stretch_ms) }
-    }
-
-    fn tree_name(self) -> String {
-        format!("{TREE_PREFIX}{}-{}", self.start_ms, self.end_ms)
-    }
-
-    fn parse(tree_name: &[u8]) -> Option<Self> {
-        let spans = std::str::from_utf8(tree_name).ok()?.strip_prefix(TREE_PREFIX)?;
-        let (start_ms, end_ms) = spans.split_once('-')?;
-        Some(Self { start_ms: start_ms.parse().ok()?, end_ms: end_ms.parse().ok()? })
-    }
-}
-
-/// Why the index was not opened.
-enum Unopened {
-    /// What is there makes no sense: it may be set aside.
-    Damaged(String),
-    /// The machine's trouble (no space, no file handles, no permission): what is there may be whole.
-    Trouble(String),
-}
-
-impl From<sled::Error> for Unopened {
-    fn from(error: sled::Error) -> Self {
-        match error {
-            sled::Error::Io(error) => Self::from(error),
-            error => Self::Damaged(error.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for Unopened {
-    fn from(error: io::Error) -> Self {
-        use io::ErrorKind as Kind;
-        let kind = error.kind();
-        let no_room = matches!(kind, Kind::StorageFull | Kind::QuotaExceeded | Kind::OutOfMemory);
-        let forbidden = matches!(kind, Kind::PermissionDenied | Kind::ReadOnlyFilesystem);
-        let no_handles = matches!(error.raw_os_error(), Some(ENFILE | EMFILE));
-        if no_room || forbidden || no_handles {
-            Self::Trouble(error.to_string())
-        } else {
-            Self::Damaged(error.to_string())
-        }
-    }
-}
-
-struct Stretch {
-    tree: sled::Tree,
-    filter: Filter,
 }
 
 /// Outcomes on their way into the index. It can be stored on any thread; nothing sees them there before
 /// [`Outcomes::stored`].
 pub(super) struct Batch {
-    db: sled::Db,
-    file: Arc<File>,
+    dir: PathBuf,
+    index: Goes,
     stretch_ms: i64,
     entries: Vec<(Span, u128, Vec<u8>)>,
+}
+
+/// Where a batch goes.
+enum Goes {
+    Open(Index),
+    /// To be opened again first, with these spans; then it is here, and whether it is another one.
+    Closed(Vec<Span>, Mutex<Option<(Index, bool)>>),
 }
 
 /// A look at the index that can be made on any thread.
@@ -174,50 +113,27 @@ impl Outcomes {
     }
 
     fn try_open(dir: &Path, horizon_ms: i64) -> Result<Self, Unopened> {
-        // sled may panic on a file it cannot make sense of.
-        catch_unwind(AssertUnwindSafe(|| Self::open_or_create(dir, horizon_ms)))
-            .unwrap_or_else(|_| Err(Unopened::Damaged("its file makes no sense".to_owned())))
-    }
-
-    fn open_or_create(dir: &Path, horizon_ms: i64) -> Result<Self, Unopened> {
-        wait_until_let_go(dir)?;
-        let config = sled::Config::new()
-            .path(dir)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput);
-        let db = config.open()?;
-        let file = File::open(dir.join("db"))?;
-        let mut outcomes = Self {
-            db,
-            file: Arc::new(file),
+        let index = Index::open(dir, |_| true)?;
+        let filters = catch_unwind(AssertUnwindSafe(|| filters_of(&index)));
+        let filters = filters
+            .unwrap_or_else(|_| Err(Unopened::Damaged("its file makes no sense".to_owned())))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            index: Some(index),
+            filters,
             stretch_ms: (horizon_ms / STRETCHES).max(60_000),
             horizon_ms,
-            stretches: BTreeMap::new(),
             generation: 0,
-        };
-        for name in outcomes.db.tree_names() {
-            let Some(span) = Span::parse(&name) else { continue };
-            let tree = outcomes.db.open_tree(&name)?;
-            let mut filter = Filter::default();
-            for entry in &tree {
-                let (key, _) = entry?;
-                let hash = key.as_ref().try_into();
-                let hash = hash.map_err(|_| Unopened::Damaged("a key of another size".to_owned()));
-                filter.insert(u128::from_be_bytes(hash?));
-            }
-            outcomes.stretches.insert(span, Stretch { tree, filter });
-        }
-        sync_creation(dir)?;
-        Ok(outcomes)
+        })
     }
 
     /// Where the outcome of that hash may be. `None` says that it is nowhere: a key never seen costs no disk read (one
     /// in a hundred excepted).
     pub(super) fn seek(&self, hash: u128) -> Option<Seek> {
-        let stretches = self.stretches.values().rev();
-        let hits = stretches.filter(|stretch| stretch.filter.may_hold(hash));
-        let trees: Vec<_> = hits.map(|stretch| stretch.tree.clone()).collect();
+        let index = self.index.as_ref()?;
+        let filters = self.filters.iter().rev();
+        let hits = filters.filter(|(_, filter)| filter.may_hold(hash));
+        let trees: Vec<_> = hits.filter_map(|(span, _)| index.trees.get(span).cloned()).collect();
         (!trees.is_empty()).then_some(Seek { hash, trees })
     }
 
@@ -227,13 +143,17 @@ impl Outcomes {
     }
 
     /// An empty batch, to be filled and stored on any thread.
-    pub(super) fn batch(&self) -> Batch {
-        Batch {
-            db: self.db.clone(),
-            file: Arc::clone(&self.file),
-            stretch_ms: self.stretch_ms,
-            entries: Vec::new(),
+    pub(super) fn batch(&mut self) -> Batch {
+        if let Some(failed) = self.index.take_if(|index| index.has_failed()) {
+            self.generation += 1;
+            failed.close();
         }
+        let index = match &self.index {
+            Some(index) => Goes::Open(index.clone()),
+            None => Goes::Closed(self.filters.keys().copied().collect(), Mutex::default()),
+        };
+        let (dir, stretch_ms) = (self.dir.clone(), self.stretch_ms);
+        Batch { dir, index, stretch_ms, entries: Vec::new() }
     }
 
     /// Lets a stored batch be found from now on.
@@ -242,14 +162,16 @@ impl Outcomes {
     /// In words; then the outcomes are not in the index.
     pub(super) fn stored(&mut self, batch: &Batch) -> Result<(), String> {
         self.generation += 1;
+        if let Some((index, another)) = batch.opened() {
+            if another {
+                self.filters.clear();
+            }
+            self.index = Some(index);
+        }
+        let index = self.index.as_mut().ok_or("the index is closed")?;
         for (span, hash, _) in &batch.entries {
-            if !self.stretches.contains_key(span) {
-                let tree = self.db.open_tree(span.tree_name()).map_err(words)?;
-                self.stretches.insert(*span, Stretch { tree, filter: Filter::default() });
-            }
-            if let Some(stretch) = self.stretches.get_mut(span) {
-                stretch.filter.insert(*hash);
-            }
+            index.know(*span)?;
+            self.filters.entry(*span).or_default().insert(*hash);
         }
         Ok(())
     }
@@ -258,17 +180,32 @@ impl Outcomes {
     pub(super) fn expire(&mut self, now_ms: i64) {
         self.generation += 1;
         let horizon = now_ms.saturating_sub(self.horizon_ms);
-        while let Some(entry) = self.stretches.first_entry() {
+        while let Some(entry) = self.filters.first_entry() {
             if entry.key().end_ms > horizon {
                 break;
             }
-            let (span, stretch) = entry.remove_entry();
-            drop(stretch);
-            if let Err(error) = self.db.drop_tree(span.tree_name()) {
-                tracing::warn!(%error, "an old part of the outcome index cannot be dropped");
+            let (span, _) = entry.remove_entry();
+            // What is dropped while it is closed goes when it is opened again.
+            if let Some(index) = &mut self.index {
+                index.drop_span(span);
             }
         }
     }
+}
+
+fn filters_of(index: &Index) -> Result<BTreeMap<Span, Filter>, Unopened> {
+    let mut filters = BTreeMap::new();
+    for (span, tree) in &index.trees {
+        let mut filter = Filter::default();
+        for entry in tree {
+            let (key, _) = entry?;
+            let hash = key.as_ref().try_into();
+            let hash = hash.map_err(|_| Unopened::Damaged("a key of another size".to_owned()));
+            filter.insert(u128::from_be_bytes(hash?));
+        }
+        filters.insert(*span, filter);
+    }
+    Ok(filters)
 }
 
 impl Batch {
@@ -283,134 +220,37 @@ impl Batch {
     /// # Errors
     /// In words; then nothing may be taken as stored.
     pub(super) fn store(&self) -> Result<(), String> {
-        let mut by_tree: BTreeMap<Span, sled::Batch> = BTreeMap::new();
-        for (span, hash, bytes) in &self.entries {
-            let batch = by_tree.entry(*span).or_default();
-            batch.insert(&hash.to_be_bytes(), bytes.as_slice());
+        let bytes: usize = self.entries.iter().map(|(_, _, bytes)| 16 + bytes.len()).sum();
+        room_for(&self.dir, bytes as u64)?;
+        match &self.index {
+            Goes::Open(index) => index.store(&self.entries),
+            Goes::Closed(spans, place) => {
+                let (index, another) = Index::open_again(&self.dir, spans)?;
+                tracing::info!("the outcome index is open again");
+                index.store(&self.entries)?;
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, another));
+                Ok(())
+            }
         }
-        for (span, batch) in by_tree {
-            let tree = self.db.open_tree(span.tree_name()).map_err(words)?;
-            tree.apply_batch(batch).map_err(words)?;
+    }
+
+    /// The index that it opened.
+    fn opened(&self) -> Option<(Index, bool)> {
+        match &self.index {
+            Goes::Open(_) => None,
+            Goes::Closed(_, place) => place.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
-        self.db.flush().map_err(words)?;
-        self.file.sync_data().map_err(words)
     }
-}
-
-fn words(error: impl fmt::Display) -> String {
-    error.to_string()
-}
-
-/// An earlier index of this process lets its lock go on threads of sled's own, a moment after it was dropped; no other
-/// process can have it, for the journal is locked.
-fn wait_until_let_go(dir: &Path) -> std::io::Result<()> {
-    match File::open(dir.join("db")) {
-        Ok(file) => file.lock().and_then(|()| file.unlock()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Syncs what sled made and never syncs itself: its settings file and the directories.
-fn sync_creation(dir: &Path) -> std::io::Result<()> {
-    File::open(dir.join("db"))?.sync_all()?;
-    let conf = dir.join("conf");
-    if conf.exists() {
-        File::open(conf)?.sync_all()?;
-    }
-    File::open(dir)?.sync_all()?;
-    match dir.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-fn set_aside(dir: &Path) -> std::io::Result<PathBuf> {
-    let free = |n: &u32| !bad_name(dir, *n).exists();
-    let aside = bad_name(dir, (1..10_000).find(free).unwrap_or(10_000));
-    fs::rename(dir, &aside)?;
-    Ok(aside)
-}
-
-fn bad_name(dir: &Path, n: u32) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".bad-{n}"));
-    dir.with_file_name(name)
-}
-
-/// Format byte, state, rule of the fingerprint, attempts, flags; then 8 bytes each of sequence, version, newest version,
-/// accepted-at, settled-at; the fingerprint; a count and the earlier ones; the rest is the summary's id.
-fn encode(outcome: &Outcome) -> Vec<u8> {
-    let flags = u8::from(outcome.version.is_some())
-        | u8::from(outcome.synthetic) << 1
-        | u8::from(outcome.newest.is_some()) << 2;
-    let earlier = outcome.earlier.get(..outcome.earlier.len().min(255)).unwrap_or_default();
-    let mut bytes = Vec::with_capacity(64 + 16 * earlier.len() + outcome.summary_id.len());
-    bytes.push(ENTRY_FORMAT);
-    bytes.push(outcome.state as u8);
-    bytes.push(outcome.fingerprint_version);
-    bytes.push(outcome.attempts);
-    bytes.push(flags);
-    bytes.extend(outcome.sequence.to_le_bytes());
-    bytes.extend(outcome.version.unwrap_or_default().to_le_bytes());
-    bytes.extend(outcome.newest.unwrap_or_default().to_le_bytes());
-    bytes.extend(outcome.accepted_at_ms.to_le_bytes());
-    bytes.extend(outcome.settled_at_ms.to_le_bytes());
-    bytes.extend(outcome.fingerprint.0);
-    bytes.push(u8::try_from(earlier.len()).unwrap_or(u8::MAX));
-    earlier.iter().for_each(|fingerprint| bytes.extend(fingerprint.0));
-    bytes.extend(outcome.summary_id.as_bytes());
-    bytes
-}
-
-/// Reads what [`encode`] wrote; `None` for anything else.
-fn decode(bytes: &[u8]) -> Option<Outcome> {
-    let mut rest = bytes;
-    let [format, state, fingerprint_version, attempts, flags] = take(&mut rest)?;
-    if format != ENTRY_FORMAT {
-        return None;
-    }
-    let state = match state {
-        code if code == OrderState::Summarised as u8 => OrderState::Summarised,
-        code if code == OrderState::Recorded as u8 => OrderState::Recorded,
-        _ => return None,
-    };
-    let sequence = u64::from_le_bytes(take(&mut rest)?);
-    let version = u64::from_le_bytes(take(&mut rest)?);
-    let newest = u64::from_le_bytes(take(&mut rest)?);
-    let accepted_at_ms = i64::from_le_bytes(take(&mut rest)?);
-    let settled_at_ms = i64::from_le_bytes(take(&mut rest)?);
-    let fingerprint = Fingerprint(take(&mut rest)?);
-    let [count] = take(&mut rest)?;
-    let mut earlier = Vec::with_capacity(usize::from(count));
-    for _ in 0..count {
-        earlier.push(Fingerprint(take(&mut rest)?));
-    }
-    Some(Outcome {
-        sequence,
-        state,
-        version: (flags & 1 != 0).then_some(version),
-        newest: (flags & 4 != 0).then_some(newest),
-        fingerprint,
-        fingerprint_version,
-        earlier,
-        accepted_at_ms,
-        settled_at_ms,
-        attempts,
-        synthetic: flags & 2 != 0,
-        summary_id: String::from_utf8(rest.to_vec()).ok()?,
-    })
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, after) = rest.split_first_chunk()?;
-    *rest = after;
-    Some(*taken)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use forebay_order::Fingerprint;
+
     use super::*;
+    use crate::OrderState;
 
     const DAY: Duration = Duration::from_secs(86_400);
 
@@ -476,6 +316,52 @@ mod tests {
         outcomes.expire(day_ms + day_ms / 2);
         assert_eq!(find(&outcomes, 1), None);
         assert_eq!(find(&outcomes, 2), Some(outcome(2, day_ms)));
+    }
+
+    #[test]
+    fn a_failed_index_is_opened_again_by_the_next_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut outcomes, _) = Outcomes::open(&dir.path().join("outcomes"), DAY).unwrap();
+        put(&mut outcomes, 1, outcome(1, 0));
+        outcomes.index.as_ref().unwrap().fail();
+        let mut batch = outcomes.batch();
+        batch.add(2, &outcome(2, 0));
+        assert!(outcomes.index.is_none(), "it is closed");
+        assert_eq!(find(&outcomes, 1), None, "and knows nothing");
+        batch.store().unwrap();
+        outcomes.stored(&batch).unwrap();
+        assert_eq!(find(&outcomes, 1), Some(outcome(1, 0)), "what it held is there again");
+        assert_eq!(find(&outcomes, 2), Some(outcome(2, 0)));
+        drop(batch);
+        put(&mut outcomes, 3, outcome(3, 0));
+        assert_eq!(find(&outcomes, 3), Some(outcome(3, 0)));
+    }
+
+    #[test]
+    fn a_failed_index_whose_file_makes_no_sense_starts_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outcomes");
+        let (mut outcomes, _) = Outcomes::open(&path, DAY).unwrap();
+        put(&mut outcomes, 1, outcome(1, 0));
+        outcomes.index.as_ref().unwrap().fail();
+        let mut batch = outcomes.batch();
+        batch.add(2, &outcome(2, 0));
+        index::wait_until_let_go(&path).unwrap();
+        fs::write(path.join("conf"), b"no settings").unwrap();
+        fs::write(path.join("db"), vec![0xa5; 4096]).unwrap();
+        batch.store().unwrap();
+        outcomes.stored(&batch).unwrap();
+        assert_eq!(find(&outcomes, 1), None);
+        assert_eq!(find(&outcomes, 2), Some(outcome(2, 0)));
+        assert!(dir.path().join("outcomes.bad-1").exists());
+    }
+
+    #[test]
+    fn where_the_disk_has_no_room_sled_is_not_asked_to_write() {
+        let dir = tempfile::tempdir().unwrap();
+        room_for(dir.path(), 4096).unwrap();
+        let refused = room_for(dir.path(), u64::MAX).unwrap_err();
+        assert!(refused.contains("bytes free"), "{refused}");
     }
 
     #[test]

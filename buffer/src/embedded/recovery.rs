@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::journal::{DamagedRecord, Journal, Options, ReadError, Restored, WriteError};
+use super::journal::{DamagedRecord, Journal, Options, ReadError, Replayed, WriteError, hint};
 use super::outcomes::Outcomes;
 use super::{EmbeddedConfig, lookup};
 use crate::Clock;
@@ -32,7 +32,7 @@ pub(super) fn recover(
     clock: &Arc<dyn Clock>,
 ) -> Result<Recovered, String> {
     make_dir(&config.dir)
-        .map_err(|error| format!("the directory cannot be made or synced: {error}"))?;
+        .map_err(|e| format!("the directory cannot be made or synced: {e}{}", hint(&e)))?;
     let options = Options {
         slot_bytes: config.slot_bytes,
         burst_reserve: config.burst_reserve,
@@ -54,23 +54,25 @@ pub(super) fn recover(
     let reader = journal.reader();
     let before = |kept: Kept| lookup::head(&reader, kept).ok().map(|head| head.before());
     let mut next_damaged = damaged.iter().peekable();
-    let replayed = recovered.replay(|restored: Restored| {
-        while let Some(damaged) = next_damaged.next_if(|d| d.sequence < restored.sequence) {
+    let replayed = recovered.replay(|replayed| {
+        let (sequence, location, bytes) = replayed.place();
+        while let Some(damaged) = next_damaged.next_if(|d| d.sequence < sequence) {
             apply_damaged(&mut state, damaged, before);
         }
-        let copy_is_damaged =
-            || matches!(reader.read(restored.location), Err(ReadError::Damaged { .. }));
-        if original_is_there(&state, &restored.record) && copy_is_damaged() {
-            return;
-        }
-        let kept = Kept {
-            record: restored.sequence,
-            location: Some(restored.location),
-            bytes: restored.body_bytes,
-        };
-        match state.plain(&restored.record) {
-            Some(plain) => state.apply_indexed(restored.sequence, kept, &plain),
-            None => state.apply(&restored.record, kept, before),
+        let kept = Kept { record: sequence, location: Some(location), bytes };
+        match replayed {
+            Replayed::Plain(found) => state.apply_indexed(sequence, kept, &found.plain),
+            Replayed::Whole(restored) => {
+                let copy_is_damaged =
+                    || matches!(reader.read(location), Err(ReadError::Damaged { .. }));
+                if original_is_there(&state, &restored.record) && copy_is_damaged() {
+                    return;
+                }
+                match state.plain(&restored.record) {
+                    Some(plain) => state.apply_indexed(sequence, kept, &plain),
+                    None => state.apply(&restored.record, kept, before),
+                }
+            }
         }
     });
     replayed.map_err(|error| error.to_string())?;
@@ -139,7 +141,7 @@ pub(super) fn apply_damaged(
 
 /// Whether a record carries something forward that is still where it was: its segment was on its way out when the
 /// process ended. There are few, so their copies are read whole before the originals are let go.
-fn original_is_there(state: &State, record: &Record) -> bool {
+pub(super) fn original_is_there(state: &State, record: &Record) -> bool {
     match record {
         Record::Moved { order, .. } => state.kept(*order).is_some(),
         Record::MovedRow { exception, delivery, .. } => {

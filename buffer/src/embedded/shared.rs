@@ -1,14 +1,18 @@
 //! What the callers and the one writer share: bounded queues, and the state of the writer's life.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use forebay_order::OrderKey;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::answers::{Awaited, Desk, Desks, Reply};
+use super::intake::Intake;
+pub(super) use super::intake::Phase;
 use super::journal::{Location, Reader};
 use super::writer::Fatal;
 use crate::lease::LeaseHome;
@@ -21,6 +25,9 @@ use crate::{
 /// Most orders lent out at once. Each has its place in the settle queue, so that a verdict always has room.
 pub(super) const LOANS_MAX: usize = 16_384;
 
+/// A turn of the writer that takes longer than this waits for a disk that hangs.
+const STALL: Duration = Duration::from_secs(2);
+
 /// Calls other than appends and verdicts that may wait for the writer; more wait outside.
 const CALLS_MAX: usize = 1_024;
 
@@ -28,8 +35,13 @@ const CALLS_MAX: usize = 1_024;
 pub(super) struct Append {
     pub(super) envelope: Envelope,
     pub(super) permit: Permit,
-    pub(super) reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    pub(super) reply: Reply<Appended>,
+    /// When, by [`Clock::elapsed`].
+    pub(super) handed_in: Duration,
 }
+
+/// What a delivery came to.
+pub(super) type Appended = Result<Receipt, AppendError>;
 
 /// The end of one loan.
 pub(super) struct Settlement {
@@ -135,35 +147,32 @@ impl Drop for Lent {
     }
 }
 
-/// Where the writer is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Phase {
-    Open = 0,
-    /// Takes nothing new, finishes what was handed in.
-    Closing = 1,
-    Closed = 2,
-    Failed = 3,
-    /// Every handle is gone; nobody waits for anything.
-    Abandoned = 4,
+thread_local! {
+    /// This thread's desk at each buffer it has handed a delivery to, by the buffer's number.
+    static DESKS: RefCell<Vec<(u64, Arc<Desk<Appended>>)>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Tells the buffers of one process apart.
+static BUFFERS: AtomicU64 = AtomicU64::new(0);
 
 /// Shared by all handles, leases and the writer.
 pub(super) struct Shared {
+    number: u64,
     pub(super) admission: Admission,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) reader: Reader,
     pub(super) meter: Meter,
     pub(super) pending: AtomicU64,
-    pub(super) intake: ArrayQueue<Append>,
+    pub(super) intake: Intake<Append>,
+    pub(super) desks: Desks<Appended>,
     pub(super) settlements: ArrayQueue<Settlement>,
     pub(super) calls: ArrayQueue<Call>,
     pub(super) call_room: Semaphore,
     pub(super) failure: OnceLock<String>,
-    pub(super) writer: OnceLock<Thread>,
     /// The journal has no room for orders now.
-    pub(super) full: std::sync::atomic::AtomicBool,
-    phase: AtomicU8,
+    pub(super) full: AtomicBool,
+    /// When the writer began what it is doing, in milliseconds of the clock; 0 while it waits for work.
+    busy_since_ms: AtomicU64,
 }
 
 impl Shared {
@@ -174,53 +183,88 @@ impl Shared {
         reader: Reader,
     ) -> Self {
         Self {
+            number: BUFFERS.fetch_add(1, Ordering::Relaxed),
             admission,
             clock,
             reader,
             meter: Meter::default(),
             pending: AtomicU64::new(0),
-            intake: ArrayQueue::new(orders_max.max(1)),
+            intake: Intake::new(orders_max),
+            desks: Desks::new(),
             settlements: ArrayQueue::new(LOANS_MAX),
             calls: ArrayQueue::new(CALLS_MAX),
             call_room: Semaphore::new(CALLS_MAX),
             failure: OnceLock::new(),
-            writer: OnceLock::new(),
-            full: std::sync::atomic::AtomicBool::new(false),
-            phase: AtomicU8::new(Phase::Open as u8),
+            full: AtomicBool::new(false),
+            busy_since_ms: AtomicU64::new(0),
         }
     }
 
     pub(super) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::SeqCst) {
-            0 => Phase::Open,
-            1 => Phase::Closing,
-            2 => Phase::Closed,
-            3 => Phase::Failed,
-            _ => Phase::Abandoned,
-        }
+        self.intake.phase()
     }
 
-    /// Goes on in life; never back, and failed stays failed.
     pub(super) fn enter(&self, phase: Phase) {
-        let later =
-            |now: u8| (now < phase as u8 && now != Phase::Failed as u8).then_some(phase as u8);
-        // An error means it is there already or beyond.
-        self.phase.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later).ok();
+        self.intake.enter(phase);
+    }
+
+    /// The writer begins a turn, or has ended one.
+    pub(super) fn busy(&self, busy: bool) {
+        let since = if busy { self.elapsed_ms().max(1) } else { 0 };
+        self.busy_since_ms.store(since, Ordering::Relaxed);
+    }
+
+    /// For how long the writer has been at one turn, if that is longer than any disk should take.
+    pub(super) fn stalled(&self) -> Option<Duration> {
+        let since = Some(self.busy_since_ms.load(Ordering::Relaxed)).filter(|since| *since > 0)?;
+        let busy = Duration::from_millis(self.elapsed_ms().saturating_sub(since));
+        (busy >= STALL).then_some(busy)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn wake(&self) {
-        if let Some(writer) = self.writer.get() {
-            writer.unpark();
-        }
+        self.intake.wake();
     }
 
-    /// Hands a delivery in. The receiver hears nothing but a hang-up if the writer is gone.
-    pub(super) fn append(&self, append: Append) {
-        // The queue has a place for every permit there is.
-        if let Err(append) = self.intake.push(append) {
-            append.reply.send(Err(AppendError::Full)).ok();
+    /// Hands a delivery in to an open buffer. What is awaited hears nothing but a hang-up if the writer is gone.
+    ///
+    /// # Errors
+    /// As [`Shared::check`].
+    pub(super) fn append(
+        &self,
+        envelope: Envelope,
+        permit: Permit,
+    ) -> Result<Awaited<Appended>, BufferError> {
+        self.check()?;
+        let handed_in = self.clock.elapsed();
+        let (reply, awaited) = self.desk().seat();
+        if let Err(append) = self.intake.push(Append { envelope, permit, reply, handed_in }) {
+            // The queue has a place for every permit there is.
+            append.reply.send(Err(AppendError::Full));
+            self.wake();
         }
-        self.after_push();
+        Ok(awaited)
+    }
+
+    /// The calling thread's desk at this buffer.
+    fn desk(&self) -> Arc<Desk<Appended>> {
+        let known = DESKS.try_with(|desks| {
+            let mut desks = desks.borrow_mut();
+            let known = desks.iter().find(|(number, _)| *number == self.number);
+            if let Some((_, desk)) = known {
+                return Arc::clone(desk);
+            }
+            // Those of buffers that are gone.
+            desks.retain(|(_, desk)| Arc::strong_count(desk) > 1);
+            let desk = self.desks.open();
+            desks.push((self.number, Arc::clone(&desk)));
+            desk
+        });
+        // A thread that is ending gets one for this delivery alone.
+        known.unwrap_or_else(|_| self.desks.open())
     }
 
     /// Hands a call in to an open buffer, waiting for a place.
@@ -259,15 +303,16 @@ impl Shared {
     }
 
     fn after_push(&self) {
-        match self.phase() {
-            Phase::Open | Phase::Closing => self.wake(),
-            Phase::Closed | Phase::Failed | Phase::Abandoned => self.empty(),
+        if self.intake.has_writer() {
+            self.wake();
+        } else {
+            self.empty();
         }
     }
 
     /// Drops what nobody will take any more; its senders hear a hang-up.
     pub(super) fn empty(&self) {
-        while self.intake.pop().is_some() {}
+        self.intake.empty();
         while self.calls.pop().is_some() {
             self.call_room.add_permits(1);
         }
@@ -302,7 +347,7 @@ impl LeaseHome for Shared {
         if self.settlements.push(Settlement { sequence, loan, verdict }).is_err() {
             tracing::error!(sequence, "no room for a verdict");
         }
-        if matches!(self.phase(), Phase::Open | Phase::Closing) {
+        if self.intake.has_writer() {
             self.wake();
         }
     }

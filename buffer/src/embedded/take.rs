@@ -125,6 +125,7 @@ impl Writer {
     }
 
     fn judge(&mut self, mut append: Append, group: &mut Group) {
+        self.oldest = self.oldest.min(append.handed_in);
         if let Some(failed) = self.state.hash_of_failed(&append.envelope) {
             if let Some(waiting) = self.looking.get_mut(&failed) {
                 waiting.push_back(append);
@@ -207,7 +208,7 @@ impl Writer {
         if let Found::Unreadable(reason) = found {
             for append in waiting {
                 let reason = format!("what is kept under the key cannot be read: {reason}");
-                append.reply.send(Err(AppendError::Failed(reason))).ok();
+                append.reply.send(Err(AppendError::Failed(reason)));
             }
             return;
         }
@@ -256,7 +257,7 @@ impl Writer {
 
     /// Judges a delivery beside what was found under its hash.
     fn decide(&mut self, hash: u128, append: Append, found: &Found, group: &mut Group) {
-        let Append { envelope, permit, reply } = append;
+        let Append { envelope, permit, reply, .. } = append;
         let (head, body, outcome) = match found {
             Found::Order { head, body } => (head.as_deref(), body.as_ref(), None),
             Found::Outcome(outcome) => (None, None, outcome.as_deref()),
@@ -266,7 +267,7 @@ impl Writer {
         let judged = self.state.judge(hash, &envelope, head, outcome, same);
         if judged.refused() {
             drop(permit);
-            reply.send(Err(AppendError::Disputed)).ok();
+            reply.send(Err(AppendError::Disputed));
             return;
         }
         let accepted_at_ms = self.state.accepted_at(self.sober_wall_ms());
@@ -275,9 +276,7 @@ impl Writer {
                 let receipt = self.state.receipt(&judged, None, outcome, Durability::Fsync);
                 answer(reply, receipt);
             }
-            Some(_) if !self.journal.room_for_orders() => {
-                reply.send(Err(AppendError::Full)).ok();
-            }
+            Some(_) if !self.journal.room_for_orders() => reply.send(Err(AppendError::Full)),
             Some(record) => {
                 self.touched_hashes.insert(hash);
                 self.touched.extend(judged.order);

@@ -12,13 +12,14 @@ use std::time::Duration;
 use hashbrown::{HashMap, HashSet};
 use tokio::sync::oneshot;
 
+use super::answers::Reply;
 use super::group::Group;
 use super::journal::{Journal, ReadError, WriteError};
 use super::lookup::{Carried, Lookup};
 use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
-use super::shared::{Append, Call, Lent, Phase, Shared};
+use super::shared::{Append, Appended, Call, Lent, Phase, Shared};
 use crate::metrics;
 use crate::record::Record;
 use crate::state::State;
@@ -28,6 +29,11 @@ use crate::{AppendError, Receipt};
 pub(super) const GROUP_RECORDS_MAX: usize = 4_096;
 /// What nobody waits for is written by itself after so long.
 const LAZY_PAUSE: Duration = Duration::from_millis(50);
+/// A group that grows is let grow so long at most, and looked at this often.
+const WINDOW: Duration = Duration::from_millis(1);
+const WINDOW_STEP: Duration = Duration::from_micros(200);
+/// Answers that nobody came for are rung for again after so long.
+const RING_PAUSE: Duration = Duration::from_millis(5);
 /// A group that nothing after it proves is proven by an empty one after so long.
 const PROVE_PAUSE: Duration = Duration::from_secs(1);
 /// Delayed orders are looked at this often while a worker waits, for the wall clock may jump.
@@ -73,6 +79,12 @@ pub(super) struct Writer {
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) reads: Vec<Call>,
     pub(super) closers: Vec<oneshot::Sender<()>>,
+    /// Answers lie at a desk that nobody had handed round when it was rung.
+    unheard: bool,
+    /// The last group held one record only.
+    lone: bool,
+    /// When the delivery of this turn that has waited longest was handed in.
+    pub(super) oldest: Duration,
     pub(super) retiring: Option<Retiring>,
     pub(super) retire_after: Duration,
     /// The oldest segment, and since when it is the oldest here.
@@ -118,6 +130,9 @@ impl Writer {
             waiters: VecDeque::new(),
             reads: Vec::new(),
             closers: Vec::new(),
+            unheard: false,
+            lone: true,
+            oldest: Duration::MAX,
             retiring: None,
             retire_after: Duration::ZERO,
             oldest_since: None,
@@ -138,7 +153,10 @@ impl Writer {
     pub(super) fn run(&mut self) -> Result<Vec<oneshot::Sender<()>>, Fatal> {
         let mut idle = false;
         loop {
+            self.gather();
+            self.shared.busy(true);
             let worked = self.turn(idle)?;
+            self.shared.busy(false);
             self.shared.pending.store(self.state.pending(), Ordering::Relaxed);
             metrics::orders(self.state.pending(), self.state.lent() as u64);
             self.shared.full.store(!self.journal.room_for_orders(), Ordering::Relaxed);
@@ -153,11 +171,35 @@ impl Writer {
                 idle = false;
                 continue;
             }
+            if self.unheard {
+                // The next turn rings again.
+                self.shared.intake.rest(RING_PAUSE);
+                continue;
+            }
             if idle {
                 self.prove()?;
             }
-            std::thread::park_timeout(self.pause());
+            self.shared.intake.rest(self.pause());
             idle = true;
+        }
+    }
+
+    /// Lets a group grow: until it stops growing, or is [`WINDOW`] old. After a lone delivery, one with nobody else
+    /// on his way waits for nobody.
+    fn gather(&self) {
+        let mut waiting = self.shared.intake.len();
+        let lone = self.lone && waiting == 1 && self.shared.admission.in_flight().0 <= 1;
+        if waiting == 0 || lone {
+            return;
+        }
+        let until = self.shared.clock.elapsed() + WINDOW;
+        while waiting < GROUP_RECORDS_MAX {
+            self.shared.intake.gather(WINDOW_STEP);
+            let now = self.shared.intake.len();
+            if now == waiting || self.shared.clock.elapsed() >= until {
+                return;
+            }
+            waiting = now;
         }
     }
 
@@ -235,7 +277,11 @@ impl Writer {
         self.take_settlements();
         self.take_calls(&mut group);
         self.lend(&mut group);
+        self.oldest = Duration::MAX;
         self.take_appends(&mut group);
+        if group.len() > 0 {
+            self.lone = group.len() == 1;
+        }
         let due = !self.lazy.is_empty()
             && !self.full_now()
             && (idle
@@ -244,9 +290,15 @@ impl Writer {
                 || !self.acts.is_empty()
                 || self.lazy.len() >= GROUP_RECORDS_MAX / 4);
         let worked = group.urgent() || due || !self.reads.is_empty();
+        let orders = group.orders();
         if group.urgent() || due {
             self.commit(group)?;
         }
+        if orders > 0 {
+            let waited = self.shared.clock.elapsed().saturating_sub(self.oldest);
+            metrics::deliveries(u32::try_from(orders).unwrap_or(u32::MAX), waited);
+        }
+        self.unheard = self.shared.desks.ring();
         for read in std::mem::take(&mut self.reads) {
             self.serve(read);
         }
@@ -271,13 +323,10 @@ fn ahead_ms((wall_ms, elapsed): (i64, Duration)) -> i64 {
     wall_ms.saturating_sub(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
 }
 
-pub(super) fn answer(
-    reply: oneshot::Sender<Result<Receipt, AppendError>>,
-    receipt: Option<Receipt>,
-) {
+pub(super) fn answer(reply: Reply<Appended>, receipt: Option<Receipt>) {
     if let Some(receipt) = &receipt {
-        metrics::answered(receipt.answer().word());
+        metrics::answered(receipt.answer());
     }
     let failed = || AppendError::Failed("the order it belongs to is not in memory".to_owned());
-    reply.send(receipt.ok_or_else(failed)).ok();
+    reply.send(receipt.ok_or_else(failed));
 }

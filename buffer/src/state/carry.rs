@@ -7,6 +7,7 @@ use forebay_order::Fingerprint;
 use super::order::{Head, Kept, Order};
 use super::{Outcome, State};
 use crate::OrderState;
+use crate::control::Control;
 use crate::record::{Delivery, Record, Snapshot};
 
 /// Orders looked at in one go.
@@ -189,6 +190,7 @@ impl State {
         let detail = self.detail(sequence);
         let ended_at = detail.and_then(|detail| detail.ended_at_ms);
         let over = order.ended() && ended_at.is_some_and(|at| at < horizon_ms);
+        let over = over || (order.ended() && Control::ForgottenDiscards.is_on());
         if over && self.rows.ids_of(sequence).is_empty() {
             self.forget(sequence);
             return;

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::State;
 use super::order::Kept;
 use super::pack::DEATHS_COUNTED;
+use crate::control::Control;
 use crate::record::{Record, Settled};
 use crate::{Act, ActError, ExceptionCategory, OrderState, Verdict};
 
@@ -277,7 +278,8 @@ impl State {
                 order.sent_before = true;
                 order.state = OrderState::Submitted;
                 order.not_before = None;
-                order.deaths = order.deaths.saturating_add(1).min(DEATHS_COUNTED);
+                let more = u8::from(!Control::NoDeaths.is_on());
+                order.deaths = order.deaths.saturating_add(more).min(DEATHS_COUNTED);
             });
             let Some(order) = self.get(sequence).filter(|order| order.deaths >= DEATHS_MAX) else {
                 continue;

@@ -8,3 +8,4 @@ mod inspect;
 mod model;
 mod pinned;
 mod support;
+mod trouble;

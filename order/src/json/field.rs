@@ -1,5 +1,5 @@
-//! Types of members. In the quoted copy every number is a string, so `123` and `"123"` decode alike and
-//! no digit is lost.
+//! Types of members. The decoder gives every number as its text, so `123` and `"123"` decode alike and no
+//! digit is lost.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -168,12 +168,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = |text: Cow<'de, str>| match text.trim() {
-            "" => Ok(Self(None)),
-            digits => match parse_amount(digits) {
-                Ok(amount) => Ok(Self(Some(amount))),
-                Err(fault) => Err(fault.to_string().into()),
-            },
+        let text = |text: Cow<'de, str>| match parse_amount(&text) {
+            Ok(amount) => Ok(Self(Some(amount))),
+            Err(_) if text.trim().is_empty() => Ok(Self(None)),
+            Err(fault) => Err(fault.to_string().into()),
         };
         deserializer.deserialize_any(Scalar { wanted: "a decimal number", text, bool: |_| None })
     }

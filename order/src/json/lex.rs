@@ -338,6 +338,7 @@ impl Lexer {
     }
 
     /// The end of the escape at `at`; a surrogate pair counts as one.
+    #[inline(never)]
     fn escape(&mut self, body: &[u8], at: usize) -> Result<usize, Fault> {
         match byte(body, at + 1) {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => return Ok(at + 2),

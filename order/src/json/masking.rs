@@ -1,8 +1,11 @@
-//! Card data in a JSON item: which strings are looked at.
+//! Card data in a JSON item: which values are looked at.
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+
 use super::path::{Event, Step, step_is, walk};
+use super::token::byte;
 use crate::MaskedSpan;
 use crate::mask;
 
@@ -12,34 +15,79 @@ const PENDING_MAX: usize = 4;
 /// Longer texts are no verification value, blanks around it counted.
 const VALUE_MAX: usize = 16;
 
-/// The spans to mask in `item`: card numbers and verification values in the strings that `paths` name.
+/// Most digits of a verification value.
+const CODE_MAX: usize = 4;
+
+/// Masks card numbers and verification values in the values that `paths` name; says where.
 ///
 /// A path is a JSON pointer in which `*` stands for one step and a last `**` for any number of steps,
 /// none included. A verification value is known by its member's name, or by the `name` or `key` beside
-/// its `value`. JSON numbers are never touched, and names of members neither.
-pub(super) fn spans(item: &[u8], paths: &[&str]) -> Vec<MaskedSpan> {
-    let mut spans = Vec::new();
+/// its `value`. A card number is looked for in strings alone, and names of members are never touched.
+pub(super) fn masked(item: Bytes, paths: &[&str]) -> (Bytes, Vec<MaskedSpan>) {
+    let mut found = Found::default();
     let mut objects: Vec<Labelled> = Vec::new();
-    walk(item, |steps, event| {
+    walk(&item, |steps, event| {
         match event {
             Event::Open(_) => objects.push(Labelled::default()),
             Event::Close(_) => {
                 if let Some(Labelled { verification: true, values }) = objects.pop() {
                     for (start, end) in values {
-                        let text = item.get(start..end).unwrap_or_default();
-                        mask::verification_value(text, start, &mut spans);
+                        found.verification_value(&item, start, end);
                     }
                 }
             }
             Event::Text(start, end) => {
-                text(item, steps, paths, (start, end), &mut objects, &mut spans)
+                text(&item, steps, paths, (start, end), &mut objects, &mut found)
             }
-            Event::Other(..) => {}
+            Event::Other(start, end) => {
+                number(&item, steps, paths, (start, end), &mut objects, &mut found)
+            }
         }
         ControlFlow::Continue(())
     });
-    spans.sort_unstable_by_key(|span| span.start);
-    spans
+    found.apply(item)
+}
+
+/// What is to be masked.
+#[derive(Default)]
+struct Found {
+    spans: Vec<MaskedSpan>,
+    /// Those of `spans` that are whole numbers.
+    numbers: Vec<MaskedSpan>,
+}
+
+impl Found {
+    /// A string's text or a number that is known for a verification value, if it looks like one.
+    fn verification_value(&mut self, item: &[u8], start: usize, end: usize) {
+        let value = item.get(start..end).unwrap_or_default();
+        let is_text = start > 0 && byte(item, start - 1) == b'"';
+        if is_text {
+            mask::verification_value(value, start, &mut self.spans);
+        } else if value.len() <= CODE_MAX && value.iter().all(u8::is_ascii_digit) {
+            // Zeros before it are lost in a number, so it may be short.
+            mask::push(&mut self.numbers, start, value.len());
+            mask::push(&mut self.spans, start, value.len());
+        }
+    }
+
+    /// Digits become `*`. A number must stay a value: `"**"` of the same length, or 0 for one digit.
+    fn apply(mut self, item: Bytes) -> (Bytes, Vec<MaskedSpan>) {
+        self.spans.sort_unstable_by_key(|span| span.start);
+        let masked = mask::apply(item, &self.spans);
+        if self.numbers.is_empty() {
+            return (masked, self.spans);
+        }
+        let mut masked = masked.to_vec();
+        for number in &self.numbers {
+            let start = number.start as usize;
+            match masked.get_mut(start..start + number.len as usize) {
+                Some([only]) => *only = b'0',
+                Some([first, .., last]) => (*first, *last) = (b'"', b'"'),
+                _ => {}
+            }
+        }
+        (masked.into(), self.spans)
+    }
 }
 
 /// An open object, as far as a verification value needs it.
@@ -55,7 +103,7 @@ fn text(
     paths: &[&str],
     (start, end): (usize, usize),
     objects: &mut [Labelled],
-    spans: &mut Vec<MaskedSpan>,
+    found: &mut Found,
 ) {
     let text = item.get(start..end).unwrap_or_default();
     let named = |name: &str| steps.last().is_some_and(|step| step_is(item, *step, name));
@@ -65,27 +113,66 @@ fn text(
     {
         object.verification = true;
     }
-    let own = match steps.last() {
-        Some(Step::Name(from, to)) => item.get(*from..*to).unwrap_or_default(),
-        _ => &[],
-    };
     // Rare finds first, since asking where a text stands costs more.
-    let before = spans.len();
-    segments(text, start, spans);
-    if mask::is_verification_name(own) {
-        mask::verification_value(text, start, spans);
+    let before = found.spans.len();
+    segments(text, start, &mut found.spans);
+    if mask::is_verification_name(own_name(item, steps)) {
+        mask::verification_value(text, start, &mut found.spans);
     }
-    let labelled = text.len() <= VALUE_MAX && (named("value") || named("display_value"));
-    if spans.len() == before && !labelled {
+    let labelled = text.len() <= VALUE_MAX && is_labelled(item, steps);
+    if found.spans.len() == before && !labelled {
         return;
     }
     if !paths.iter().any(|path| matches(item, steps, path)) {
-        spans.truncate(before);
-    } else if labelled
-        && let Some(object) = objects.last_mut()
+        found.spans.truncate(before);
+    } else if labelled {
+        pending(objects, (start, end));
+    }
+}
+
+/// A number can only be a verification value: identifiers and amounts are numbers too.
+fn number(
+    item: &[u8],
+    steps: &[Step],
+    paths: &[&str],
+    (start, end): (usize, usize),
+    objects: &mut [Labelled],
+    found: &mut Found,
+) {
+    let named = mask::is_verification_name(own_name(item, steps));
+    let labelled = is_labelled(item, steps);
+    if end - start > CODE_MAX || !(named || labelled) {
+        return;
+    }
+    if paths.iter().any(|path| matches(item, steps, path)) {
+        if named {
+            found.verification_value(item, start, end);
+        } else {
+            pending(objects, (start, end));
+        }
+    }
+}
+
+/// The name of the member that a value is of, as written.
+fn own_name<'i>(item: &'i [u8], steps: &[Step]) -> &'i [u8] {
+    match steps.last() {
+        Some(Step::Name(from, to)) => item.get(*from..*to).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+/// Whether a value is of a member that another one beside it may name.
+fn is_labelled(item: &[u8], steps: &[Step]) -> bool {
+    let named = |name: &str| steps.last().is_some_and(|step| step_is(item, *step, name));
+    named("value") || named("display_value")
+}
+
+/// Keeps a value until its object ends and it is known what the object is about.
+fn pending(objects: &mut [Labelled], value: (usize, usize)) {
+    if let Some(object) = objects.last_mut()
         && object.values.len() < PENDING_MAX
     {
-        object.values.push((start, end));
+        object.values.push(value);
     }
 }
 

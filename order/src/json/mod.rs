@@ -52,7 +52,7 @@ pub(crate) use field::{Amount, Flag, Label, Labels, List, LooseList, Obj, Presen
 
 use crate::read::ItemResult;
 use crate::{
-    Currency, Fingerprint, Item, Limits, ReadOptions, Readiness, Unreadable, UnreadableKind, mask,
+    Currency, Fingerprint, Item, Limits, ReadOptions, Readiness, Unreadable, UnreadableKind,
 };
 use fault::Place as FaultPlace;
 use frame::{Framed, Framer, Sink};
@@ -74,7 +74,7 @@ pub(crate) struct Shape {
     pub(crate) id: &'static str,
     /// Top-level members that change though the order does not; they do not count for the fingerprint.
     pub(crate) volatile: &'static [&'static str],
-    /// Strings in which card data is masked: JSON pointers within an item, where `*` is any one step and
+    /// Values in which card data is masked: JSON pointers within an item, where `*` is any one step and
     /// a last `**` any number of steps, none included.
     pub(crate) masked: &'static [&'static str],
 }
@@ -258,9 +258,10 @@ impl<F: JsonFormat> Reader<'_, F> {
             let pointer = self.options.source_pointer.unwrap_or_default();
             return Err(Fault::of(UnreadableKind::Value, pointer, CONTROL));
         }
-        let masked = match lexer.suspect {
-            true => masking::spans(raw, F::SHAPE.masked),
-            false => Vec::new(),
+        let bytes = self.body.slice(span.clone());
+        let (bytes, masked) = match lexer.suspect {
+            true => masking::masked(bytes, F::SHAPE.masked),
+            false => (bytes, Vec::new()),
         };
         Ok(Item {
             id: facts.id,
@@ -274,7 +275,7 @@ impl<F: JsonFormat> Reader<'_, F> {
             email: facts.email,
             lines: facts.products,
             fingerprint: fingerprint(&lexer.minified),
-            bytes: mask::apply(self.body.slice(span.clone()), &masked),
+            bytes,
             masked,
             span,
         })

@@ -209,11 +209,15 @@ fn tokens(pointer: &str) -> Vec<String> {
     pointer.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~")).collect()
 }
 
+/// Whether a step is the one that `token` names. Asked of every value below a member, so a name much longer
+/// than the token is not looked at: one byte is at most six as an escape.
 pub(super) fn step_is(item: &[u8], step: Step, token: &str) -> bool {
     match step {
         Step::Index(index) => token.parse() == Ok(index),
         Step::Name(start, end) => {
-            *unescape(item.get(start..end).unwrap_or_default()) == *token.as_bytes()
+            let name = item.get(start..end).unwrap_or_default();
+            let may_be = token.len()..=token.len() * 6;
+            may_be.contains(&name.len()) && *unescape(name) == *token.as_bytes()
         }
     }
 }

@@ -497,6 +497,33 @@ fn card_data_is_masked_in_the_listed_texts_only() {
 }
 
 #[test]
+fn a_verification_value_sent_as_a_number_is_masked_and_stays_json() {
+    for (sent, kept, runs) in [
+        (r#"{"cvv":123}"#, r#"{"cvv":"*"}"#, 1),
+        (r#"{"a":[1234],"card_cvc": 1234 ,"n":1}"#, r#"{"a":[1234],"card_cvc": "**" ,"n":1}"#, 1),
+        (r#"{"cvc":12,"csc":5}"#, r#"{"cvc":"","csc":0}"#, 2),
+        (r#"{"value":77,"name":"cvv"}"#, r#"{"value":"","name":"cvv"}"#, 1),
+        (
+            r#"{"name":"cvv","value":1234,"cvv":"1234"}"#,
+            r#"{"name":"cvv","value":"**","cvv":"****"}"#,
+            2,
+        ),
+        (r#"{"cvv":12345,"cvc":1.5,"csc":-12,"cvn":true,"cvv2":null}"#, "", 0),
+        (r#"{"name":"size","value":123,"cvv":[123],"cvv_result":123}"#, "", 0),
+    ] {
+        let order =
+            |payment: &str| format!(r#"{{"id":1,"total":123,"cvv":123,"payment":{payment}}}"#);
+        let item = one(&order(sent));
+        let kept = if runs == 0 { sent } else { kept };
+        assert_eq!(std::str::from_utf8(&item.bytes).unwrap(), order(kept));
+        assert_eq!(item.masked.len(), runs, "{sent}");
+        let again = decode::<Small, _>(&item.bytes, |order| order.total).unwrap();
+        assert_eq!(again.and_then(|total| total.0), Some(Decimal::from(123)));
+        assert_eq!(one(&order(kept)).bytes, item.bytes, "once more changes nothing");
+    }
+}
+
+#[test]
 fn spans_count_from_the_item_not_from_the_body() {
     let items = items(r#"[{"id":1},{"id":2,"note":"4111111111111111"}]"#);
     let item = items[1].as_ref().unwrap();

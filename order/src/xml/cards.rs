@@ -17,8 +17,10 @@ pub(crate) struct Rules {
 
 /// Whether the item needs the closer look of [`spans`]; false for nearly every order.
 pub(crate) fn suspected(item: &[u8], verification_name: bool) -> bool {
-    let hides = |mark: &[u8]| memchr::memmem::find(item, mark).is_some();
-    verification_name || hides(b"&#") || hides(b"<!") || mask::may_hold_card(item)
+    let is_at = |at: Option<usize>, byte| at.and_then(|at| item.get(at)) == Some(&byte);
+    let reference = || memchr::memchr_iter(b'&', item).any(|at| is_at(at.checked_add(1), b'#'));
+    let aside = || memchr::memchr_iter(b'!', item).any(|at| is_at(at.checked_sub(1), b'<'));
+    verification_name || reference() || aside() || mask::may_hold_card(item)
 }
 
 /// The spans to mask, counted from the start of the item.

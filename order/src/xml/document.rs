@@ -81,6 +81,7 @@ pub(crate) fn read<F: Facts>(
     }
     let text = text(content);
     let mut walk = Walk::<F>::new(content, shape, options);
+    walk.is_text = matches!(text, Cow::Borrowed(_));
     let mut out = Vec::new();
     let mut tokens = Tokens::new(&text);
     loop {
@@ -117,17 +118,27 @@ fn text(content: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The first byte in `range` that is not UTF-8, or that XML forbids even in text.
-fn blemish(content: &[u8], range: Range<usize>) -> Option<Fault> {
+/// The first byte in `range` that is not UTF-8, or that XML forbids even in text. `is_text`: all of it is UTF-8.
+fn blemish(content: &[u8], range: Range<usize>, is_text: bool) -> Option<Fault> {
     let from = range.start;
     let bytes = content.get(range)?;
-    let forbidden = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
-    let control = bytes.iter().position(forbidden);
+    let control = forbidden(bytes);
     let control = control.map(|at| Fault::new(Syntax, from + at, "a character that XML forbids"));
-    let utf8 = std::str::from_utf8(bytes)
-        .err()
+    let error = if is_text { None } else { std::str::from_utf8(bytes).err() };
+    let utf8 = error
         .map(|error| Fault::new(Encoding, from + error.valid_up_to(), "not UTF-8; send UTF-8"));
     control.into_iter().chain(utf8).min_by_key(|fault| fault.at)
+}
+
+/// The first control character that XML forbids; nearly always none, so that blocks are looked at whole.
+fn forbidden(bytes: &[u8]) -> Option<usize> {
+    let is_forbidden = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let holds = |block: &[u8; 32]| block.iter().fold(false, |any, &b| any | is_forbidden(b));
+    if !blocks.iter().any(holds) && !rest.iter().any(|&b| is_forbidden(b)) {
+        return None;
+    }
+    bytes.iter().position(|&b| is_forbidden(b))
 }
 
 enum Step<F> {
@@ -147,6 +158,8 @@ enum Root {
 
 struct Walk<'a, 'o, F> {
     content: &'a [u8],
+    /// All of the content is UTF-8.
+    is_text: bool,
     shape: &'a Shape,
     options: &'a ReadOptions<'o>,
     root: Root,
@@ -161,7 +174,8 @@ struct Walk<'a, 'o, F> {
 impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
     fn new(content: &'a [u8], shape: &'a Shape, options: &'a ReadOptions<'o>) -> Self {
         let (root, reading, stream) = (Root::Before, None, Stream::default());
-        Self { content, shape, options, root, items: 0, checked: 0, reading, stream }
+        let (is_text, items, checked) = (false, 0, 0);
+        Self { content, is_text, shape, options, root, items, checked, reading, stream }
     }
 
     fn step(&mut self, tokens: &mut Tokens<'a>) -> Result<Step<F>, Fault> {
@@ -271,7 +285,7 @@ impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
         }
         self.checked = end;
         let span = reading.start..end;
-        let blemish = blemish(self.content, span.clone());
+        let blemish = blemish(self.content, span.clone(), self.is_text);
         if let Some(fault) = reading.fault.into_iter().chain(blemish).min_by_key(|f| f.at) {
             return Step::Part(Err(fault));
         }
@@ -302,12 +316,12 @@ impl<'a, 'o, F: Facts> Walk<'a, 'o, F> {
     fn look(&mut self, end: usize) -> Result<(), Fault> {
         let range = self.checked..end;
         self.checked = end;
-        blemish(self.content, range).map_or(Ok(()), Err)
+        blemish(self.content, range, self.is_text).map_or(Ok(()), Err)
     }
 
     /// The first thing wrong, if reading ended with `fault`: a bad byte before it may be its cause.
     fn earliest(&self, fault: Fault) -> Fault {
-        let before = blemish(self.content, self.checked..fault.at.max(self.checked));
+        let before = blemish(self.content, self.checked..fault.at.max(self.checked), self.is_text);
         let inside = self.reading.as_ref().and_then(|reading| reading.fault.clone());
         let earlier = before.into_iter().chain(inside).min_by_key(|earlier| earlier.at);
         earlier.filter(|earlier| earlier.at < fault.at).unwrap_or(fault)

@@ -131,7 +131,7 @@ impl<'a, F: Facts> Reading<'a, F> {
 
     fn flush(&mut self, at: usize) {
         let Some(text) = self.text.take() else { return };
-        let text = text.trim_matches(BLANKS);
+        let text = trim(&text);
         if text.is_empty() || self.fault.is_some() {
             return;
         }
@@ -187,9 +187,14 @@ impl Stream {
     }
 }
 
-const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+fn trim(text: &str) -> &str {
+    let is_text = |byte: u8| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let Some(start) = text.bytes().position(is_text) else { return "" };
+    let end = text.bytes().rposition(is_text).map_or(start, |last| last + 1);
+    text.get(start..end).unwrap_or_default()
+}
 
 /// Whether there is nothing but blanks, as XML has them.
 pub(super) fn is_blank(text: &str) -> bool {
-    text.trim_matches(BLANKS).is_empty()
+    trim(text).is_empty()
 }

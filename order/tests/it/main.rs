@@ -7,6 +7,8 @@ mod docs;
 #[cfg(test)]
 mod forebay;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod pinned;
 #[cfg(test)]
 mod real;

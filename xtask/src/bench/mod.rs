@@ -16,6 +16,7 @@ mod process;
 mod recovery;
 mod report;
 mod service;
+mod wrk;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ pub enum Name {
 }
 
 /// What is to be run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// What is measured.
     pub name: Name,
@@ -60,6 +61,8 @@ pub struct Plan {
     pub short: bool,
     /// One JSON object a line on stdout, instead of words.
     pub json: bool,
+    /// A server to measure instead of this workspace's release build.
+    pub server: Option<PathBuf>,
 }
 
 /// Spare slots: a measured round fits into them.
@@ -83,9 +86,9 @@ struct Pace {
 
 impl Pace {
     /// When a round ends: in time, or in the short form, which may meet a busy machine, after a few requests.
-    fn until(&self) -> Until {
+    fn until(&self, orders_per_request: u64) -> Until {
         if self.warm.is_zero() {
-            return Until::Answered(600);
+            return Until::Answered((600 / orders_per_request).max(20));
         }
         Until::Passed { warm: self.warm, measured: self.measured }
     }
@@ -118,7 +121,7 @@ impl Bench {
 
     /// A number of orders, or few of them.
     fn size(&self, orders: u64) -> u64 {
-        if self.plan.short { orders / 500 } else { orders }
+        if self.plan.short { orders / 1_000 } else { orders }
     }
 }
 
@@ -133,7 +136,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     }
     let binary = if plan.short { workspace.debug_binary() } else { workspace.release_binary() }?;
     let place = Place::make(&workspace.target, disk_bytes(plan))?;
-    let bench = Bench { plan: *plan, place, binary };
+    let bench = Bench { plan: plan.clone(), place, binary };
     let lines = match plan.name {
         Name::Accept => accept::accept(&bench)?,
         Name::Batch => accept::batch(&bench)?,
@@ -167,6 +170,9 @@ fn in_release(workspace: &Workspace, plan: &Plan) -> Result<()> {
         if set {
             command.arg(flag);
         }
+    }
+    if let Some(server) = &plan.server {
+        command.arg("--server").arg(server);
     }
     Err(Failure::broken("running the release build of xtask", command.exec()))
 }

@@ -67,6 +67,14 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
+/// Gives a store whose server is stopped so many outcomes of earlier orders.
+pub(super) fn fill(store_dir: &Path, outcomes: u64) -> Result<()> {
+    let dir = store_dir.join("outcomes");
+    let mut index = OutcomeIndex::open(&dir, HORIZON).when("the outcome index")?;
+    store(&mut index, &mut 0, outcomes)?;
+    Ok(())
+}
+
 /// What storing up to a size came to.
 struct Storing {
     per_second: f64,

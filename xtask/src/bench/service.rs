@@ -45,6 +45,15 @@ pub(super) struct Setup {
 pub(super) const NO_DRAIN: f64 = 0.001;
 
 impl Setup {
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// The buffer's own directory.
+    pub(super) fn store(&self) -> PathBuf {
+        self.data().join("buffer")
+    }
+
     fn config(&self) -> String {
         let drain = self.ceiling.map_or_else(
             || "governor = false".to_owned(),
@@ -68,7 +77,7 @@ impl Setup {
         command
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .arg("--data-dir")
-            .arg(self.dir.join("data"))
+            .arg(self.data())
             .arg("--config")
             .arg(&config)
             .stdin(Stdio::null())

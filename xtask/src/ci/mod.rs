@@ -36,22 +36,52 @@ pub fn run() -> Result<()> {
     let docs = ["doc", "--workspace", "--no-deps"];
     steps.run("docs", || cargo(root, &docs, &[("RUSTDOCFLAGS", "-D warnings")]))?;
     steps.run("demo", || books::demo(&workspace.release_binary()?))?;
+    steps.run("controls", || controls(&workspace))?;
     for (name, plan) in tortures() {
-        steps.run(name, || torture::run(&plan))?;
+        steps.run(&name, || torture::run(&plan))?;
     }
     steps.close(&summaries);
     Ok(())
 }
 
 /// Short tortures, each with the control that must fail.
-fn tortures() -> [(&'static str, Plan); 4] {
-    let plan = |fault, control| Plan { runs: 2, control, ..Plan::new(fault) };
-    [
-        ("torture kill", plan(Fault::Kill, false)),
-        ("torture kill, control", plan(Fault::Kill, true)),
-        ("torture power-cut", plan(Fault::PowerCut, false)),
-        ("torture power-cut, control", plan(Fault::PowerCut, true)),
-    ]
+fn tortures() -> Vec<(String, Plan)> {
+    let short = [
+        (Fault::Kill, 2, 2),
+        (Fault::PowerCut, 2, 2),
+        (Fault::SyncError, 4, 2),
+        (Fault::Stall, 2, 2),
+        (Fault::DiskFull, 1, 1),
+        (Fault::BitFlip, 40, 40),
+        (Fault::IndexLoss, 2, 2),
+        (Fault::AbortPoison, 2, 2),
+    ];
+    let both = |(fault, runs, control_runs): (Fault, u32, u32)| {
+        [(false, runs), (true, control_runs)].map(|(control, runs)| {
+            let name =
+                format!("torture {}{}", fault.name(), if control { ", control" } else { "" });
+            (name, Plan { runs, control, ..Plan::new(fault) })
+        })
+    };
+    short.into_iter().flat_map(both).collect()
+}
+
+/// What only a control build may hold.
+const CONTROL_MARK: &[u8] = b"CONTROL BUILD";
+
+/// Nothing that breaks a promise is in the server as it is released, and a control build says that it is one.
+fn controls(workspace: &Workspace) -> Result<()> {
+    let marked = |binary: &Path| {
+        let bytes = std::fs::read(binary).when("reading the server")?;
+        Ok::<_, Failure>(bytes.windows(CONTROL_MARK.len()).any(|window| window == CONTROL_MARK))
+    };
+    if marked(&workspace.release_binary()?)? {
+        return Err(Failure::Missed("the released server is a control build".to_owned()));
+    }
+    if !marked(&workspace.control_binary()?)? {
+        return Err(Failure::Missed("a control build does not say that it is one".to_owned()));
+    }
+    Ok(())
 }
 
 fn dependencies(workspace: &Workspace) -> Result<()> {

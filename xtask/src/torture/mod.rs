@@ -3,11 +3,16 @@
 //!
 //! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
+mod abort_poison;
 mod ballast;
+mod bit_flip;
+mod damage;
 mod disk_full;
+mod index_loss;
 mod interrupt;
 mod kill;
 mod load;
+mod orders;
 mod power_cut;
 mod probe;
 mod report;
@@ -43,6 +48,12 @@ pub enum Fault {
     DiskFull,
     /// The disk hangs for seconds (root, Linux).
     Stall,
+    /// Bits flip, slots are truncated, zeroed, swapped, stale, headers damaged, the index too.
+    BitFlip,
+    /// The outcome index is deleted.
+    IndexLoss,
+    /// An order kills the process inside the OMS call.
+    AbortPoison,
 }
 
 impl Fault {
@@ -58,6 +69,20 @@ impl Fault {
             Self::SyncError => &sync_error::TORTURE,
             Self::DiskFull => &disk_full::TORTURE,
             Self::Stall => &stall::TORTURE,
+            Self::BitFlip => &bit_flip::TORTURE,
+            Self::IndexLoss => &index_loss::TORTURE,
+            Self::AbortPoison => &abort_poison::TORTURE,
+        }
+    }
+
+    /// Whether it can be played on an OMS.
+    fn is_for(self, oms: Oms) -> bool {
+        match self {
+            // Only that OMS ends the process, and only there doubles show.
+            Self::AbortPoison | Self::BitFlip => oms == Oms::Ledger,
+            // Without the index only a unique identity tells a late repeat from a new order.
+            Self::IndexLoss => oms == Oms::Sqlite,
+            Self::Kill | Self::PowerCut | Self::SyncError | Self::DiskFull | Self::Stall => true,
         }
     }
 
@@ -95,7 +120,7 @@ const SMALL_SLOTS: &str = "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = 
                            [door]\nitem_bytes = \"512KiB\"\n";
 
 /// How groups reach the disk (`buffer.write_mode`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WriteMode {
     /// Past the page cache, each write synchronous.
     Direct,
@@ -148,6 +173,8 @@ pub struct Plan {
     pub rate: f64,
     /// What everything random follows from.
     pub seed: u64,
+    /// The one write mode to play in; otherwise all of the kind's, in parts of the runs.
+    pub write_mode: Option<WriteMode>,
     /// A server to strike instead of one built for it; with `control` a control build.
     pub binary: Option<PathBuf>,
 }
@@ -157,7 +184,20 @@ impl Plan {
     pub fn new(fault: Fault) -> Self {
         let oms = vec![Oms::Sqlite, Oms::Ledger];
         let runs = fault.torture().runs;
-        Self { fault, runs, control: false, oms, rate: 2000.0, seed: 1, binary: None }
+        Self {
+            fault,
+            runs,
+            control: false,
+            oms,
+            rate: 2000.0,
+            seed: 1,
+            write_mode: None,
+            binary: None,
+        }
+    }
+
+    fn modes(&self) -> &[WriteMode] {
+        self.write_mode.as_ref().map_or(self.fault.torture().modes, std::slice::from_ref)
     }
 
     fn mode(&self) -> String {
@@ -180,6 +220,11 @@ pub fn run(plan: &Plan) -> Result<()> {
     if let Some(why) = plan.fault.missing_means() {
         return Err(Failure::Skipped(why));
     }
+    let oms: Vec<_> = plan.oms.iter().copied().filter(|oms| plan.fault.is_for(*oms)).collect();
+    if oms.is_empty() {
+        return Err(Failure::Usage(format!("{} is not for that OMS", plan.fault.name())));
+    }
+    let plan = &Plan { oms, ..plan.clone() };
     let binary = binary(plan)?;
     let interrupt = Interrupt::listen()?;
     let mut tallies: Vec<(WriteMode, Tally)> = Vec::new();
@@ -227,11 +272,9 @@ impl Share {
 /// Shares the runs out over the OMSs and write modes: as even as can be, the first ones with another OMS and
 /// another mode each, and none gets none.
 fn shares(plan: &Plan) -> Vec<Share> {
-    let (omss, modes) = (plan.oms.len().max(1), plan.fault.torture().modes.len().max(1));
+    let (omss, modes) = (plan.oms.len().max(1), plan.modes().len().max(1));
     let crossed = (0..modes).flat_map(|turn| (0..omss).map(move |at| (at, (at + turn) % modes)));
-    let of = |(oms, mode): (usize, usize)| {
-        Some((*plan.oms.get(oms)?, *plan.fault.torture().modes.get(mode)?))
-    };
+    let of = |(oms, mode): (usize, usize)| Some((*plan.oms.get(oms)?, *plan.modes().get(mode)?));
     let pairs: Vec<_> = crossed.filter_map(of).collect();
     let count = u32::try_from(pairs.len()).unwrap_or(1).clamp(1, plan.runs.max(1));
     (0..count)

@@ -54,6 +54,21 @@ pub(super) fn post(to: SocketAddr, id: &str, within: Duration) -> io::Result<Rep
     ask(to, request.as_bytes(), within)
 }
 
+/// Posts a JSON body to a path.
+pub(super) fn post_body(
+    to: SocketAddr,
+    path: &str,
+    body: &str,
+    within: Duration,
+) -> io::Result<Reply> {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    ask(to, request.as_bytes(), within)
+}
+
 fn ask(to: SocketAddr, request: &[u8], within: Duration) -> io::Result<Reply> {
     let mut stream = TcpStream::connect_timeout(&to, within)?;
     stream.set_read_timeout(Some(within))?;

@@ -155,7 +155,7 @@ impl<'a> Scene<'a> {
         self.try_start_with(&[])
     }
 
-    fn try_start_with(&mut self, more: &[&str]) -> Result<Start> {
+    pub(super) fn try_start_with(&mut self, more: &[&str]) -> Result<Start> {
         let mut server = self.setup.spawn(more)?;
         let start = server.ready(self.interrupt)?;
         self.server = Some(server);
@@ -236,7 +236,7 @@ impl<'a> Scene<'a> {
         if server.runs()? {
             server.kill()?;
         }
-        self.load()?.stop()
+        self.load.as_mut().map_or(Ok(()), Load::stop)
     }
 
     /// Deliveries of the load that are acknowledged so far.
@@ -378,7 +378,7 @@ impl<'a> Scene<'a> {
 }
 
 /// Makes `to` a copy of `from`.
-fn replace(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn replace(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         std::fs::remove_dir_all(to).when(format_args!("removing {}", to.display()))?;
     }

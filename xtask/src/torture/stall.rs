@@ -22,19 +22,23 @@ pub(super) const TORTURE: Torture = Torture {
     oms_inside: false,
     // A budget that the load's 256 connections use up.
     knobs: "slot_bytes = \"4MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
-            [door]\nin_flight_orders = 128\nin_flight_bytes = \"8MiB\"\n",
+            [door]\nin_flight_orders = 128\nin_flight_bytes = \"32MiB\"\n",
     play,
     missed,
 };
 
 /// How long the load runs before the disk hangs.
 const BEFORE: Duration = Duration::from_secs(1);
-/// When after that nothing more may be acknowledged: what was answered before may still be on its way.
-const GRACE: Duration = Duration::from_millis(300);
+/// What was answered before is on its way for so long after the last of it came, and altogether at most for so long.
+/// After that nothing more may be acknowledged.
+const QUIET: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_secs(2);
 /// How long it hangs.
-const SECONDS: std::ops::Range<u64> = 3..6;
+const SECONDS: std::ops::Range<u64> = 7..10;
 /// How long one question may take meanwhile.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// And one that would have to ask the writer, whose time is then over.
+const WRITER_ANSWER_LIMIT: Duration = Duration::from_secs(6);
 /// How soon it must be back when the disk is.
 const BACK_LIMIT: Duration = Duration::from_secs(10);
 /// By how much memory may grow while it hangs: the budget's bytes, decoded and inflated, and some of the
@@ -47,7 +51,7 @@ const WRITER_PATHS: [&str; 2] = ["/v1/status", "/v1/orders/forebay/probe/probe-1
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let runs = scene.share.runs;
-    scene.sell(Duration::from_secs(4) * runs)?;
+    scene.sell(Duration::from_secs(12) * runs)?;
     let mut random = scene.random();
     if !scene.start(&[])? {
         return Ok(());
@@ -77,13 +81,13 @@ fn hang(scene: &mut Scene<'_>, long: Duration) -> Result<()> {
     let before = scene.server()?.resident_bytes()?;
     scene.disk()?.hold()?;
     let watch = Stopwatch::start();
-    scene.wait(GRACE)?;
-    let acknowledged = scene.acknowledged();
+    let acknowledged = settle(scene)?;
     let mut most = before;
-    let mut refused = false;
+    let (mut refused, mut red) = (false, false);
+    ask_the_writer(scene)?;
     while !watch.left_of(long).is_zero() {
         most = most.max(scene.server()?.resident_bytes()?);
-        ask_meanwhile(scene)?;
+        red |= ask_meanwhile(scene)?;
         refused |= scene.probe(ANSWER_LIMIT)?.is_some_and(|reply| reply.is_refusal());
         scene.wait(Duration::from_millis(100))?;
     }
@@ -91,6 +95,7 @@ fn hang(scene: &mut Scene<'_>, long: Duration) -> Result<()> {
     scene.tally.injected += 1;
     scene.tally.count("false_2xx", false_answers);
     scene.tally.count("refused_while_full", u64::from(refused));
+    scene.tally.count("readiness_red", u64::from(red));
     let growth = most.saturating_sub(before);
     scene.tally.peak("memory_growth_mib", (growth >> 20) as f64);
     if growth > GROWTH_LIMIT {
@@ -100,14 +105,38 @@ fn hang(scene: &mut Scene<'_>, long: Duration) -> Result<()> {
     Ok(())
 }
 
-fn ask_meanwhile(scene: &mut Scene<'_>) -> Result<()> {
-    let ops = scene.target()?.ops;
-    for path in PATHS {
-        let answered = probe::get(ops, path, ANSWER_LIMIT).is_ok();
-        scene.tally.count("unanswered", u64::from(!answered));
+/// Waits for what was answered before the disk hung; the number of acknowledgements then.
+fn settle(scene: &Scene<'_>) -> Result<u64> {
+    let watch = Stopwatch::start();
+    let (mut acknowledged, mut quiet) = (scene.acknowledged(), Stopwatch::start());
+    while !quiet.left_of(QUIET).is_zero() && !watch.left_of(GRACE).is_zero() {
+        scene.wait(Duration::from_millis(20))?;
+        if scene.acknowledged() != acknowledged {
+            (acknowledged, quiet) = (scene.acknowledged(), Stopwatch::start());
+        }
     }
-    for path in WRITER_PATHS {
-        let answered = probe::get(ops, path, ANSWER_LIMIT).is_ok();
+    Ok(acknowledged)
+}
+
+/// Asks what needs no disk; whether readiness is red.
+fn ask_meanwhile(scene: &mut Scene<'_>) -> Result<bool> {
+    let ops = scene.target()?.ops;
+    let mut red = false;
+    for path in PATHS {
+        let answer = probe::get(ops, path, ANSWER_LIMIT).ok();
+        scene.tally.count("unanswered", u64::from(answer.is_none()));
+        red |= path == "/readyz" && answer.is_some_and(|reply| reply.status == 503);
+    }
+    Ok(red)
+}
+
+/// Asks what the writer would have to answer: somebody must, in time.
+fn ask_the_writer(scene: &mut Scene<'_>) -> Result<()> {
+    let ops = scene.target()?.ops;
+    let questions = WRITER_PATHS
+        .map(|path| std::thread::spawn(move || probe::get(ops, path, WRITER_ANSWER_LIMIT).is_ok()));
+    for question in questions {
+        let answered = question.join().unwrap_or_default();
         scene.tally.count("unanswered_by_the_writer", u64::from(!answered));
     }
     Ok(())
@@ -115,7 +144,6 @@ fn ask_meanwhile(scene: &mut Scene<'_>) -> Result<()> {
 
 /// The disk goes on: so must everything else, by itself.
 fn go_on(scene: &mut Scene<'_>) -> Result<()> {
-    let acknowledged = scene.acknowledged();
     let waited = scene.disk()?.let_go()?;
     scene.tally.count("requests_held", waited);
     let watch = Stopwatch::start();
@@ -123,7 +151,7 @@ fn go_on(scene: &mut Scene<'_>) -> Result<()> {
         let answered = scene.probe(ANSWER_LIMIT)?.is_some_and(|reply| reply.is_durable());
         let ready = probe::get(scene.target()?.ops, "/readyz", ANSWER_LIMIT);
         let ready = ready.is_ok_and(|reply| reply.status == 200);
-        if answered && ready && scene.acknowledged() > acknowledged {
+        if answered && ready {
             scene.tally.peak("back_after_s", watch.elapsed().as_secs_f64());
             return Ok(());
         }
@@ -156,6 +184,9 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     if tally.count_of("refused_while_full") == 0 {
         missed.push("the door never refused with 503 and Retry-After".to_owned());
     }
+    if tally.count_of("readiness_red") < tally.injected {
+        missed.push("readiness did not turn red in every run".to_owned());
+    }
     missed
 }
 
@@ -167,6 +198,7 @@ mod tests {
     fn a_2xx_while_the_disk_hangs_is_missed_and_the_control_s_aim() {
         let mut tally = Tally { acknowledged: 9, found: 9, injected: 1, ..Tally::default() };
         tally.count("refused_while_full", 1);
+        tally.count("readiness_red", 1);
         assert_eq!(missed(&tally, false), Vec::<String>::new());
         assert!(!missed(&tally, true).is_empty());
         tally.count("false_2xx", 1);

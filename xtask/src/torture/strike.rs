@@ -20,7 +20,7 @@ pub(super) struct Strike {
 /// What the disk does with unsynced sectors, in turn: all gone, torn writes, all there.
 const SURVIVALS: [f64; 3] = [0.0, 0.5, 1.0];
 
-/// Faults at 0.2 to 3 s. Every third run has a second one within the first second after the start,
+/// Faults at 0.2 to 3 s, every fourth in the first second. Every third run has a second one within the first second after the start,
 /// in turn in the first 150 ms, where recovery is, and in the second.
 pub(super) fn schedule(runs: u32, control: bool, random: &mut fastrand::Rng) -> Vec<Strike> {
     // A kind disk can show no loss, so a control does without it.
@@ -28,7 +28,10 @@ pub(super) fn schedule(runs: u32, control: bool, random: &mut fastrand::Rng) -> 
     (0..runs)
         .zip(SURVIVALS.iter().take(survivals).cycle())
         .map(|(run, survival)| Strike {
-            after: Duration::from_millis(random.u64(200..3000)),
+            after: Duration::from_millis(match run % 4 {
+                0 => random.u64(50..1000),
+                _ => random.u64(200..3000),
+            }),
             again: (run % 3 == 1).then(|| {
                 let limit = if run % 6 == 1 { 150 } else { 1000 };
                 Duration::from_millis(random.u64(0..limit))
@@ -84,7 +87,8 @@ mod tests {
     #[test]
     fn moments_and_disks_are_as_promised() {
         let strikes = schedule(30, false, &mut fastrand::Rng::with_seed(9));
-        assert!(strikes.iter().all(|strike| (200..3000).contains(&strike.after.as_millis())));
+        assert!(strikes.iter().all(|strike| (50..3000).contains(&strike.after.as_millis())));
+        assert!(strikes.iter().step_by(4).all(|strike| strike.after.as_millis() < 1000));
         for survival in SURVIVALS {
             assert_eq!(strikes.iter().filter(|strike| strike.survival == survival).count(), 10);
         }

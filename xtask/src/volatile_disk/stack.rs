@@ -35,7 +35,7 @@ impl Stack {
             let mut format = Command::new("mkfs.ext4");
             format.args(["-q", "-F", "-E", options, "-O", "^resize_inode"]);
             // Small tables and a small journal: whatever is written takes memory.
-            format.args(["-N", "8192", "-J", "size=16"]).arg(&stack.device);
+            format.args(["-N", "8192", "-J", "size=16", "-m", "0"]).arg(&stack.device);
             run(&mut format)?;
         }
         rustix::mount::mount(&stack.device, mountpoint, "ext4", MountFlags::empty(), None)

@@ -7,7 +7,7 @@ use super::files::{Aligned, SlotFile};
 use crate::control::Control;
 
 /// Writes gathered at most.
-const HELD_MAX: usize = 32;
+const HELD_MAX: usize = 4096;
 
 /// A file behind which writes are gathered ([`Control::LateWrite`]) or their errors swallowed
 /// ([`Control::NoFailedState`]).
@@ -33,10 +33,11 @@ impl<F: SlotFile> BrokenFile<F> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Without the lock, so that a device that hangs holds nobody up who only wants to gather.
     fn let_go(&self) -> io::Result<()> {
-        let mut held = self.held();
-        held.drain(..)
-            .try_for_each(|held| self.file.write_at(held.offset, held.memory.bytes(held.len)))
+        let held = std::mem::take(&mut *self.held());
+        let mut held = held.into_iter();
+        held.try_for_each(|held| self.file.write_at(held.offset, held.memory.bytes(held.len)))
     }
 
     fn hold(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -170,20 +170,26 @@ impl RealDirectory {
 
     /// Whether the file system and its device take direct reads and writes of our blocks.
     fn can_direct(&self) -> io::Result<bool> {
-        let slot = self.slots()?.first().map(|slot| self.path_of(*slot));
-        let trial = match &slot {
-            Some(slot) => {
-                direct(slot, OpenOptions::new().read(true).write(true)).and_then(|file| {
-                    let mut memory = Aligned::default();
-                    fill(&file, 0, memory.bytes_mut(size(BLOCK)))
-                })
-            }
+        let trial = match self.slots()?.first() {
+            Some(slot) => self.try_direct_read(*slot),
             None => self.try_direct_write(),
         };
         match trial {
             Ok(()) => Ok(true),
             Err(error) if refuses_direct(&error) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    fn try_direct_read(&self, slot: u32) -> io::Result<()> {
+        let opened = direct(&self.path_of(slot), OpenOptions::new().read(true).write(true));
+        let file = opened
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", name(slot))))?;
+        let mut memory = Aligned::default();
+        match fill(&file, 0, memory.bytes_mut(size(BLOCK))) {
+            Err(error) if refuses_direct(&error) => Err(error),
+            // What the device cannot read is judged later.
+            _ => Ok(()),
         }
     }
 
@@ -280,6 +286,8 @@ struct RealFile {
     /// Through the page cache.
     file: File,
     path: PathBuf,
+    /// It had a name when it was opened.
+    named: bool,
     /// Past it, for writing.
     direct: Option<File>,
     /// Past it, for reading alone; `None` where the file system has none.
@@ -292,7 +300,9 @@ impl RealFile {
         let open = || direct(&path, OpenOptions::new().read(true).write(true));
         let direct = directory.direct.then(open).transpose()?;
         let written = Arc::clone(&directory.written);
-        Ok(Self { file, path, direct, direct_read: OnceLock::new(), written })
+        // Some file systems do not count names.
+        let named = file.metadata()?.nlink() > 0;
+        Ok(Self { file, path, named, direct, direct_read: OnceLock::new(), written })
     }
 
     fn for_direct_reads(&self) -> Option<&File> {
@@ -313,6 +323,11 @@ impl SlotFile for RealFile {
                 self.file.write_all_at(bytes, offset)?;
                 self.sync()?;
             }
+        }
+        // What is written to a file that has no name any more is gone with this process.
+        if self.named && self.file.metadata()?.nlink() == 0 {
+            let gone = format!("{} was removed while in use", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, gone));
         }
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         metrics::written(bytes.len() as u64);

@@ -3,6 +3,7 @@
 use super::codec::kinds;
 use super::files::Aligned;
 use super::layout::{BLOCK, GROUP_MAX, Part, Seed, Take, len32, size, to_blocks};
+use crate::control::Control;
 
 const MAGIC: &[u8; 4] = b"FBG1";
 /// Bytes of a group's header.
@@ -189,7 +190,8 @@ impl Descriptor {
     /// Whether `body` is the body that was written.
     pub(super) fn verifies(&self, place: &Place, body: &[u8]) -> bool {
         body.len() == size(u64::from(self.body_len))
-            && place.seed.crc(Part::Body, u64::from(self.body_at), body) == self.body_crc
+            && (place.seed.crc(Part::Body, u64::from(self.body_at), body) == self.body_crc
+                || Control::NoChecksum.is_on())
     }
 }
 

@@ -52,8 +52,8 @@ pub(crate) use reader::Reader;
 pub use recovery::{Damage, DamageKind, SegmentSummary};
 pub(crate) use recovery::{Look, LookError, Recovered, look};
 pub(crate) use types::{
-    DamagedRecord, DiskUse, Failed, Location, OpenError, Options, Placed, ReadError, Restored,
-    Segment, WriteError,
+    DamagedRecord, DiskUse, Failed, Location, OpenError, Options, Placed, ReadError, Replayed,
+    Restored, Segment, WriteError, hint,
 };
 
 use crate::metrics;
@@ -252,6 +252,12 @@ impl Journal {
         if let Ok(writer) = &self.writer {
             writer.slots.wait_until_full();
         }
+    }
+
+    /// Waits until there are so many spare slots; false if they do not come.
+    #[cfg(test)]
+    fn wait_for_spare(&self, spare: u32) -> bool {
+        self.writer.as_ref().is_ok_and(|writer| writer.slots.wait_for_spare(spare))
     }
 
     /// Runs one call of the writer; if it fails at a write or sync, that was the last one.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::files::WriteMode;
 use crate::Clock;
+use crate::digest::Plain;
 use crate::record::Record;
 
 /// How a journal is kept.
@@ -87,6 +88,36 @@ pub(crate) struct Restored {
     pub(crate) body_bytes: u32,
 }
 
+/// An order found in the index of a full segment, which tells all that memory needs of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RestoredPlain {
+    pub(crate) sequence: u64,
+    pub(crate) location: Location,
+    /// Bytes of the body on disk.
+    pub(crate) body_bytes: u32,
+    pub(crate) plain: Plain,
+}
+
+/// One record of those a start replays.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "handed over one at a time, never stored")]
+pub(crate) enum Replayed {
+    /// Its descriptor was read.
+    Whole(Restored),
+    /// Only its entry in the index was.
+    Plain(RestoredPlain),
+}
+
+impl Replayed {
+    /// Its sequence, where it is, and the bytes of its body.
+    pub(crate) fn place(&self) -> (u64, Location, u32) {
+        match self {
+            Self::Whole(restored) => (restored.sequence, restored.location, restored.body_bytes),
+            Self::Plain(plain) => (plain.sequence, plain.location, plain.body_bytes),
+        }
+    }
+}
+
 /// A record whose descriptor verifies and whose body does not: its key is known, its bytes are not.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DamagedRecord {
@@ -150,8 +181,27 @@ pub(crate) enum OpenError {
     Options(String),
     #[error("no slot for the new segment in {}: {reason}; free some disk space or raise disk_max", .dir.display())]
     NoRoom { dir: PathBuf, reason: String },
-    #[error("{what} failed: {source}")]
+    #[error("{what} failed: {source}{}", hint(.source))]
     Io { what: String, source: io::Error },
+}
+
+/// What to do about an error of the file system, where that is known.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; give the service's user the directory and everything in it, or set data_dir to one it owns"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount the file system for writing, or set data_dir to another one"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space on that disk"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "; check data_dir, and that the disk it is on is mounted"
+        }
+        _ => "",
+    }
 }
 
 /// Why records were not appended.

@@ -8,9 +8,9 @@ use super::codec;
 use super::files::Aligned;
 use super::group::{self, Entry, GroupHeader, HEADER, Heading, Place, assemble, descriptor_bytes};
 use super::header::{Header, Store};
-use super::layout::{GROUPS_AT, Seed, group_max, size, to_blocks};
+use super::layout::{GROUPS_AT, Seed, group_max, len32, size, to_blocks};
 use super::reader::{Live, LiveSegment};
-use super::seal::{self, Index, Indexed};
+use super::seal::{self, Index, IndexEntry};
 use super::slots::{NoSlot, Purpose, Slot, Slots, failed};
 use super::types::{Failed, Location, Placed, Segment, WriteError};
 use crate::record::Record;
@@ -227,23 +227,23 @@ impl Writer {
 
     /// Seals the open segment, durably, and opens the next one.
     fn turn(&mut self, header: Header, slot: Slot, group: &mut Aligned) -> Result<(), Failed> {
-        let index = std::mem::take(&mut self.open.index);
-        let room = self.store.slot_bytes.saturating_sub(self.open.at);
-        let seal = Entry {
-            sequence: 0,
-            kind: codec::kinds::SEAL,
-            flags: 0,
-            extensions: &[],
-            body: index.fitting(room.min(group_max(self.store.slot_bytes))),
-        };
-        let heading = self.heading(group::SEAL);
-        let at = self.open.at;
-        let sealed = assemble(group, &self.open.place, at, heading, std::iter::once(seal), |_| {});
-        self.put(&sealed, group)?;
-        let mut index = index;
+        let mut index = std::mem::replace(&mut self.open.index, Index::new(&self.store.secret));
+        let (at, slot_bytes) = (self.open.at, self.store.slot_bytes);
+        for (extensions, entries) in index.parts(at, slot_bytes.saturating_sub(at), slot_bytes) {
+            let seal = Entry {
+                sequence: 0,
+                kind: codec::kinds::SEAL,
+                flags: 0,
+                extensions: &extensions,
+                body: index.entries(entries),
+            };
+            let heading = self.heading(group::SEAL);
+            let (place, at) = (self.open.place, self.open.at);
+            let sealed = assemble(group, &place, at, heading, std::iter::once(seal), |_| {});
+            self.put(&sealed, group)?;
+        }
         index.clear();
         let seed = Seed::new(&self.store.secret, header.epoch, header.slot);
-        let slot_bytes = self.store.slot_bytes;
         let place = Place { seed, epoch: header.epoch, slot: header.slot, slot_bytes };
         self.live.add(LiveSegment { place, slot: slot.clone() });
         self.open = OpenSegment { place, slot, at: GROUPS_AT, index };
@@ -295,9 +295,15 @@ impl Writer {
             records.iter().zip(items).zip(offsets.iter().zip(first..))
         {
             placed.push(Placed { sequence, location: Location::new(epoch, *offset) });
-            let body_len = super::layout::len32(codec::body(record).len());
-            let indexed = Indexed { sequence, offset: *offset, kind: item.kind, body_len };
-            self.open.index.push(indexed, &self.store.secret, Some(record));
+            let entry = IndexEntry {
+                sequence,
+                offset: *offset,
+                body_len: len32(codec::body(record).len()),
+                kind: item.kind,
+                plain: None,
+                skippable: false,
+            };
+            self.open.index.push(entry, Some(record));
         }
         Ok(())
     }
@@ -390,11 +396,10 @@ impl Scratch {
     }
 
     fn place(&mut self, open: &OpenSegment, slot_bytes: u64) {
-        let max = group_max(slot_bytes);
         let (mut at, mut indexed) = (open.at, open.index.records());
         for planned in &mut self.planned {
             let after = indexed + planned.items.len();
-            if at + planned.bytes + seal::room(after, max) > slot_bytes {
+            if at + planned.bytes + seal::room(after, slot_bytes) > slot_bytes {
                 planned.turns = true;
                 (at, indexed) = (GROUPS_AT, 0);
             }

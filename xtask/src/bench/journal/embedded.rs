@@ -126,6 +126,13 @@ impl Store {
         Ok(())
     }
 
+    /// Bytes the journal says it has written, where it counts them.
+    pub(super) fn journal_written(&self) -> Result<Option<u64>> {
+        let status = self.runtime.block_on(self.buffer.status()).when("the buffer's status")?;
+        let status = serde_json::to_value(status).when("the buffer's status")?;
+        Ok(status.get("journal_bytes_written").and_then(serde_json::Value::as_u64))
+    }
+
     /// Finishes and lets the directory go.
     pub(super) fn close(self) {
         self.runtime.block_on(self.buffer.close());

@@ -242,20 +242,21 @@ impl<'a> Load<'a> {
             Until::Passed { warm, measured } => (warm, measured),
             Until::Answered(_) => (Duration::ZERO, Duration::MAX),
         };
+        let mut events = Events::with_capacity(256);
         for index in 0..self.lines.len() {
             self.send(index, self.clock.elapsed())?;
         }
         while self.clock.elapsed() < warm {
-            self.turn()?;
+            self.turn(&mut events)?;
         }
         let start = self.open(drive.pid)?;
         while self.under_way > 0 && self.clock.elapsed().saturating_sub(start.at) < measured {
-            self.turn()?;
+            self.turn(&mut events)?;
         }
         let driven = self.close(drive.pid, &start)?;
         self.budget = 0;
         while self.under_way > 0 {
-            self.turn()?;
+            self.turn(&mut events)?;
         }
         Ok(driven)
     }
@@ -283,9 +284,8 @@ impl<'a> Load<'a> {
     }
 
     /// Waits for whatever is ready, and goes on with it.
-    fn turn(&mut self) -> Result<()> {
-        let mut events = Events::with_capacity(256);
-        match self.poll.poll(&mut events, Some(SILENCE)) {
+    fn turn(&mut self, events: &mut Events) -> Result<()> {
+        match self.poll.poll(events, Some(SILENCE)) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             Err(error) => return Err(Failure::broken("waiting for answers", error)),
@@ -293,7 +293,7 @@ impl<'a> Load<'a> {
         if events.is_empty() {
             return Err(Failure::Broken(format!("no answer within {SILENCE:?}")));
         }
-        for event in &events {
+        for event in &*events {
             let index = event.token().0;
             let Some(line) = self.lines.get_mut(index) else { continue };
             if event.is_writable() && !line.unsent.is_empty() {
@@ -328,4 +328,81 @@ fn own_cpu() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+
+    /// A server that answers each request by `answer`, byte by byte, and tells the bodies it got.
+    fn server(answer: &'static [u8]) -> (SocketAddr, Receiver<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let (bodies, got) = sync_channel(10_000);
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                stream.set_nodelay(true).unwrap();
+                let bodies = bodies.clone();
+                std::thread::spawn(move || {
+                    while let Some(body) = request(&mut stream) {
+                        bodies.send(body).unwrap();
+                        for byte in answer.chunks(1) {
+                            if stream.write_all(byte).is_err() {
+                                return;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        (at, got)
+    }
+
+    fn request(stream: &mut std::net::TcpStream) -> Option<Vec<u8>> {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).ok()?;
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        stream.read_exact(&mut body).ok()?;
+        Some(body)
+    }
+
+    fn to(at: SocketAddr, count: u64) -> Drive {
+        Drive { at, pid: std::process::id(), connections: 4, until: Until::Answered(count) }
+    }
+
+    #[test]
+    fn every_request_is_sent_once_and_answered_before_the_next() {
+        let (at, got) = server(b"HTTP/1.1 202 Accepted\r\ncontent-length: 3\r\n\r\nyes");
+        let mut orders = Orders::single().unwrap();
+        let driven = drive(&to(at, 50), &mut orders).unwrap();
+        assert_eq!((driven.answers, driven.latency_us.len(), orders.made()), (50, 50, 50));
+        assert!(driven.latency_ms(100.0) <= driven.within.as_secs_f64() * 1e3);
+        let bodies: HashSet<Vec<u8>> = got.try_iter().collect();
+        assert_eq!(bodies.len(), 50, "each with an id of its own");
+    }
+
+    #[test]
+    fn a_body_larger_than_the_socket_takes_arrives_whole() {
+        let (at, got) = server(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+        let mut orders = Orders::batch(3_000).unwrap();
+        drive(&to(at, 6), &mut orders).unwrap();
+        let lines = |body: Vec<u8>| body.split(|byte| *byte == b'\n').count() - 1;
+        assert_eq!(got.try_iter().map(lines).sum::<usize>(), 18_000);
+    }
+
+    #[test]
+    fn a_refusal_ends_the_load() {
+        let (at, _got) = server(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n");
+        let failure = drive(&to(at, 50), &mut Orders::single().unwrap()).unwrap_err();
+        assert!(failure.to_string().contains("503"), "{failure}");
+    }
 }

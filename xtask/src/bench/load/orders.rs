@@ -39,7 +39,7 @@ impl Orders {
         let line = order.len() + 1;
         let mut request = format!(
             "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
-            Channel::Forebay.path(),
+            Self::path(),
             line * count,
         )
         .into_bytes();
@@ -67,6 +67,11 @@ impl Orders {
     pub(in crate::bench) fn after(mut self, other: &Self) -> Self {
         self.next = other.next;
         self
+    }
+
+    /// Where they are posted.
+    pub(in crate::bench) fn path() -> &'static str {
+        Channel::Forebay.path()
     }
 
     /// Orders in one request.

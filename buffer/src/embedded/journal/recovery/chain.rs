@@ -2,75 +2,19 @@
 //!
 //! Touches nothing. Everything it decides comes from bytes that verify.
 
-use std::ops::Range;
-
-use super::super::codec::{self, Undecodable, kinds};
 use super::super::files::name;
-use super::super::group::{COPIES_END, COPY, GroupHeader, MUST_KNOW, SEAL};
 use super::super::header::Store;
-use super::super::layout::{GROUPS_AT, group_max};
+use super::super::layout::GROUPS_AT;
 use super::super::slots::Slot;
-use super::super::types::{DamagedRecord, Location, OpenError};
+use super::super::types::{DamagedRecord, OpenError};
+use super::progress::Progress;
+use super::segment::{Hole, Live, decode, last_group, location};
 use super::survey::{Candidate, Survey};
-use super::walk::{Bodies, Salvaged, Step, Walker, salvage, untouched};
+use super::walk::{Salvaged, salvage, untouched};
 use crate::record::Record;
 
-/// One live segment.
-#[derive(Clone, Debug)]
-pub(super) struct Live {
-    pub(super) candidate: Candidate,
-    /// Its first and last valid groups.
-    pub(super) first: Option<(u64, GroupHeader)>,
-    pub(super) last: Option<(u64, GroupHeader)>,
-    /// Every valid group repeats the segment before.
-    pub(super) only_copies: bool,
-    pub(super) records: u64,
-    /// One past the highest sequence in its valid groups.
-    next_seq: Option<u64>,
-    /// Number of the first group after it.
-    pub(super) next_group: Option<u64>,
-    /// Ranges in which groups were, certainly, that no longer verify.
-    pub(super) holes: Vec<Hole>,
-    /// In the youngest segment: where a group may have been under way.
-    pub(super) tail: Option<u64>,
-}
-
-impl Live {
-    /// A segment just begun, still to be walked.
-    pub(super) fn fresh(candidate: Candidate) -> Self {
-        Self {
-            candidate,
-            first: None,
-            last: None,
-            only_copies: true,
-            records: 0,
-            next_seq: None,
-            next_group: None,
-            holes: Vec::new(),
-            tail: None,
-        }
-    }
-}
-
-impl Live {
-    /// Whether a start was cut short while it copied the segment before into this one. That segment still has it all, so
-    /// this one is nothing yet.
-    fn is_unfinished(&self) -> bool {
-        let copied = self.last.is_some_and(|(_, header)| header.flags & COPIES_END != 0);
-        self.candidate.opened
-            && self.only_copies
-            && !(copied && last_groups(self, true).iter().all(|record| record.body.is_some()))
-    }
-}
-
-/// A range in which groups were, certainly, that no longer verify.
-#[derive(Clone, Debug)]
-pub(super) struct Hole {
-    pub(super) range: Range<u64>,
-    /// Sequence of the first record in it and of the first after it, where known.
-    pub(super) from: Option<u64>,
-    pub(super) to: Option<u64>,
-}
+/// Bytes of memory that what was read may take until it is replayed.
+const KEEP_MAX: usize = 64 << 20;
 
 /// What is live, what is spare, what is wrong.
 #[derive(Debug, Default)]
@@ -84,22 +28,47 @@ pub(super) struct Chain {
     pub(super) damaged: Vec<DamagedRecord>,
     pub(super) lost: u64,
     pub(super) report: Vec<String>,
+    /// Full segments are taken from the index at their end, and not walked.
+    pub(super) use_indexes: bool,
+    /// Bytes that what is read may still take, to be replayed without being read again.
+    pub(super) memory: usize,
 }
 
 /// Where the segment after the one looked at begins.
 #[derive(Clone, Copy, Debug)]
-struct Successor {
-    group_no: u64,
+pub(super) struct Successor {
+    pub(super) group_no: u64,
+    /// CRC field of the group before its first.
+    pub(super) prev_crc: u32,
     first_seq: u64,
     /// It begins with copies of the segment before.
     prev_epoch: Option<u64>,
     epoch: u64,
+    /// Begun by a start.
+    pub(super) opened: bool,
 }
 
-pub(super) fn chain(survey: &mut Survey, store: &Store) -> Result<Chain, OpenError> {
-    let mut chain = Chain { retired_below: survey.retired_below, next_seq: 1, ..Chain::default() };
+/// Reads what the survey found. Without `use_indexes` every segment is walked.
+pub(super) fn chain(
+    survey: &mut Survey,
+    store: &Store,
+    use_indexes: bool,
+    progress: &mut Progress<'_>,
+) -> Result<Chain, OpenError> {
+    let mut chain = Chain {
+        retired_below: survey.retired_below,
+        next_seq: 1,
+        use_indexes,
+        memory: KEEP_MAX,
+        ..Chain::default()
+    };
     let mut after: Option<Successor> = None;
-    for candidate in std::mem::take(&mut survey.candidates) {
+    let named = survey.candidates.iter().filter_map(|candidate| candidate.prev_epoch).max();
+    let there: Vec<u64> = survey.candidates.iter().map(|it| it.place.epoch).collect();
+    let candidates = std::mem::take(&mut survey.candidates);
+    let total = candidates.len();
+    for (done, candidate) in candidates.into_iter().enumerate() {
+        progress.tell("segments read", done, total);
         let epoch = candidate.place.epoch;
         if epoch < chain.retired_below {
             if candidate.prev_epoch.is_some() {
@@ -123,6 +92,7 @@ pub(super) fn chain(survey: &mut Survey, store: &Store) -> Result<Chain, OpenErr
         chain.note_gap(&next, 0);
     }
     chain.segments.reverse();
+    chain.note_lost_end(named.filter(|epoch| !there.contains(epoch)));
     chain.drop_retired();
     for live in std::mem::take(&mut chain.segments) {
         chain.salvage_holes(&live)?;
@@ -162,10 +132,22 @@ impl Chain {
             if !live.candidate.opened || !copies_gone {
                 continue;
             }
-            for original in last_groups(before, false) {
+            for original in last_group(before) {
                 let (sequence, whole) = (original.descriptor.sequence, original.body.is_some());
                 self.damaged.retain(|damaged| !(whole && damaged.sequence == sequence));
             }
+        }
+    }
+
+    /// The header made ready for the segment to come names the one before it: it was there once, and it is the
+    /// youngest.
+    fn note_lost_end(&mut self, named: Option<u64>) {
+        let youngest = self.segments.last().map_or(0, |live| live.candidate.place.epoch);
+        let live = |epoch: &u64| *epoch > youngest && *epoch >= self.retired_below;
+        if let Some(epoch) = named.filter(live) {
+            self.report.push(format!(
+                "the youngest segment, of epoch {epoch}, is missing; have the senders of the last orders send them again"
+            ));
         }
     }
 
@@ -186,7 +168,14 @@ impl Chain {
         store: &Store,
         after: &mut Option<Successor>,
     ) -> Result<(), OpenError> {
-        let mut live = self.walk(candidate, after.map(|next| next.group_no))?;
+        let indexed = match after {
+            Some(next) => self.by_index(&candidate, next)?,
+            None => None,
+        };
+        let mut live = match indexed {
+            Some(live) => live,
+            None => self.walk(candidate, after.map(|next| next.group_no))?,
+        };
         let Some((first_at, first)) = live.first else {
             let candidate = live.candidate;
             let begun = !candidate.opened
@@ -222,7 +211,9 @@ impl Chain {
         }
         *after = Some(Successor {
             group_no: first.group_no,
+            prev_crc: first.prev_crc,
             first_seq: first.first_seq,
+            opened: live.candidate.opened,
             prev_epoch: live.candidate.prev_epoch,
             epoch: live.candidate.place.epoch,
         });
@@ -234,87 +225,6 @@ impl Chain {
             ));
         }
         self.segments.push(live);
-        Ok(())
-    }
-
-    fn walk(&mut self, candidate: Candidate, next_group: Option<u64>) -> Result<Live, OpenError> {
-        let mut walker = Walker::new(candidate.place, &candidate.slot.file, next_group);
-        let mut live = Live { next_group, ..Live::fresh(candidate) };
-        let mut crc = None;
-        loop {
-            match walker.next() {
-                Step::Group { offset, header } => {
-                    if crc.is_some_and(|crc| crc != header.prev_crc) {
-                        self.report.push(format!(
-                            "{}: the group at offset {offset} does not follow from the one before",
-                            name(live.candidate.slot.number)
-                        ));
-                    }
-                    crc = Some(header.crc);
-                    if let Some(hole) = live.holes.last_mut() {
-                        hole.to.get_or_insert(header.first_seq);
-                    }
-                    self.take_in(&mut live, &mut walker, offset, header)?;
-                }
-                Step::Hole(range) => {
-                    crc = None;
-                    live.holes.push(Hole { range, from: live.next_seq, to: None });
-                }
-                Step::End { tail } => {
-                    live.tail = tail;
-                    if let Some(torn) = tail.and_then(|tail| walker.header(tail)) {
-                        self.next_seq = self
-                            .next_seq
-                            .max(torn.first_seq.saturating_add(u64::from(torn.records)));
-                        live.only_copies &= torn.flags & COPY != 0;
-                    }
-                    break;
-                }
-            }
-        }
-        if walker.unreadable() > 0 {
-            self.report.push(format!(
-                "{}: the device cannot read {} blocks",
-                name(live.candidate.slot.number),
-                walker.unreadable()
-            ));
-        }
-        Ok(live)
-    }
-
-    fn take_in(
-        &mut self,
-        live: &mut Live,
-        walker: &mut Walker,
-        offset: u64,
-        header: GroupHeader,
-    ) -> Result<(), OpenError> {
-        let slot = live.candidate.slot.number;
-        if header.flags & MUST_KNOW != 0 {
-            let what = format!("group flags {:#010x}", header.flags);
-            return Err(OpenError::Newer { path: name(slot), what });
-        }
-        for described in walker.descriptors(offset, &header).unwrap_or_default() {
-            let descriptor = described.descriptor;
-            if descriptor.kind == kinds::SEAL {
-                continue;
-            }
-            live.records += 1;
-            let next_seq = descriptor.sequence.saturating_add(1);
-            live.next_seq = live.next_seq.max(Some(next_seq));
-            let record = decode(slot, descriptor.kind, descriptor.flags, described.extensions)?;
-            if let Some(Record::Checkpoint { retired_below, .. }) = record {
-                self.retired_below = self.retired_below.max(retired_below);
-            }
-        }
-        let promised = header.durable_seq.saturating_add(1).max(header.first_seq);
-        live.next_seq = live.next_seq.max(Some(promised));
-        self.next_seq = self.next_seq.max(live.next_seq.unwrap_or_default());
-        if header.flags & SEAL == 0 {
-            live.only_copies &= header.flags & COPY != 0;
-        }
-        live.first.get_or_insert((offset, header));
-        live.last = Some((offset, header));
         Ok(())
     }
 
@@ -365,55 +275,5 @@ impl Chain {
             self.damaged.push(DamagedRecord { sequence, location, record, proven });
         }
         Ok(())
-    }
-}
-
-pub(super) fn location(live: &Live, offset: u64) -> Location {
-    Location::new(
-        u32::try_from(live.candidate.place.epoch).unwrap_or(u32::MAX),
-        u32::try_from(offset).unwrap_or(u32::MAX),
-    )
-}
-
-/// Decodes a record whose checksum holds; what it cannot understand, a later release wrote.
-pub(super) fn decode(
-    slot: u32,
-    kind: u8,
-    flags: u8,
-    extensions: &[u8],
-) -> Result<Option<Record>, OpenError> {
-    codec::record(kind, flags, extensions, bytes::Bytes::new())
-        .map_err(|Undecodable(what)| OpenError::Newer { path: name(slot), what })
-}
-
-/// How far a group that was under way can reach.
-pub(super) fn tail_range(live: &Live) -> Option<Range<u64>> {
-    let slot_bytes = live.candidate.place.slot_bytes;
-    live.tail.map(|tail| tail..(tail + group_max(slot_bytes)).min(slot_bytes))
-}
-
-/// The records of a segment's last valid group (of all, with `all`), their bodies looked at.
-pub(super) fn last_groups(live: &Live, all: bool) -> Vec<Salvaged> {
-    let mut records = Vec::new();
-    let mut walker = Walker::new(live.candidate.place, &live.candidate.slot.file, live.next_group);
-    let mut bodies = Bodies::new(live.candidate.place, &live.candidate.slot.file);
-    loop {
-        match walker.next() {
-            Step::Group { offset, header } => {
-                if !all && live.last.is_some_and(|(last, _)| last != offset) {
-                    continue;
-                }
-                for described in walker.descriptors(offset, &header).unwrap_or_default() {
-                    records.push(Salvaged {
-                        offset: described.offset,
-                        descriptor: described.descriptor,
-                        extensions: described.extensions.to_vec(),
-                        body: bodies.get(&described.descriptor),
-                    });
-                }
-            }
-            Step::Hole(_) => {}
-            Step::End { .. } => return records,
-        }
     }
 }

@@ -12,11 +12,14 @@ use super::super::group::{Descriptor, SEAL};
 use super::super::header::{Header, Parsed, Store};
 use super::super::layout::{BLOCK, size};
 use super::super::reader::{Live as LiveSegments, LiveSegment, Reader};
-use super::super::types::{ReadError, Restored};
-use super::chain::{Chain, Hole, Live, chain, decode, location, tail_range};
+use super::super::types::{ReadError, Replayed, Restored};
+use super::chain::{Chain, chain};
+use super::progress::Progress;
 use super::replay::Recovered;
+use super::segment::{Hole, Live, decode, location, tail_range};
 use super::survey::survey;
 use super::walk::{Bodies, Salvaged, Step, Walker, salvage};
+use crate::SystemClock;
 use crate::record::Record;
 
 /// What is wrong with one place of the journal.
@@ -123,7 +126,7 @@ pub(in super::super) fn look_on(
     let mut found = survey(&*directory)?;
     let store = found.store;
     let chain = match &store {
-        Some(store) => chain(&mut found, store)?,
+        Some(store) => chain(&mut found, store, false, &mut Progress::new(&SystemClock))?,
         None => Chain::default(),
     };
     let live = Arc::new(LiveSegments::default());
@@ -162,7 +165,9 @@ impl Look {
     pub(crate) fn replay(&mut self, mut apply: impl FnMut(Restored)) -> Result<(), ReadError> {
         let mut highest = 0;
         let unproven = &self.unproven;
-        self.recovered.replay(|restored| {
+        self.recovered.replay(|replayed| {
+            // Nothing is taken from an index here.
+            let Replayed::Whole(restored) = replayed else { return };
             highest = highest.max(restored.sequence);
             if !unproven.contains(&restored.sequence) {
                 apply(restored);

@@ -7,29 +7,35 @@
 
 mod chain;
 mod look;
+mod progress;
 mod replay;
+mod sealed;
+mod segment;
 mod survey;
 mod walk;
 mod window;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use self::chain::{Chain, Live as LiveSegmentFound, decode, last_groups, tail_range};
+use self::chain::Chain;
 #[cfg(test)]
 pub(super) use self::look::look_on;
 pub use self::look::{Damage, DamageKind, SegmentSummary};
 pub(crate) use self::look::{Look, LookError, look};
+use self::progress::Progress;
 pub(crate) use self::replay::Recovered;
+use self::segment::{Live as LiveSegmentFound, all_records, decode, last_group, tail_range};
 use self::survey::{Survey, place};
 use self::walk::{Salvaged, salvage};
-use super::codec::kinds;
+use super::codec::{self, kinds};
 use super::files::{Aligned, Directory, RealDirectory};
 use super::group::{COPIES_END, COPY, Entry, HEADER, Heading, assemble, descriptor_bytes};
 use super::header::{Header, OPENED, Store, valid_slot_bytes};
 use super::layout::{GROUPS_AT, group_max, len32};
 use super::reader::{Live, LiveSegment};
-use super::seal::{Index, Indexed};
+use super::seal::{Index, IndexEntry};
 use super::slots::{Census, NoSlot, Purpose, RESERVED, Slot, Slots};
 use super::types::{OpenError, Options, Segment};
 use super::writer::{Chain as GroupChain, OpenSegment, Writer};
@@ -42,6 +48,8 @@ pub(super) struct Ground {
     pub(super) random: fn() -> std::io::Result<[u8; 32]>,
     /// Whether a thread makes and prepares spare slots.
     pub(super) filler: bool,
+    /// Where no slot could be made, that thread tries again after so long.
+    pub(super) retry_pause: Duration,
 }
 
 /// Opens the journal in `dir`, making it if need be.
@@ -53,7 +61,12 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Writer, Recovered),
     if !chosen.map_err(|source| io("trying direct writes", source))? {
         return Err(OpenError::NoDirect(dir.to_owned()));
     }
-    let ground = Ground { directory: Arc::new(directory), random, filler: true };
+    let ground = Ground {
+        directory: Arc::new(directory),
+        random,
+        filler: true,
+        retry_pause: Duration::from_secs(5),
+    };
     open_on(ground, dir, options)
 }
 
@@ -80,7 +93,8 @@ pub(super) fn open_on(
             RESERVED + 2
         )));
     }
-    let mut chain = chain::chain(&mut survey, &store)?;
+    let mut progress = Progress::new(&*options.clock);
+    let mut chain = chain::chain(&mut survey, &store, true, &mut progress)?;
     let carry = Carry::gather(&mut chain)?;
     if survey.max_epoch >= u64::from(u32::MAX) {
         return Err(OpenError::Options("the store has used up its epochs".to_owned()));
@@ -133,7 +147,7 @@ impl Carry {
         for live in tails {
             if let (Some((_, first)), Some((_, last))) = (live.first, live.last) {
                 let again = live.candidate.opened && live.only_copies;
-                copied = last_groups(live, again);
+                copied = if again { all_records(live) } else { last_group(live) };
                 carry.first_seq = Some(if again { first.first_seq } else { last.first_seq });
                 (carry.next_group, carry.prev_crc) = (last.group_no + 1, last.crc);
             }
@@ -212,6 +226,7 @@ impl Start<'_> {
             self.store,
             self.options.burst_reserve,
             self.options.disk_max,
+            self.ground.retry_pause,
             census,
         );
         let header = Header {
@@ -277,7 +292,7 @@ impl Start<'_> {
             live,
             clock: Arc::clone(&self.options.clock),
             store: self.store,
-            open: OpenSegment { place, slot, at: GROUPS_AT, index: Index::default() },
+            open: OpenSegment { place, slot, at: GROUPS_AT, index: Index::new(&self.store.secret) },
             segments,
             chain: GroupChain {
                 next_group: carry.next_group,
@@ -354,11 +369,17 @@ impl Start<'_> {
         for (record, offset) in records.iter().zip(offsets) {
             let descriptor = record.descriptor;
             let body_len = len32(record.body.as_ref().map_or(0, |body| body.len()));
-            let indexed =
-                Indexed { sequence: descriptor.sequence, offset, kind: descriptor.kind, body_len };
+            let entry = IndexEntry {
+                sequence: descriptor.sequence,
+                offset,
+                body_len,
+                kind: descriptor.kind,
+                plain: None,
+                skippable: descriptor.flags & codec::SKIPPABLE != 0,
+            };
             let slot = place.slot;
             let decoded = decode(slot, descriptor.kind, descriptor.flags, &record.extensions)?;
-            writer.open.index.push(indexed, &self.store.secret, decoded.as_ref());
+            writer.open.index.push(entry, decoded.as_ref());
         }
         Ok(())
     }

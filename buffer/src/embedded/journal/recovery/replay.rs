@@ -1,13 +1,16 @@
 //! What was found, for the state machine and for people.
 
+use std::sync::Arc;
+
 use super::super::files::name;
-use super::super::group::{COPY, SEAL};
+use super::super::group::{COPY, Descriptor};
 use super::super::layout::GROUPS_AT;
-use super::super::types::{DamagedRecord, ReadError, Restored};
+use super::super::types::{DamagedRecord, ReadError, Replayed, Restored, RestoredPlain};
 use super::super::writer::OpenSegment;
-use super::chain::{Live, decode, location};
+use super::sealed::Sealed;
+use super::segment::{Contents, Hole, Live, Records, decode, location, read_again};
 use super::survey::Candidate;
-use super::walk::{Salvaged, Step, Walker, salvage};
+use super::walk::salvage;
 
 /// What recovery found.
 #[derive(Debug)]
@@ -40,31 +43,24 @@ impl Recovered {
     }
 
     /// Hands every record to `apply`, once each, by ascending sequence, bodies left on the disk. To be called before
-    /// the first append. Reads the descriptors of all live segments.
+    /// the first append.
     ///
     /// # Errors
     /// [`ReadError`] if what verified when the store was opened no longer does.
-    pub(crate) fn replay(&mut self, mut apply: impl FnMut(Restored)) -> Result<(), ReadError> {
-        let mut last_seq = 0;
-        let mut give = |live: &Live, salvaged: &Salvaged| {
-            let descriptor = salvaged.descriptor;
-            if descriptor.sequence <= last_seq {
-                return Ok(());
-            }
-            let slot = live.candidate.slot.number;
-            let decoded = decode(slot, descriptor.kind, descriptor.flags, &salvaged.extensions);
-            let Some(record) = decoded.map_err(|error| ReadError::Io(error.to_string()))? else {
-                return Ok(());
-            };
-            last_seq = descriptor.sequence;
-            let location = location(live, salvaged.offset);
-            let body_bytes = descriptor.body_len;
-            apply(Restored { sequence: descriptor.sequence, location, record, body_bytes });
-            Ok(())
-        };
-        for (index, live) in self.segments.iter().enumerate() {
+    pub(crate) fn replay(&mut self, mut apply: impl FnMut(Replayed)) -> Result<(), ReadError> {
+        let mut given = Given { last_seq: 0, apply: &mut apply };
+        for index in 0..self.segments.len() {
             let repeated = self.repeated_group(index);
-            walk(live, repeated, &mut give)?;
+            let Some(live) = self.segments.get_mut(index) else { break };
+            // Let go of as it is replayed.
+            let contents = match live.contents.take() {
+                Some(contents) => contents,
+                None => Arc::new(again(live)?),
+            };
+            match &*contents {
+                Contents::Walked(records) => given.walked(live, records, repeated)?,
+                Contents::Indexed(sealed) => given.indexed(live, sealed)?,
+            }
         }
         Ok(())
     }
@@ -102,58 +98,97 @@ impl Recovered {
     }
 }
 
-fn walk(
-    live: &Live,
-    repeated: Option<u64>,
-    give: &mut impl FnMut(&Live, &Salvaged) -> Result<(), ReadError>,
-) -> Result<(), ReadError> {
-    let (place, file) = (live.candidate.place, &live.candidate.slot.file);
-    let mut walker = Walker::new(place, file, live.next_group);
-    let mut holes = live.holes.iter();
-    loop {
-        match walker.next() {
-            Step::Group { offset, header } => {
-                if repeated == Some(header.group_no) || header.flags & SEAL != 0 {
-                    continue;
-                }
-                for described in walker.descriptors(offset, &header).unwrap_or_default() {
-                    let salvaged = Salvaged {
-                        offset: described.offset,
-                        descriptor: described.descriptor,
-                        extensions: described.extensions.to_vec(),
-                        body: None,
-                    };
-                    give(live, &salvaged)?;
-                }
-            }
-            Step::Hole(range) => {
-                if holes.next().is_none_or(|hole| hole.range != range) {
-                    return Err(ReadError::Io(format!(
-                        "{} reads differently than a moment ago",
-                        name(live.candidate.slot.number)
-                    )));
-                }
-                give_whole(live, range, give)?;
-            }
-            Step::End { .. } => break,
-        }
-    }
-    for hole in holes {
-        give_whole(live, hole.range.clone(), give)?;
-    }
-    Ok(())
+/// What a segment holds, read again where it could not be kept.
+fn again(live: &Live) -> Result<Contents, ReadError> {
+    let read = read_again(live).map_err(|error| ReadError::Io(error.to_string()))?;
+    read.ok_or_else(|| {
+        let file = name(live.candidate.slot.number);
+        ReadError::Io(format!("{file} reads differently than a moment ago"))
+    })
 }
 
-/// Gives the records in a hole that are whole.
-fn give_whole(
-    live: &Live,
-    range: std::ops::Range<u64>,
-    give: &mut impl FnMut(&Live, &Salvaged) -> Result<(), ReadError>,
-) -> Result<(), ReadError> {
-    for salvaged in salvage(live.candidate.place, &live.candidate.slot.file, range) {
-        if salvaged.body.is_some() {
-            give(live, &salvaged)?;
+/// What was given to the replay so far.
+struct Given<'a> {
+    last_seq: u64,
+    apply: &'a mut dyn FnMut(Replayed),
+}
+
+impl Given<'_> {
+    /// The records of a walked segment, those that are left in its holes where they stood.
+    fn walked(
+        &mut self,
+        live: &Live,
+        records: &Records,
+        repeated: Option<u64>,
+    ) -> Result<(), ReadError> {
+        let mut holes = live.holes.iter().peekable();
+        for record in records.iter() {
+            while let Some(hole) = holes.next_if(|hole| hole.range.end <= record.offset) {
+                self.hole(live, hole)?;
+            }
+            if repeated != Some(record.group_no) {
+                self.whole(live, record.offset, record.descriptor, record.extensions)?;
+            }
         }
+        holes.try_for_each(|hole| self.hole(live, hole))
     }
-    Ok(())
+
+    /// The records in a hole that are whole.
+    fn hole(&mut self, live: &Live, hole: &Hole) -> Result<(), ReadError> {
+        let (place, file) = (live.candidate.place, &live.candidate.slot.file);
+        for salvaged in salvage(place, file, hole.range.clone()) {
+            if salvaged.body.is_some() {
+                self.whole(live, salvaged.offset, salvaged.descriptor, &salvaged.extensions)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The records that an index names.
+    fn indexed(&mut self, live: &Live, sealed: &Sealed) -> Result<(), ReadError> {
+        let mut singles = sealed.singles.iter().peekable();
+        for entry in sealed.iter() {
+            let (sequence, offset) = (entry.sequence, u64::from(entry.offset));
+            let Some(plain) = entry.plain else {
+                // One that is not there is damaged, or may be passed over.
+                if let Some(single) = singles.next_if(|single| single.offset == offset) {
+                    self.whole(live, offset, single.descriptor, single.extensions)?;
+                }
+                continue;
+            };
+            if sequence > self.last_seq {
+                self.last_seq = sequence;
+                let (location, body_bytes) = (location(live, offset), entry.body_len);
+                (self.apply)(Replayed::Plain(RestoredPlain {
+                    sequence,
+                    location,
+                    body_bytes,
+                    plain,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    fn whole(
+        &mut self,
+        live: &Live,
+        offset: u64,
+        descriptor: Descriptor,
+        extensions: &[u8],
+    ) -> Result<(), ReadError> {
+        let sequence = descriptor.sequence;
+        if sequence <= self.last_seq {
+            return Ok(());
+        }
+        let slot = live.candidate.slot.number;
+        let decoded = decode(slot, descriptor.kind, descriptor.flags, extensions);
+        let Some(record) = decoded.map_err(|error| ReadError::Io(error.to_string()))? else {
+            return Ok(());
+        };
+        self.last_seq = sequence;
+        let (location, body_bytes) = (location(live, offset), descriptor.body_len);
+        (self.apply)(Replayed::Whole(Restored { sequence, location, record, body_bytes }));
+        Ok(())
+    }
 }

@@ -137,6 +137,11 @@ impl Survey {
                 if header.epoch == 0 {
                     self.spare.push(slot);
                 } else {
+                    if slot.file.bytes().is_ok_and(|bytes| bytes < store.slot_bytes) {
+                        self.report.push(format!(
+                            "{file_name} is shorter than a slot: its end is missing"
+                        ));
+                    }
                     self.candidates.push(Candidate {
                         place: place(&store, header.epoch, slot.number),
                         slot,

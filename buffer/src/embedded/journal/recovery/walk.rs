@@ -38,7 +38,7 @@ pub(super) struct Walker {
 
 impl Walker {
     pub(super) fn new(place: Place, file: &Arc<dyn SlotFile>, next_group: Option<u64>) -> Self {
-        let window = Window::new(file, place.slot_bytes);
+        let window = Window::of_pieces(file, place.slot_bytes, 1 << 20);
         Self { place, window, at: GROUPS_AT, last: None, next_group }
     }
 

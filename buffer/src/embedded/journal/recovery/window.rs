@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::files::{Aligned, SlotFile};
 use super::super::layout::{BLOCK, size, to_blocks};
 
+/// Bytes read at once unless told otherwise.
 const READ: u64 = 256 << 10;
 
 /// Reads a slot in large aligned pieces. A block the device cannot read counts as zeros, which never verify.
@@ -16,12 +17,18 @@ pub(super) struct Window {
     len: u64,
     memory: Aligned,
     unreadable: u64,
+    piece: u64,
 }
 
 impl Window {
     pub(super) fn new(file: &Arc<dyn SlotFile>, slot_bytes: u64) -> Self {
-        let file = Arc::clone(file);
-        Self { file, end: slot_bytes, at: 0, len: 0, memory: Aligned::default(), unreadable: 0 }
+        Self::of_pieces(file, slot_bytes, READ)
+    }
+
+    /// One that reads at least `piece` bytes at once.
+    pub(super) fn of_pieces(file: &Arc<dyn SlotFile>, slot_bytes: u64, piece: u64) -> Self {
+        let (file, memory) = (Arc::clone(file), Aligned::default());
+        Self { file, end: slot_bytes, at: 0, len: 0, memory, unreadable: 0, piece }
     }
 
     /// The `len` bytes at `offset`; fewer at the end of the slot.
@@ -42,7 +49,7 @@ impl Window {
 
     fn load(&mut self, offset: u64, until: u64) {
         self.at = offset.min(self.end) / BLOCK * BLOCK;
-        self.len = to_blocks(until.saturating_sub(self.at)).max(READ).min(self.end - self.at);
+        self.len = to_blocks(until.saturating_sub(self.at)).max(self.piece).min(self.end - self.at);
         let into = self.memory.bytes_mut(size(self.len));
         if self.file.read_device_at(self.at, into).is_ok() {
             return;

@@ -22,9 +22,6 @@ use crate::control::Control;
 /// disk full, and one to open the store with.
 pub(super) const RESERVED: u32 = 3;
 
-/// Where no slot could be made, it is tried again after so long.
-const STALLED_PAUSE: Duration = Duration::from_secs(5);
-
 /// What a slot is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -88,6 +85,8 @@ struct Shared {
     store: Store,
     burst_reserve: u32,
     max: u32,
+    /// Where no slot could be made, it is tried again after so long.
+    retry_pause: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -114,6 +113,7 @@ impl Slots {
         store: Store,
         burst_reserve: u32,
         disk_max: u64,
+        retry_pause: Duration,
         census: Census,
     ) -> Self {
         let max = u32::try_from(disk_max / store.slot_bytes).unwrap_or(u32::MAX);
@@ -134,6 +134,7 @@ impl Slots {
             store,
             burst_reserve,
             max,
+            retry_pause,
             state: Mutex::new(state),
             changed: Condvar::new(),
         };
@@ -260,6 +261,18 @@ impl Slots {
         }
     }
 
+    /// Waits until there are so many spare slots, or a deadline.
+    #[cfg(test)]
+    pub(super) fn wait_for_spare(&self, spare: u32) -> bool {
+        let lacks = |state: &mut State| state.spare() < spare;
+        let waited = self.shared.changed.wait_timeout_while(
+            self.shared.lock(),
+            Duration::from_secs(60),
+            lacks,
+        );
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     #[cfg(test)]
     pub(super) fn wait_until_full(&self) {
         let mut state = self.shared.lock();
@@ -307,7 +320,7 @@ impl Shared {
         if !state.stalled {
             return self.wait(state);
         }
-        let waited = self.changed.wait_timeout(state, STALLED_PAUSE);
+        let waited = self.changed.wait_timeout(state, self.retry_pause);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         state.stalled &= !timeout.timed_out();
         state

@@ -1,10 +1,14 @@
 //! Append, read, reopen.
 
+use forebay_order::Money;
+use rust_decimal::Decimal;
+
 use super::super::files::{Directory, RealDirectory};
+use super::super::recovery::Ground;
 use super::super::{Journal, OpenError, Options, ReadError, WriteError, WriteMode};
 use super::disk::Disk;
-use super::support::{SLOT, accept, found, open, open_disk, options, whole};
-use crate::record::Record;
+use super::support::{SLOT, accept, found, ground, open, open_disk, options, small, whole};
+use crate::record::{Record, Settled};
 
 #[test]
 fn what_was_appended_is_there_after_reopening_in_order_and_whole() {
@@ -135,6 +139,100 @@ fn the_filler_keeps_its_reserve_and_gives_a_bursts_slots_back() {
     drop(journal);
     let (_, mut recovered) = open(dir.path());
     assert!(found(&mut recovered).len() < 8);
+}
+
+#[test]
+fn where_no_slot_can_be_made_the_filler_tries_again_by_itself() {
+    let disk = Disk::default();
+    let (journal, _) = open_disk(&disk);
+    journal.pump();
+    drop(journal);
+    let ground = Ground { filler: true, ..ground(&disk) };
+    let (mut journal, _) = Journal::open_on(ground, &small()).unwrap();
+    journal.wait_until_idle();
+    disk.set_full(true);
+    let settles = Record::Submitting { orders: (0..1_000).collect() };
+    while journal.disk_use().spare >= 3 {
+        journal.append(std::slice::from_ref(&settles)).unwrap();
+    }
+    journal.wait_until_idle();
+    assert_eq!(journal.disk_use().spare, 2);
+    assert!(!journal.room_for_orders());
+    // Nothing but time tells the filler that there is space again.
+    disk.set_full(false);
+    assert!(journal.wait_for_spare(3));
+    assert!(journal.room_for_orders());
+}
+
+#[test]
+fn a_slot_that_was_removed_under_a_running_journal_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for write_mode in [WriteMode::Auto, WriteMode::Buffered] {
+        let home = dir.path().join(write_mode.word());
+        let (mut journal, _) = Journal::open(&home, Options { write_mode, ..options() }).unwrap();
+        journal.append(&[accept(1, 100)]).unwrap();
+        std::fs::remove_dir_all(&home).unwrap();
+        let failed = journal.append(&[accept(2, 100)]).unwrap_err();
+        assert!(failed.to_string().contains("was removed"), "{failed}");
+        assert!(matches!(journal.append(&[accept(3, 100)]), Err(WriteError::Failed(_))));
+    }
+}
+
+#[test]
+fn at_256_in_flight_recycled_slots_take_at_most_15_percent_more_bytes_than_the_orders() {
+    let large = Options { slot_bytes: 8 << 20, disk_max: 48 << 20, ..small() };
+    let (mut journal, _) = Journal::open_on(ground(&Disk::default()), &large).unwrap();
+    let mut start = None;
+    let mut next = 0;
+    for turn in 0..70 {
+        let mut group = Vec::new();
+        for batch in (next..next + 256).collect::<Vec<_>>().chunks(64) {
+            // What the drain notes meanwhile.
+            group.push(Record::Leased { orders: batch.iter().map(|order| (*order, 0)).collect() });
+            group.push(Record::Submitting { orders: batch.to_vec() });
+        }
+        let settled = |order| Settled {
+            order,
+            summary_id: format!("1OsAn{order:013}"),
+            existing: false,
+            attempts: 1,
+            at_ms: 1_000,
+        };
+        group.push(Record::Settle { entries: (next..next + 256).map(settled).collect() });
+        group.extend((next..next + 256).map(full_order));
+        journal.append(&group).unwrap();
+        next += 256;
+        let segments = journal.segments();
+        if segments.len() > 2 {
+            let retired_below = segments[1].epoch;
+            journal.append(&[Record::Checkpoint { retired_below, ended: vec![(5, 1)] }]).unwrap();
+            journal.retire(retired_below).unwrap();
+        }
+        journal.pump();
+        // From here on every slot has been used before.
+        if turn == 30 {
+            start = Some(journal.disk_use());
+        }
+    }
+    let (start, end) = (start.unwrap(), journal.disk_use());
+    assert_eq!(start.bytes, end.bytes, "slots are used again");
+    let (written, payload) = (end.written - start.written, end.payload - start.payload);
+    assert_eq!(payload, 39 * 256 * 2_048);
+    let percent = (written * 1_000).div_ceil(payload);
+    assert!((1_050..=1_150).contains(&percent), "{percent} thousandths of the payload");
+}
+
+/// An order with everything a storefront sends.
+fn full_order(id: u64) -> Record {
+    let Record::Accept(mut delivery) = accept(5_000_000_000_000 + id, 2_048) else {
+        unreachable!()
+    };
+    let envelope = &mut delivery.envelope;
+    envelope.total =
+        Some(Money { amount: Decimal::new(123_456, 2), currency: "EUR".parse().unwrap() });
+    envelope.lookup = Some([7; 8]);
+    envelope.traceparent = Some([9; 26]);
+    Record::Accept(delivery)
 }
 
 #[test]

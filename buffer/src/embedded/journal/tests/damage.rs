@@ -2,9 +2,9 @@
 
 use super::super::files::{Aligned, Directory};
 use super::super::group::{self, Entry, Heading, assemble};
-use super::super::{Journal, OpenError, Placed, ReadError, Restored};
+use super::super::{Journal, OpenError, Placed, ReadError};
 use super::disk::Disk;
-use super::support::{accept, found, ground, open_disk, small, whole};
+use super::support::{Found, accept, found, ground, open_disk, small, whole};
 use crate::record::Record;
 
 const BLOCK: usize = 4096;
@@ -32,7 +32,7 @@ fn group_at(placed: &Placed) -> usize {
 }
 
 /// Every order found must read back as it was written; those that do not must say so.
-fn check(journal: &Journal, restored: &[Restored], body_bytes: usize) -> (Vec<u64>, Vec<u64>) {
+fn check(journal: &Journal, restored: &[Found], body_bytes: usize) -> (Vec<u64>, Vec<u64>) {
     let (mut sound, mut bad) = (Vec::new(), Vec::new());
     for restored in restored {
         let id = restored.sequence - 1;
@@ -119,7 +119,7 @@ fn any_torn_mixture_of_old_and_new_sectors_gives_only_whole_records() {
     }
 }
 
-fn check_bodies(journal: &Journal, restored: &[Restored]) -> (Vec<u64>, Vec<u64>) {
+fn check_bodies(journal: &Journal, restored: &[Found]) -> (Vec<u64>, Vec<u64>) {
     let (mut sound, mut bad) = (Vec::new(), Vec::new());
     for restored in restored {
         let id = restored.sequence - 1;

@@ -37,6 +37,8 @@ struct State {
     down: bool,
     direct: bool,
     written: u64,
+    /// No slot can be made.
+    full: bool,
 }
 
 /// The disk. Cloning shares it.
@@ -68,6 +70,23 @@ impl Disk {
     /// Nothing fails any more.
     pub(super) fn calm(&self) {
         self.0.lock().unwrap().failing_sync = None;
+    }
+
+    /// A disk that holds these slots.
+    pub(super) fn holding(slots: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let slot = |bytes: Vec<u8>| Slot {
+            cached: bytes.clone(),
+            durable: bytes,
+            named: true,
+            unsynced: Vec::new(),
+        };
+        let slots = (0..).zip(slots.into_iter().map(slot)).collect();
+        Disk(Arc::new(Mutex::new(State { slots, ..State::default() })))
+    }
+
+    /// From now on there is, or is not, space for another slot.
+    pub(super) fn set_full(&self, full: bool) {
+        self.0.lock().unwrap().full = full;
     }
 
     pub(super) fn calls(&self) -> u64 {
@@ -225,6 +244,9 @@ impl Directory for Disk {
 
     fn create(&self, slot: u32, bytes: u64) -> io::Result<Arc<dyn SlotFile>> {
         self.change(|state| {
+            if state.full {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let bytes = usize::try_from(bytes).unwrap();
             let made = Slot {
                 cached: vec![0; bytes],

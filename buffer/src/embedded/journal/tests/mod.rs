@@ -6,5 +6,7 @@ mod crash;
 mod damage;
 mod disk;
 mod fixture;
+mod fuzz;
+mod index;
 mod look;
 mod support;

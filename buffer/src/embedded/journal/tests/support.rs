@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey, Readiness};
 
 use super::super::recovery::Ground;
-use super::super::{Journal, Options, Recovered, Restored, WriteMode};
+use super::super::{Journal, Location, Options, Recovered, Replayed, WriteMode};
 use super::disk::Disk;
 use crate::record::{Delivery, Record};
 use crate::{Envelope, SystemClock};
@@ -70,7 +71,8 @@ pub(super) fn small() -> Options {
 /// A disk to open on, the filler's work done by [`Journal::pump`] alone, every new store the same.
 pub(super) fn ground(disk: &Disk) -> Ground {
     let directory = Arc::new(disk.clone());
-    Ground { directory, random: || Ok(*b"a store's uuid..a store's secret"), filler: false }
+    let random = || Ok(*b"a store's uuid..a store's secret");
+    Ground { directory, random, filler: false, retry_pause: Duration::from_millis(5) }
 }
 
 pub(super) fn open_disk(disk: &Disk) -> (Journal, Recovered) {
@@ -90,8 +92,21 @@ pub(super) fn whole(journal: &Journal, recovered: &mut Recovered) -> Vec<(u64, R
         .collect()
 }
 
-pub(super) fn found(recovered: &mut Recovered) -> Vec<Restored> {
+/// A record that was replayed, whole or from an index.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) sequence: u64,
+    pub(super) location: Location,
+    pub(super) by_index: bool,
+}
+
+pub(super) fn found(recovered: &mut Recovered) -> Vec<Found> {
     let mut all = Vec::new();
-    recovered.replay(|restored| all.push(restored)).unwrap();
+    let found = recovered.replay(|replayed| {
+        let (sequence, location, _) = replayed.place();
+        let by_index = matches!(replayed, Replayed::Plain(_));
+        all.push(Found { sequence, location, by_index });
+    });
+    found.unwrap();
     all
 }
