@@ -62,6 +62,8 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
             .count("outcomes", size)
             .count("disk_bytes", bytes)
             .count("resident_bytes", resident);
+        // The next size may take an hour.
+        tell(line.for_people());
         lines.push(line);
     }
     Ok(lines)

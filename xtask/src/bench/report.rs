@@ -103,7 +103,8 @@ impl Line {
         .filter(|value| value.is_finite())
     }
 
-    fn for_people(&self) -> String {
+    /// It in words, on one line.
+    pub(super) fn for_people(&self) -> String {
         let mut text = format!("{}: {} {}", self.name, self.value, self.unit);
         if let (Some(baseline), Some(name), Some(ratio)) =
             (self.baseline, self.baseline_name, self.ratio)
