@@ -118,7 +118,10 @@ fn a_damaged_order_is_listed_by_its_key_and_the_same_order_repairs_it() {
     assert_eq!(lost.len(), 1);
     assert_eq!(lost[0]["key"], "forebay:demo:2%20a");
     server.start_again();
-    let repaired = server.post("forebay", JSON, &body);
+    // Refused for a moment if a worker is just looking at it.
+    let repaired = server.until("an answer", |server| {
+        Some(server.post("forebay", JSON, &body)).filter(|answer| answer.status != 503)
+    });
     assert_eq!(repaired.json()["outcome"], "amended", "{}", repaired.text());
     assert!(server.stop().success());
     let (_, out, _) = buffer(&server.data_dir(), &["export"]);

@@ -36,7 +36,7 @@ impl Tampered {
             _ => panic!("no write mode: {status}"),
         };
         // Only the journal's files: the other stores of the process write for themselves.
-        let journal = server.data_dir().join("journal");
+        let journal = server.data_dir().join("buffer/journal");
         let slots = std::fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path());
         let mut strace = Command::new("strace")
             .args(["-f", "-e", &format!("trace={call}")])

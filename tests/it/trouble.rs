@@ -405,5 +405,5 @@ fn nothing_is_acknowledged_into_a_directory_that_was_deleted() {
     let answer = request.header("Content-Type", JSON).send(server.orders);
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 503));
     assert_eq!(server.wait().code(), Some(70), "{}", server.log());
-    assert!(server.log().contains("removed meanwhile"), "{}", server.log());
+    assert!(server.log().contains("was removed while in use"), "{}", server.log());
 }

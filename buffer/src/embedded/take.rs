@@ -12,6 +12,8 @@ use crate::{AppendError, Durability};
 
 /// Bytes of bodies and records one group takes at most; the last delivery may exceed it.
 const GROUP_BYTES_MAX: usize = 2 << 20;
+/// Said of a repeat of an order whose bytes are damaged while a worker has it.
+const LOST_ON_LOAN: &str = "the order's bytes on disk are damaged, and it is lent out just now";
 /// Settled orders that share one record at most.
 const SETTLED_MAX: usize = 256;
 
@@ -268,6 +270,11 @@ impl Writer {
         if judged.refused() {
             drop(permit);
             reply.send(Err(AppendError::Disputed));
+            return;
+        }
+        if judged.repeats_lost {
+            // Its loan ends within moments, for its bytes cannot be read; then a repeat mends it.
+            reply.send(Err(AppendError::Failed(LOST_ON_LOAN.to_owned())));
             return;
         }
         let accepted_at_ms = self.state.accepted_at(self.sober_wall_ms());

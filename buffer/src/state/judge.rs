@@ -7,7 +7,7 @@ use super::{Outcome, State};
 use crate::receipt::First;
 use crate::record::{Delivery, Record};
 use crate::rules::{self, Decision, Known, Write};
-use crate::{Durability, Envelope, ExceptionCategory, OrderState, Receipt};
+use crate::{Answer, Durability, Envelope, ExceptionCategory, OrderState, Receipt};
 
 /// Of a content nothing is known of; no real one has it.
 const NO_FINGERPRINT: Fingerprint = Fingerprint([0; 16]);
@@ -23,6 +23,8 @@ pub(crate) struct Judged {
     /// The order's current content.
     pub(crate) before: Option<Before>,
     incoming: Fingerprint,
+    /// It repeats an order whose bytes are damaged and which cannot be set right while it is with a worker.
+    pub(crate) repeats_lost: bool,
 }
 
 impl Judged {
@@ -83,7 +85,10 @@ impl State {
             first_accepted_at_ms: exact.unwrap_or(before.first_accepted_at_ms),
             ..before
         });
-        Judged { decision, order, version, before, incoming: envelope.fingerprint }
+        let lost = head.is_some_and(|head| head.body_lost) && decision.answer == Answer::Duplicate;
+        let needed = || found.and_then(|order| self.get(order)).is_some_and(|order| !order.ended());
+        let repeats_lost = lost && needed();
+        Judged { decision, order, version, before, incoming: envelope.fingerprint, repeats_lost }
     }
 
     /// Where the latest content of an order is, a parked one before the one lent out.
