@@ -33,7 +33,7 @@ mod writer;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -239,17 +239,17 @@ impl Buffer for Embedded {
     async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
         let (reply, mut answer) = oneshot::channel();
         let now = wait.is_zero();
-        self.shared().call(Call::Lease { limit, now, reply }).await?;
+        let decided = Arc::new(AtomicBool::new(false));
+        let call = Call::Lease { limit, now, decided: Arc::clone(&decided), reply };
+        self.shared().call(call).await?;
         let lent = if now {
             answer.await.map_err(|_| self.shared().gone())?
         } else {
             match tokio::time::timeout(wait, &mut answer).await {
                 Ok(lent) => lent.map_err(|_| self.shared().gone())?,
-                Err(_) => {
-                    answer.close();
-                    // What came at the last moment is still taken.
-                    answer.try_recv().unwrap_or_default()
-                }
+                Err(_) if !decided.swap(true, Ordering::AcqRel) => Vec::new(),
+                // The loan is being noted, which a slow disk draws out. To give it back would begin all over.
+                Err(_) => answer.await.map_err(|_| self.shared().gone())?,
             }
         };
         self.leases(lent).await

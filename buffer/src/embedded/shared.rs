@@ -56,6 +56,7 @@ pub(super) enum Call {
     Lease {
         limit: usize,
         now: bool,
+        decided: Arc<AtomicBool>,
         reply: oneshot::Sender<Vec<Lent>>,
     },
     /// Where the content of a loan is now.

@@ -1,6 +1,7 @@
 //! From what waits to the open group: verdicts, loans, calls, deliveries.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::group::{Group, Then};
 use super::lookup::{Done, Found, Job, Place, Wanted};
@@ -45,8 +46,8 @@ impl Writer {
         calls.extend(std::iter::from_fn(|| self.shared.next_call()).take(room));
         for call in calls {
             match call {
-                Call::Lease { limit, now, reply } => {
-                    self.waiters.push_back(Waiter { limit, now, reply });
+                Call::Lease { limit, now, decided, reply } => {
+                    self.waiters.push_back(Waiter { limit, now, decided, reply });
                 }
                 Call::Sending { loans, synced, reply } => {
                     let mut note = |&(sequence, loan)| self.state.sending(sequence, loan);
@@ -97,6 +98,11 @@ impl Writer {
             else {
                 break;
             };
+            if waiter.decided.swap(true, Ordering::AcqRel) {
+                // It has just stopped waiting.
+                loans.iter().for_each(|loan| self.state.unlend(loan));
+                continue;
+            }
             let record = State::leased_record(&loans);
             let home = &self.shared;
             let lent = loans.into_iter().map(|loan| Lent::new(loan, Arc::clone(home))).collect();

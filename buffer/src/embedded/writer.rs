@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
@@ -52,6 +52,8 @@ pub(super) struct Waiter {
     pub(super) limit: usize,
     /// Does not wait: hears of nothing, too.
     pub(super) now: bool,
+    /// Whoever sets it first decides: the writer that lends, or the worker that waited long enough.
+    pub(super) decided: Arc<AtomicBool>,
     pub(super) reply: oneshot::Sender<Vec<Lent>>,
 }
 
