@@ -1,7 +1,7 @@
 //! Promises that a control build breaks on purpose, so that the tests of them can be seen to fail.
 //!
-//! Only a build with `--cfg forebay_control` can break any, one at a time, chosen by [`choose`] when the process
-//! starts. In every other build [`Control::is_on`] is false when it is compiled, and nothing of it is in the
+//! Only a build with `--cfg forebay_control` can break any, one at a time, chosen by `choose` when the process
+//! starts. In every other build `Control::is_on` is false when it is compiled, and nothing of it is in the
 //! binary. To add one: a variant, its name, and the place that asks.
 
 /// A promise to be broken.
