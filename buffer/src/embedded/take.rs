@@ -283,7 +283,7 @@ impl Writer {
             reply.send(Err(AppendError::Failed(LOST_ON_LOAN.to_owned())));
             return;
         }
-        let accepted_at_ms = self.state.accepted_at(self.sober_wall_ms());
+        let accepted_at_ms = self.state.accepted_at(self.shared.clock.wall_ms());
         match judged.into_record(envelope, accepted_at_ms) {
             None => {
                 let receipt = self.state.receipt(&judged, None, outcome, Durability::Fsync);

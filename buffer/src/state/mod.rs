@@ -174,10 +174,12 @@ impl State {
         self.slab.get(id).map(slab::Slot::sequence)
     }
 
-    /// When a delivery that comes now is accepted: never before its predecessor, unless that is more than an hour ahead.
-    /// A clock that was years ahead once must not stamp every later order with its error.
+    /// When a delivery that comes now is accepted: never before its predecessor, unless that is more than an hour ahead. Then
+    /// the clock was wrong, and its error must not stamp every later order.
     pub(crate) fn accepted_at(&self, now_ms: i64) -> i64 {
-        now_ms.max(self.last_accepted_ms.min(now_ms.saturating_add(AHEAD_MAX_MS)))
+        let last_ms = self.last_accepted_ms;
+        let believed = last_ms <= now_ms.saturating_add(AHEAD_MAX_MS);
+        if believed { now_ms.max(last_ms) } else { now_ms }
     }
 
     /// Where the current content of an order is kept.
