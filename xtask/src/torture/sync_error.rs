@@ -159,7 +159,10 @@ fn put_right(scene: &mut Scene<'_>, way: Way, n: u32) -> Result<()> {
 fn arm(scene: &mut Scene<'_>, way: Way, n: u32) -> Result<Proof> {
     let pid = scene.server()?.pid();
     let log = strace_log(scene);
-    let calls = |calls| Tampered::attach(pid, &JOURNAL_THREADS, calls, n, &log).map(Proof::Strace);
+    // A control goes on after the failure. One group may hold no order, so there it is not the only one.
+    let nth = format!("{n}{}", if scene.control() { "+" } else { "" });
+    let calls =
+        |calls| Tampered::attach(pid, &JOURNAL_THREADS, calls, &nth, &log).map(Proof::Strace);
     let fault = match way {
         Way::Write | Way::Start => return calls(WRITES),
         Way::Sync => return calls(SYNCS),

@@ -18,8 +18,9 @@ pub(super) fn missing_means() -> Option<String> {
     strace.err().map(|error| format!("failing system calls needs strace: {error}"))
 }
 
-/// The n-th of these calls fails with an input/output error and is not performed.
-fn injection(calls: &str, n: u32, log: &Path) -> Vec<String> {
+/// The n-th of these calls (`"3"`), or it and all that follow (`"3+"`), fails with an input/output error and is not
+/// performed.
+fn injection(calls: &str, n: &str, log: &Path) -> Vec<String> {
     let log = log.display();
     ["-e".to_owned(), format!("trace={calls}"), "-e".to_owned()]
         .into_iter()
@@ -31,7 +32,7 @@ fn injection(calls: &str, n: u32, log: &Path) -> Vec<String> {
 /// server keeps its process id.
 pub(super) fn prefix(calls: &str, n: u32, log: &Path) -> Vec<String> {
     let strace = ["strace", "-D", "-f"].map(str::to_owned);
-    strace.into_iter().chain(injection(calls, n, log)).collect()
+    strace.into_iter().chain(injection(calls, &n.to_string(), log)).collect()
 }
 
 /// A running strace. Dropping it ends it; the server goes on.
@@ -42,13 +43,13 @@ pub(super) struct Tampered {
 }
 
 impl Tampered {
-    /// Lets the n-th of these calls of each thread with one of these names fail, and returns when strace has
-    /// them.
+    /// Lets the n-th of these calls of each thread with one of these names fail (`"3+"`: and all after it), and returns
+    /// when strace has them.
     pub(super) fn attach(
         pid: u32,
         threads: &[&str],
         calls: &str,
-        n: u32,
+        n: &str,
         log: &Path,
     ) -> Result<Self> {
         File::create(log).when("strace's log")?;
