@@ -167,9 +167,7 @@ fn go_on(scene: &mut Scene<'_>) -> Result<()> {
 fn missed(tally: &Tally, control: bool) -> Vec<String> {
     let mut missed = loss(tally, control);
     if control {
-        if tally.count_of("false_2xx") == 0 {
-            missed.push("the control acknowledged nothing while the disk hung".to_owned());
-        }
+        // What it acknowledged too early is lost at the cut that ends the hang.
         return missed;
     }
     for (name, why) in [
@@ -195,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_2xx_while_the_disk_hangs_is_missed_and_the_control_s_aim() {
+    fn a_2xx_while_the_disk_hangs_is_missed_and_a_loss_is_the_control_s_aim() {
         let mut tally = Tally { acknowledged: 9, found: 9, injected: 1, ..Tally::default() };
         tally.count("refused_while_full", 1);
         tally.count("readiness_red", 1);

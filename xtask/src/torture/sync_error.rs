@@ -85,6 +85,8 @@ impl Way {
             Self::Sync if mode == WriteMode::Direct => Self::Write,
             // A broken start would prove nothing about acknowledgements.
             Self::Start if control => Self::Write,
+            // One failed device call may hit what is not the journal's, or a group without orders.
+            way if control && way.is_device() => Self::Write,
             way => way,
         }
     }
