@@ -5,6 +5,7 @@
 //! - [`tokens`]: one well-formed token after another. A document type definition or an entity other
 //!   than the five predefined ones is refused and never expanded; an element's namespace prefix is
 //!   dropped, so that a prefix bound outside an item does not matter once the item stands alone.
+//! - `grammar`: what XML says of tags, names and characters, under the tokens.
 //! - [`document`]: one pass over a whole body, which finds the items, checks them against the
 //!   limits, fingerprints them, and lets a format pick the few facts that the door must know.
 //! - [`cards`]: card data in an item, to be masked.
@@ -16,6 +17,7 @@
 
 pub(crate) mod cards;
 pub(crate) mod document;
+mod grammar;
 mod item;
 mod place;
 pub(crate) mod tokens;
