@@ -92,7 +92,7 @@ pub(super) enum Done {
 }
 
 #[derive(Default)]
-struct Desk {
+struct Tray {
     /// Bounded by what may wait for the writer: a key's job has a permit behind it, a view's a place among the calls.
     jobs: VecDeque<Job>,
     done: VecDeque<Done>,
@@ -100,20 +100,20 @@ struct Desk {
 }
 
 #[derive(Default)]
-struct Room {
-    desk: Mutex<Desk>,
+struct Hatch {
+    tray: Mutex<Tray>,
     work: Condvar,
 }
 
-impl Room {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+impl Hatch {
+    fn tray(&self) -> MutexGuard<'_, Tray> {
+        self.tray.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The thread, as the writer sees it. It ends with this.
 pub(super) struct Lookup {
-    room: Arc<Room>,
+    hatch: Arc<Hatch>,
     /// Jobs whose answer was not taken yet.
     under_way: usize,
     thread: Option<JoinHandle<()>>,
@@ -125,19 +125,19 @@ impl Lookup {
     /// # Errors
     /// In words.
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Self, String> {
-        let room = Arc::new(Room::default());
-        let (theirs, shared) = (Arc::clone(&room), Arc::clone(shared));
+        let hatch = Arc::new(Hatch::default());
+        let (theirs, shared) = (Arc::clone(&hatch), Arc::clone(shared));
         let thread = thread::Builder::new()
             .name("forebay-lookup".to_owned())
             .spawn(move || work(&theirs, &shared))
             .map_err(|error| format!("no thread for lookups: {error}"))?;
-        Ok(Self { room, under_way: 0, thread: Some(thread) })
+        Ok(Self { hatch, under_way: 0, thread: Some(thread) })
     }
 
     pub(super) fn ask(&mut self, job: Job) {
         self.under_way += 1;
-        self.room.desk().jobs.push_back(job);
-        self.room.work.notify_one();
+        self.hatch.tray().jobs.push_back(job);
+        self.hatch.work.notify_one();
     }
 
     /// The next answer, if one came.
@@ -145,14 +145,14 @@ impl Lookup {
         if self.under_way == 0 {
             return None;
         }
-        let done = self.room.desk().done.pop_front()?;
+        let done = self.hatch.tray().done.pop_front()?;
         self.under_way -= 1;
         Some(done)
     }
 
     /// Whether something came back.
     pub(super) fn answered(&self) -> bool {
-        self.under_way > 0 && !self.room.desk().done.is_empty()
+        self.under_way > 0 && !self.hatch.tray().done.is_empty()
     }
 
     /// Whether nothing is asked that was not answered and taken.
@@ -163,8 +163,8 @@ impl Lookup {
 
 impl Drop for Lookup {
     fn drop(&mut self) {
-        self.room.desk().over = true;
-        self.room.work.notify_one();
+        self.hatch.tray().over = true;
+        self.hatch.work.notify_one();
         if let Some(thread) = self.thread.take() {
             // It ends after the job in hand; a panic of it was its last word.
             thread.join().ok();
@@ -172,21 +172,21 @@ impl Drop for Lookup {
     }
 }
 
-fn work(room: &Room, shared: &Shared) {
+fn work(hatch: &Hatch, shared: &Shared) {
     loop {
-        let mut desk = room.desk();
+        let mut tray = hatch.tray();
         let job = loop {
-            if desk.over {
+            if tray.over {
                 return;
             }
-            if let Some(job) = desk.jobs.pop_front() {
+            if let Some(job) = tray.jobs.pop_front() {
                 break job;
             }
-            desk = room.work.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            tray = hatch.work.wait(tray).unwrap_or_else(PoisonError::into_inner);
         };
-        drop(desk);
+        drop(tray);
         let done = perform(job, &shared.reader);
-        room.desk().done.push_back(done);
+        hatch.tray().done.push_back(done);
         shared.wake();
     }
 }
