@@ -9,7 +9,6 @@ use forebay_loadtest::Target;
 use super::orders::{Order, creates, exceptions, summaries, text, until};
 use super::report::Tally;
 use super::scene::Scene;
-use super::server::Start;
 use super::{Torture, WriteMode};
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
@@ -43,7 +42,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     let mut random = scene.random();
     let (mut others, mut poisons) = (Vec::new(), Vec::new());
     for run in 0..scene.share.runs {
-        let Some(target) = start(scene)? else { return Ok(()) };
+        let Some(target) = scene.open(&[])? else { return Ok(()) };
         let poison_at = random.usize(0..OTHERS);
         for at in 0..OTHERS {
             if at == poison_at {
@@ -68,20 +67,6 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         scene.stop()?;
     }
     Ok(())
-}
-
-fn start(scene: &mut Scene<'_>) -> Result<Option<Target>> {
-    match scene.try_start()? {
-        Start::Ready(target, took) => {
-            scene.tally.longest_start = scene.tally.longest_start.max(took);
-            Ok(Some(target))
-        }
-        Start::Failed(why) => {
-            complain(format_args!("the store did not open: {why}\n{}", scene.log_tail()));
-            scene.tally.open_failures += 1;
-            Ok(None)
-        }
-    }
 }
 
 /// Starts the server again after each death until the order is set aside: where it answers then. `None` if that
@@ -117,7 +102,7 @@ fn isolated(
         if deaths > DEATHS_MAX + 2 {
             return Ok(None);
         }
-        let Some(again) = start(scene)? else { return Ok(None) };
+        let Some(again) = scene.open(&[])? else { return Ok(None) };
         target = again;
     }
 }

@@ -14,7 +14,6 @@ use super::damage::{self, Damage};
 use super::orders::{Order, creates, discard, exceptions, summaries, text, until};
 use super::report::Tally;
 use super::scene::{Scene, replace};
-use super::server::Start;
 use super::{Torture, WriteMode};
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
@@ -110,24 +109,10 @@ fn verdicts(tally: &Tally) -> (u64, u64, u64, u64, u64) {
     (tally.lost, tally.doubled, tally.open_failures, count("silently_wrong"), count("not_repaired"))
 }
 
-fn start(scene: &mut Scene<'_>, more: &[&str]) -> Result<Option<Target>> {
-    match scene.try_start_with(more)? {
-        Start::Ready(target, took) => {
-            scene.tally.longest_start = scene.tally.longest_start.max(took);
-            Ok(Some(target))
-        }
-        Start::Failed(why) => {
-            complain(format_args!("the store did not open: {why}\n{}", scene.log_tail()));
-            scene.tally.open_failures += 1;
-            Ok(None)
-        }
-    }
-}
-
 /// A store with orders in many states, killed.
 fn fill(scene: &mut Scene<'_>, random: &mut fastrand::Rng) -> Result<Option<Base>> {
     let mut known = Vec::new();
-    let Some(target) = start(scene, &[])? else { return Ok(None) };
+    let Some(target) = scene.open(&[])? else { return Ok(None) };
     for at in 0..SUMMARISED {
         let order = Order::new(format!("summarised-{at}"), BYTES, random);
         post(&mut known, target, order, Fate::Summarised)?;
@@ -154,7 +139,7 @@ fn fill(scene: &mut Scene<'_>, random: &mut fastrand::Rng) -> Result<Option<Base
     let (store, early) = (scene.setup().data_dir.clone(), scene.beside("early"));
     replace(&store, &early)?;
 
-    let Some(target) = start(scene, &STILL)? else { return Ok(None) };
+    let Some(target) = scene.open(&STILL)? else { return Ok(None) };
     for known in known.iter_mut().filter(|known| known.order.id.starts_with("cancelled")) {
         renew(known, target, "cancelled", random)?;
     }
@@ -169,7 +154,7 @@ fn fill(scene: &mut Scene<'_>, random: &mut fastrand::Rng) -> Result<Option<Base
     scene.wait(PROVEN)?;
     scene.kill()?;
     // A start later the end of those segments is known; before, what is missing there may never have been.
-    let Some(target) = start(scene, &STILL)? else { return Ok(None) };
+    let Some(target) = scene.open(&STILL)? else { return Ok(None) };
     scene.wait(PROVEN)?;
     for known in &mut known {
         known.state =
@@ -268,7 +253,7 @@ fn range(line: &Value) -> Option<(u64, u64)> {
 fn case(scene: &mut Scene<'_>, base: &Base, damages: &[Damage]) -> Result<()> {
     let store = scene.setup().data_dir.clone();
     let listed = check(scene, &store)?;
-    let Some(target) = start(scene, &STILL)? else {
+    let Some(target) = scene.open(&STILL)? else {
         not_open(damages);
         return Ok(());
     };
@@ -311,7 +296,7 @@ fn case(scene: &mut Scene<'_>, base: &Base, damages: &[Damage]) -> Result<()> {
     }
     scene.tally.count("sent_again", again.len() as u64);
     scene.stop()?;
-    let Some(target) = start(scene, &["--no-governor"])? else {
+    let Some(target) = scene.open(&["--no-governor"])? else {
         not_open(damages);
         return Ok(());
     };

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::orders::{Order, creates, discard, exceptions, summaries, text, until};
 use super::report::Tally;
 use super::scene::Scene;
-use super::server::{Start, get};
+use super::server::get;
 use super::{Torture, WriteMode};
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
@@ -45,7 +45,7 @@ struct Apart {
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let mut random = scene.random();
-    let Some(target) = start(scene)? else { return Ok(()) };
+    let Some(target) = scene.open(&[])? else { return Ok(()) };
     let apart = set_apart(scene, target, &mut random)?;
     for name in ["second_effects", "false_successes"] {
         scene.tally.count(name, 0);
@@ -74,7 +74,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
             scene.kill()?;
         }
         lose_index(scene, run)?;
-        let Some(again) = start(scene)? else { return Ok(()) };
+        let Some(again) = scene.open(&[])? else { return Ok(()) };
         target = again;
         scene.tally.injected += 1;
         compare(scene, &before, &seen(target, &apart)?);
@@ -92,20 +92,6 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     }
     account(scene, target, &sold, &changed, &apart)?;
     scene.stop()
-}
-
-fn start(scene: &mut Scene<'_>) -> Result<Option<Target>> {
-    match scene.try_start()? {
-        Start::Ready(target, took) => {
-            scene.tally.longest_start = scene.tally.longest_start.max(took);
-            Ok(Some(target))
-        }
-        Start::Failed(why) => {
-            complain(format_args!("the store did not open: {why}\n{}", scene.log_tail()));
-            scene.tally.open_failures += 1;
-            Ok(None)
-        }
-    }
 }
 
 /// Orders in every state the index has no part in.

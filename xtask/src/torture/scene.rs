@@ -162,21 +162,27 @@ impl<'a> Scene<'a> {
         Ok(start)
     }
 
-    /// Starts the server and waits for it; false if the store did not open, which is counted.
-    pub(super) fn start(&mut self, more: &[&str]) -> Result<bool> {
-        match self.try_start_with(more)? {
+    /// Starts the server and waits for it: where it answers, or nothing if the store did not open, which is counted.
+    pub(super) fn open(&mut self, more: &[&str]) -> Result<Option<Target>> {
+        self.target = match self.try_start_with(more)? {
             Start::Ready(target, took) => {
                 self.tally.longest_start = self.tally.longest_start.max(took);
-                self.count_damaged(target)?;
-                self.target = Some(target);
+                Some(target)
             }
             Start::Failed(why) => {
                 self.tally.open_failures += 1;
                 complain(format_args!("the store did not open: {why}\n{}", self.log_tail()));
-                self.target = None;
+                None
             }
-        }
-        Ok(self.target.is_some())
+        };
+        Ok(self.target)
+    }
+
+    /// The same where nothing should be damaged: what the start found so is counted.
+    pub(super) fn start(&mut self, more: &[&str]) -> Result<bool> {
+        let Some(target) = self.open(more)? else { return Ok(false) };
+        self.count_damaged(target)?;
+        Ok(true)
     }
 
     /// A start that is struck after so long, ready or not; under load as soon as it is ready.
