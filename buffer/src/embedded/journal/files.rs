@@ -243,8 +243,12 @@ impl Directory for RealDirectory {
 
     fn create(&self, slot: u32, bytes: u64) -> io::Result<Arc<dyn SlotFile>> {
         let path = self.path_of(slot);
-        let file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let made =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = made.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => gone(&self.path),
+            _ => error,
+        })?;
         let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes);
         let sized = match reserved {
             Ok(()) => Ok(()),
@@ -326,8 +330,7 @@ impl SlotFile for RealFile {
         }
         // What is written to a file that has no name any more is gone with this process.
         if self.named && self.file.metadata()?.nlink() == 0 {
-            let gone = format!("{} was removed while in use", self.path.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, gone));
+            return Err(gone(&self.path));
         }
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         metrics::written(bytes.len() as u64);
@@ -377,6 +380,12 @@ fn write_direct(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     }
     let short = format!("only {written} of {} bytes were written", bytes.len());
     Err(io::Error::new(io::ErrorKind::WriteZero, short))
+}
+
+/// Somebody took away what the journal stands on.
+fn gone(path: &Path) -> io::Error {
+    let reason = format!("{} was removed while in use", path.display());
+    io::Error::new(io::ErrorKind::NotFound, reason)
 }
 
 /// The one place that syncs. The negative control of the power-cut tests leaves this out too.
