@@ -4,7 +4,7 @@ use bytes::Bytes;
 use forebay_buffer::Envelope;
 use forebay_loadtest::mix::Kind;
 use forebay_loadtest::{Mix, Sale};
-use forebay_order::{Fingerprint, Format, Item, Limits, OrderKey, ReadOptions, Readiness};
+use forebay_order::{Fingerprint, Format, Item, Limits, OrderKey, ReadOptions};
 
 /// One placed order of a format, about 2 KB, as a sender posts it.
 ///
@@ -40,24 +40,10 @@ pub fn read(format: Format, body: &Bytes) -> Item {
 pub fn envelope(body: &Bytes, n: u64) -> Envelope {
     let mut fingerprint = [0; 16];
     fingerprint[..8].copy_from_slice(&n.to_le_bytes());
+    let key = OrderKey::new("shopify", "demo", n.to_string());
     Envelope {
-        key: OrderKey::new("shopify", "demo", n.to_string()),
-        number: format!("#{n}"),
-        readiness: Readiness::Pending,
-        amend: true,
         version: Some(1),
-        fingerprint: Fingerprint(fingerprint),
-        fingerprint_version: Fingerprint::VERSION,
-        not_before_ms: None,
         format: Format::Shopify as u8,
-        lane: 0,
-        total: None,
-        lookup: None,
-        traceparent: None,
-        synthetic: false,
-        unplaced: false,
-        masked: Vec::new(),
-        reason: String::new(),
-        body: body.clone(),
+        ..Envelope::new(key, Fingerprint(fingerprint), body.clone())
     }
 }

@@ -48,3 +48,30 @@ pub struct Envelope {
     /// The item's bytes.
     pub body: Bytes,
 }
+
+impl Envelope {
+    /// A pending order about which the sender said nothing more. The number is made of the key's id, the format is 0; amendments are
+    /// taken, and the fingerprint is of the current rule.
+    pub fn new(key: OrderKey, fingerprint: Fingerprint, body: Bytes) -> Self {
+        Self {
+            number: format!("#{}", key.id),
+            key,
+            readiness: Readiness::Pending,
+            amend: true,
+            version: None,
+            fingerprint,
+            fingerprint_version: Fingerprint::VERSION,
+            not_before_ms: None,
+            format: 0,
+            lane: 0,
+            total: None,
+            lookup: None,
+            traceparent: None,
+            synthetic: false,
+            unplaced: false,
+            masked: Vec::new(),
+            reason: String::new(),
+            body,
+        }
+    }
+}

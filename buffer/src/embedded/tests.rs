@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use forebay_order::{Fingerprint, OrderKey, Readiness};
+use forebay_order::{Fingerprint, OrderKey};
 
 use super::journal::{Failed, Journal, Options, WriteError};
 use super::{Embedded, EmbeddedConfig};
@@ -66,26 +66,9 @@ fn gated(gate: &Gate, dir: &std::path::Path, failures: &Arc<AtomicU32>) -> Embed
 }
 
 fn envelope(content: u8) -> Envelope {
-    Envelope {
-        key: OrderKey::new("shopify", "demo", "1"),
-        number: "#1".into(),
-        readiness: Readiness::Pending,
-        amend: true,
-        version: None,
-        fingerprint: Fingerprint([content; 16]),
-        fingerprint_version: 1,
-        not_before_ms: None,
-        format: 2,
-        lane: 0,
-        total: None,
-        lookup: None,
-        traceparent: None,
-        synthetic: false,
-        unplaced: false,
-        masked: Vec::new(),
-        reason: String::new(),
-        body: Bytes::from(vec![content; 32]),
-    }
+    let key = OrderKey::new("shopify", "demo", "1");
+    let body = Bytes::from(vec![content; 32]);
+    Envelope { format: 2, ..Envelope::new(key, Fingerprint([content; 16]), body) }
 }
 
 type Pending<'a> = Pin<Box<dyn Future<Output = Result<Receipt, AppendError>> + 'a>>;

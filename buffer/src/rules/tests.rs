@@ -28,7 +28,7 @@ fn known(state: OrderState, version: Option<u64>) -> Known {
         damaged: false,
         version,
         fingerprint: A,
-        fingerprint_version: 1,
+        fingerprint_version: Fingerprint::VERSION,
         earlier: Vec::new(),
         conflicts: Vec::new(),
     }
@@ -36,24 +36,10 @@ fn known(state: OrderState, version: Option<u64>) -> Known {
 
 fn incoming(readiness: Readiness, version: Option<u64>, fingerprint: Fingerprint) -> Envelope {
     Envelope {
-        key: OrderKey::new("shopify", "demo", "1"),
-        number: "#1".into(),
         readiness,
-        amend: true,
         version,
-        fingerprint,
-        fingerprint_version: 1,
-        not_before_ms: None,
         format: 1,
-        lane: 0,
-        total: None,
-        lookup: None,
-        traceparent: None,
-        synthetic: false,
-        unplaced: false,
-        masked: Vec::new(),
-        reason: String::new(),
-        body: Bytes::new(),
+        ..Envelope::new(OrderKey::new("shopify", "demo", "1"), fingerprint, Bytes::new())
     }
 }
 

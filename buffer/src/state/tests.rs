@@ -1,7 +1,7 @@
 //! What the conformance suite and the model cannot reach through a backend.
 
 use bytes::Bytes;
-use forebay_order::{Fingerprint, Money, OrderKey, Readiness};
+use forebay_order::{Fingerprint, Money, OrderKey};
 use rust_decimal::Decimal;
 
 use super::{Before, Carry, EARLIER_MAX, Head, Kept, State};
@@ -13,25 +13,12 @@ use crate::{Act, ActError, Envelope, ExceptionCategory, OrderState, Verdict};
 const NOW_MS: i64 = 1_000_000;
 
 fn envelope(id: &str, content: u8) -> Envelope {
+    let key = OrderKey::new("shopify", "demo", id);
+    let body = Bytes::from_static(b"body");
     Envelope {
-        key: OrderKey::new("shopify", "demo", id),
         number: String::new(),
-        readiness: Readiness::Pending,
-        amend: true,
-        version: None,
-        fingerprint: Fingerprint([content; 16]),
-        fingerprint_version: 1,
-        not_before_ms: None,
         format: 2,
-        lane: 0,
-        total: None,
-        lookup: None,
-        traceparent: None,
-        synthetic: false,
-        unplaced: false,
-        masked: Vec::new(),
-        reason: String::new(),
-        body: Bytes::from_static(b"body"),
+        ..Envelope::new(key, Fingerprint([content; 16]), body)
     }
 }
 

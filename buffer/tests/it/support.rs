@@ -43,26 +43,9 @@ impl Clock for HandClock {
 
 /// A pending delivery of order `id`; its content is `content`, its version `version`.
 pub(crate) fn delivery(id: &str, content: u8, version: Option<u64>) -> Envelope {
-    Envelope {
-        key: OrderKey::new("shopify", "demo", id),
-        number: format!("#{id}"),
-        readiness: Readiness::Pending,
-        amend: true,
-        version,
-        fingerprint: Fingerprint([content; 16]),
-        fingerprint_version: Fingerprint::VERSION,
-        not_before_ms: None,
-        format: 2,
-        lane: 0,
-        total: None,
-        lookup: None,
-        traceparent: None,
-        synthetic: false,
-        unplaced: false,
-        masked: Vec::new(),
-        reason: String::new(),
-        body: format!("body {id} {content}").into_bytes().into(),
-    }
+    let key = OrderKey::new("shopify", "demo", id);
+    let body = format!("body {id} {content}").into_bytes().into();
+    Envelope { version, format: 2, ..Envelope::new(key, Fingerprint([content; 16]), body) }
 }
 
 pub(crate) fn with(readiness: Readiness, envelope: Envelope) -> Envelope {

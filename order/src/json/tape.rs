@@ -245,6 +245,17 @@ struct Members<'t, 'de> {
     end: usize,
 }
 
+impl<'de> Members<'_, 'de> {
+    /// The next element or name, unless there is none left.
+    #[inline]
+    fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Refused> {
+        if self.rest.at >= self.end {
+            return Ok(None);
+        }
+        self.next_value_seed(seed).map(Some)
+    }
+}
+
 impl<'de> SeqAccess<'de> for Members<'_, 'de> {
     type Error = Refused;
 
@@ -253,10 +264,7 @@ impl<'de> SeqAccess<'de> for Members<'_, 'de> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Refused> {
-        if self.rest.at >= self.end {
-            return Ok(None);
-        }
-        self.next_value_seed(seed).map(Some)
+        self.next(seed)
     }
 }
 
@@ -268,10 +276,7 @@ impl<'de> MapAccess<'de> for Members<'_, 'de> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Refused> {
-        if self.rest.at >= self.end {
-            return Ok(None);
-        }
-        self.next_value_seed(seed).map(Some)
+        self.next(seed)
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_buffer::{Buffer, Envelope, ExceptionCategory, Memory, OrderState, SystemClock};
-use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Readiness, Unmappable};
+use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Unmappable};
 
 use crate::oms::sqlite::{Sqlite, SqliteOptions};
 use crate::{Drain, DrainConfig};
@@ -30,25 +30,10 @@ async fn append(buffer: &Memory, id: &str) {
          </product-lineitem></product-lineitems></order>"
     );
     let permit = buffer.admission().admit(body.len()).unwrap();
+    let key = OrderKey::new("c", "s", id);
     let envelope = Envelope {
-        key: OrderKey::new("c", "s", id),
-        number: id.to_owned(),
-        readiness: Readiness::Pending,
-        amend: true,
-        version: None,
-        fingerprint: Fingerprint([1; 16]),
-        fingerprint_version: Fingerprint::VERSION,
-        not_before_ms: None,
         format: Format::B2cCommerceXml as u8,
-        lane: 0,
-        total: None,
-        lookup: None,
-        traceparent: None,
-        synthetic: false,
-        unplaced: false,
-        masked: Vec::new(),
-        reason: String::new(),
-        body: Bytes::from(body),
+        ..Envelope::new(key, Fingerprint([1; 16]), Bytes::from(body))
     };
     buffer.append(envelope, permit).await.unwrap();
 }

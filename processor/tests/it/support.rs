@@ -12,7 +12,7 @@ use forebay_order::summary::{
     Address, Adjustment, AdjustmentGroup, DeliveryGroup, LifeCycle, Line, LineKind, Oddity,
     Payment, PaymentState, Shopper, Stated, Tax, TaxLocale, Totals,
 };
-use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Readiness};
+use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary};
 use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
 use forebay_processor::{Oms, OrderManagement};
@@ -120,24 +120,9 @@ impl Delivery {
         let body = self.body();
         let permit = buffer.admission().admit(body.len()).unwrap();
         let envelope = Envelope {
-            key: key(&self.id),
-            number: format!("#{}", self.id),
-            readiness: Readiness::Pending,
-            amend: true,
-            version: None,
-            fingerprint: fingerprint(&self.id),
-            fingerprint_version: Fingerprint::VERSION,
-            not_before_ms: None,
             format: self.format,
-            lane: 0,
-            total: None,
-            lookup: None,
-            traceparent: None,
             synthetic: self.synthetic,
-            unplaced: false,
-            masked: Vec::new(),
-            reason: String::new(),
-            body,
+            ..Envelope::new(key(&self.id), fingerprint(&self.id), body)
         };
         let receipt = buffer.append(envelope, permit).await.unwrap();
         assert_eq!(receipt.answer(), Answer::Accepted);

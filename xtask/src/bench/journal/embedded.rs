@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_buffer::{Buffer, Embedded, EmbeddedConfig, Envelope, SystemClock, Verdict};
-use forebay_order::{Fingerprint, Format, OrderKey, Readiness};
+use forebay_order::{Fingerprint, Format, OrderKey};
 use futures_util::future::{try_join, try_join_all};
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
@@ -145,24 +145,11 @@ fn envelope(body: &Bytes, n: u64) -> Envelope {
     if let Some(head) = fingerprint.get_mut(..8) {
         head.copy_from_slice(&n.to_le_bytes());
     }
+    let key = OrderKey::new("forebay", "demo", format!("018f9c2e-0000-7b3a-9d11-{n:012x}"));
     Envelope {
-        key: OrderKey::new("forebay", "demo", format!("018f9c2e-0000-7b3a-9d11-{n:012x}")),
         number: format!("F-{n:06}"),
-        readiness: Readiness::Pending,
-        amend: true,
         version: Some(1),
-        fingerprint: Fingerprint(fingerprint),
-        fingerprint_version: Fingerprint::VERSION,
-        not_before_ms: None,
         format: Format::Forebay as u8,
-        lane: 0,
-        total: None,
-        lookup: None,
-        traceparent: None,
-        synthetic: false,
-        unplaced: false,
-        masked: Vec::new(),
-        reason: String::new(),
-        body: body.clone(),
+        ..Envelope::new(key, Fingerprint(fingerprint), body.clone())
     }
 }

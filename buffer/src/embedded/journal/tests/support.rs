@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_order::{Fingerprint, OrderKey, Readiness};
+use forebay_order::{Fingerprint, OrderKey};
 
 use super::super::recovery::Ground;
 use super::super::{Journal, Location, Options, Recovered, Replayed, WriteMode};
@@ -31,25 +31,12 @@ pub(super) fn accept(id: u64, body_bytes: usize) -> Record {
 }
 
 pub(super) fn envelope(id: u64, body_bytes: usize) -> Envelope {
+    let key = OrderKey::new("shopify", "demo", id.to_string());
+    let fingerprint = Fingerprint([u8::try_from(id % 251).unwrap(); 16]);
     Envelope {
-        key: OrderKey::new("shopify", "demo", id.to_string()),
-        number: format!("#{id}"),
-        readiness: Readiness::Pending,
-        amend: true,
         version: Some(id),
-        fingerprint: Fingerprint([u8::try_from(id % 251).unwrap(); 16]),
-        fingerprint_version: 1,
-        not_before_ms: None,
         format: 3,
-        lane: 0,
-        total: None,
-        lookup: None,
-        traceparent: None,
-        synthetic: false,
-        unplaced: false,
-        masked: Vec::new(),
-        reason: String::new(),
-        body: body(id, body_bytes),
+        ..Envelope::new(key, fingerprint, body(id, body_bytes))
     }
 }
 
