@@ -53,7 +53,15 @@ impl OrderKey {
 
     /// The parts percent-encoded and joined by `/`, as in `/v1/orders/{channel}/{source}/{id}`.
     pub fn path(&self) -> String {
-        format!("{}/{}/{}", encode(&self.channel), encode(&self.source), encode(&self.id))
+        let parts = [&*self.channel, &*self.source, &*self.id];
+        let mut path = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+        for (n, part) in parts.into_iter().enumerate() {
+            if n > 0 {
+                path.push('/');
+            }
+            path.extend(encode(part));
+        }
+        path
     }
 
     /// The identity the OMS stores: parts percent-encoded and joined by `:`, so that two keys never

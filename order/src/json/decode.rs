@@ -14,13 +14,13 @@ use crate::UnreadableKind;
 /// Its values are not of the types asked for.
 pub(super) fn typed<'q, T: Deserialize<'q>>(tape: &Tape, text: &'q str) -> Result<T, Fault> {
     start_counting();
-    T::deserialize(tape.root(text)).map_err(|_| explain::<T>(tape, text))
+    T::deserialize(tape.of(text).root()).map_err(|_| explain::<T>(tape, text))
 }
 
 /// Why the typed decoder failed, and where.
 fn explain<'q, T: Deserialize<'q>>(tape: &Tape, text: &'q str) -> Fault {
     start_counting();
-    let outcome: Result<T, _> = serde_path_to_error::deserialize(tape.root(text));
+    let outcome: Result<T, _> = serde_path_to_error::deserialize(tape.of(text).root());
     let Err(error) = outcome else {
         return Fault::of(UnreadableKind::Value, "", "the item cannot be decoded");
     };

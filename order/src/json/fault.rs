@@ -4,9 +4,13 @@ use std::borrow::Cow;
 
 use crate::UnreadableKind;
 
-/// A fault and where it is. Its message never holds a value from the body.
+/// A fault and where it is. Its message never holds a value from the body. It is rare and what can end in it is done for
+/// every token, so it is one word.
 #[derive(Clone, Debug)]
-pub(crate) struct Fault {
+pub(crate) struct Fault(Box<Parts>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
     pub(super) kind: UnreadableKind,
     pub(super) place: Place,
     pub(super) message: Cow<'static, str>,
@@ -26,7 +30,7 @@ impl Fault {
         offset: usize,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { kind, place: Place::Offset(offset), message: message.into() }
+        Self::new(kind, Place::Offset(offset), message.into())
     }
 
     /// A fault of the value that `pointer` names within the item; the empty pointer is the item itself.
@@ -35,6 +39,19 @@ impl Fault {
         pointer: impl Into<String>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { kind, place: Place::Pointer(pointer.into()), message: message.into() }
+        Self::new(kind, Place::Pointer(pointer.into()), message.into())
+    }
+
+    #[cold]
+    fn new(kind: UnreadableKind, place: Place, message: Cow<'static, str>) -> Self {
+        Self(Box::new(Parts { kind, place, message }))
+    }
+
+    pub(super) fn kind(&self) -> UnreadableKind {
+        self.0.kind
+    }
+
+    pub(super) fn into_parts(self) -> Parts {
+        *self.0
     }
 }

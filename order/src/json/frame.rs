@@ -76,7 +76,7 @@ impl<'a, S: Sink> Framer<'a, S> {
                 }
                 Err(Fault::at(UnreadableKind::Syntax, rest, "something follows after the value"))
             }
-            Err(fault) if fault.kind == UnreadableKind::TooLarge || !self.is_ndjson(start) => {
+            Err(fault) if fault.kind() == UnreadableKind::TooLarge || !self.is_ndjson(start) => {
                 Err(fault)
             }
             Err(_) => {
@@ -129,7 +129,7 @@ impl<'a, S: Sink> Framer<'a, S> {
                 }
                 Err(fault) => fault,
             };
-            if fault.kind == UnreadableKind::TooLarge && self.sink.len() >= self.limits.items {
+            if fault.kind() == UnreadableKind::TooLarge && self.sink.len() >= self.limits.items {
                 return Err(fault);
             }
             self.sink.go_back(before);

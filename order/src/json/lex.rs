@@ -4,8 +4,6 @@
 //! decoder reads, the *minified* text without volatile members (what the fingerprint is taken of), and
 //! hints for masking.
 
-use std::borrow::Cow;
-
 use super::fault::Fault;
 use super::tape::Tape;
 use super::token::{blanks, byte, hex4, is_blank, literal, number, plain, unescape, unexpected};
@@ -103,13 +101,6 @@ impl Rules<'_> {
     }
 }
 
-/// What follows a value or an opening bracket.
-enum Next {
-    Value(usize),
-    End(usize),
-    Wrapper { name: &'static str, value: usize },
-}
-
 impl Lexer {
     /// Walks the value at `start` of `body`.
     ///
@@ -122,6 +113,52 @@ impl Lexer {
         start: usize,
         rules: &Rules<'_>,
     ) -> Result<Scan, Fault> {
+        self.begin(start, rules);
+        let mut at = start;
+        // Whether a member's name comes next, not a value.
+        let mut named = false;
+        loop {
+            if named {
+                let mark = self.mark(at);
+                let (end, value) = self.name(body, at)?;
+                if self.nesting.depth == 1
+                    && let Some(name) = self.top_member(body, mark, end, value, rules)
+                {
+                    return Ok(Scan::Wrapper { name, value });
+                }
+                at = value;
+            }
+            let first = byte(body, at);
+            let end = match first {
+                b'"' => self.string(body, at)?,
+                b'{' | b'[' => {
+                    let object = first == b'{';
+                    self.open(at, object, rules);
+                    let next = self.blank(body, at + 1);
+                    if byte(body, next) != closing(object) {
+                        (named, at) = (object, next);
+                        continue;
+                    }
+                    self.close();
+                    next + 1
+                }
+                b'-' | b'0'..=b'9' => {
+                    let end = number(body, at)?;
+                    self.tape.number(at, end);
+                    end
+                }
+                _ => self.literal(body, at)?,
+            };
+            at = self.after(body, end)?;
+            if self.nesting.depth == 0 {
+                self.flush(body, at);
+                return Ok(Scan::Value(at));
+            }
+            named = self.nesting.in_object();
+        }
+    }
+
+    fn begin(&mut self, start: usize, rules: &Rules<'_>) {
         self.tape.begin(start, rules.bytes);
         self.minified.clear();
         self.soft = None;
@@ -132,122 +169,84 @@ impl Lexer {
         self.nesting =
             Nesting { full: std::mem::take(&mut self.nesting.full), ..Nesting::default() };
         self.nesting.full.clear();
-        let mut at = start;
-        loop {
-            match self.value(body, at, rules)? {
-                Next::Value(next) => at = next,
-                Next::End(end) => {
-                    self.flush(body, end);
-                    return Ok(Scan::Value(end));
-                }
-                Next::Wrapper { name, value } => return Ok(Scan::Wrapper { name, value }),
-            }
-        }
     }
 
-    /// One value, and whatever closes after it, up to the start of the next value or the end of all.
-    fn value(&mut self, body: &[u8], at: usize, rules: &Rules<'_>) -> Result<Next, Fault> {
-        let end = match byte(body, at) {
-            b'{' => return self.open(body, at, true, rules),
-            b'[' => return self.open(body, at, false, rules),
-            b'"' => {
-                let (end, _) = self.string(body, at)?;
-                end
-            }
-            b'-' | b'0'..=b'9' => {
-                let end = number(body, at)?;
-                self.tape.scalar(at, end);
-                end
-            }
-            b't' => self.literal(body, at, b"true")?,
-            b'f' => self.literal(body, at, b"false")?,
-            b'n' => self.literal(body, at, b"null")?,
-            _ => return Err(unexpected(body, at, "a value")),
-        };
-        self.after(body, end, rules)
-    }
-
-    fn open(
-        &mut self,
-        body: &[u8],
-        at: usize,
-        object: bool,
-        rules: &Rules<'_>,
-    ) -> Result<Next, Fault> {
+    /// An object or list begins.
+    #[inline]
+    fn open(&mut self, at: usize, object: bool, rules: &Rules<'_>) {
         self.nesting.push(object);
-        self.tape.open(at);
+        self.tape.open(at, object);
         if self.nesting.depth > rules.depth {
             self.tape.stop();
-            if self.soft.is_none() {
-                let message = "nested deeper than allowed; send a flatter document";
-                self.soft = Some(Fault::at(UnreadableKind::Depth, at, message));
-            }
-        }
-        let next = self.blank(body, at + 1);
-        match (object, byte(body, next)) {
-            (true, b'}') | (false, b']') => {
-                self.close();
-                self.after(body, next + 1, rules)
-            }
-            (true, _) => self.member(body, next, rules),
-            (false, _) => Ok(Next::Value(next)),
+            let message = "nested deeper than allowed; send a flatter document";
+            self.soften(UnreadableKind::Depth, at, message);
         }
     }
 
-    /// What stands after a value: a comma and the next value, or closing brackets.
-    fn after(&mut self, body: &[u8], at: usize, rules: &Rules<'_>) -> Result<Next, Fault> {
-        let mut at = at;
+    /// What stands after a value: closing brackets, and unless everything is closed then, a comma. Gives where the
+    /// next value or name begins, or everything ended.
+    #[inline]
+    fn after(&mut self, body: &[u8], end: usize) -> Result<usize, Fault> {
+        let mut at = end;
         while self.nesting.depth > 0 {
             at = self.blank(body, at);
-            let object = self.nesting.in_object();
             if self.muted && self.nesting.depth == 1 {
                 self.unmute(body, at);
             }
-            match (object, byte(body, at)) {
-                (true, b',') => {
-                    let key = self.blank(body, at + 1);
-                    return self.member(body, key, rules);
-                }
-                (false, b',') => return Ok(Next::Value(self.blank(body, at + 1))),
-                (true, b'}') | (false, b']') => {
+            let object = self.nesting.in_object();
+            match byte(body, at) {
+                b',' => return Ok(self.blank(body, at + 1)),
+                close if close == closing(object) => {
                     self.close();
                     at += 1;
                 }
-                (true, _) => return Err(unexpected(body, at, "',' or '}' after a member")),
-                (false, _) => return Err(unexpected(body, at, "',' or ']' after an element")),
+                _ if object => return Err(unexpected(body, at, "',' or '}' after a member")),
+                _ => return Err(unexpected(body, at, "',' or ']' after an element")),
             }
         }
-        Ok(Next::End(at))
+        Ok(at)
     }
 
-    /// A member's name and colon, up to its value.
-    fn member(&mut self, body: &[u8], at: usize, rules: &Rules<'_>) -> Result<Next, Fault> {
+    /// The end of a member's name, and where its value begins.
+    #[inline]
+    fn name(&mut self, body: &[u8], at: usize) -> Result<(usize, usize), Fault> {
         if byte(body, at) != b'"' {
             return Err(unexpected(body, at, "a member name in double quotes"));
         }
-        let mark = Mark { length: self.minified.len(), from: self.minified_from, name: at };
-        let (end, escaped) = self.string(body, at)?;
+        let end = self.string(body, at)?;
         let colon = self.blank(body, end);
         if byte(body, colon) != b':' {
             return Err(unexpected(body, colon, "':' after a member name"));
         }
-        let value = self.blank(body, colon + 1);
-        if self.nesting.depth == 1 {
-            let raw = body.get(at + 1..end - 1).unwrap_or_default();
-            let name = if escaped { unescape(raw) } else { Cow::Borrowed(raw) };
-            if rules.is_volatile(&name) {
-                self.mute(body, mark);
-            }
-            self.has_id |= *name == *rules.id.as_bytes();
-            if !self.has_id
-                && matches!(byte(body, value), b'{' | b'[')
-                && let Some(name) = rules.wrappers.iter().find(|w| w.as_bytes() == &*name)
-            {
-                return Ok(Next::Wrapper { name, value });
-            }
-        }
-        Ok(Next::Value(value))
+        Ok((end, self.blank(body, colon + 1)))
     }
+
+    /// What a member of the value itself means for it; its name, if that makes the value a wrapper.
+    #[inline(never)]
+    fn top_member(
+        &mut self,
+        body: &[u8],
+        mark: Mark,
+        end: usize,
+        value: usize,
+        rules: &Rules<'_>,
+    ) -> Option<&'static str> {
+        let name = unescape(body.get(mark.name + 1..end - 1).unwrap_or_default());
+        if rules.is_volatile(&name) {
+            self.mute(body, mark);
+        }
+        self.has_id |= *name == *rules.id.as_bytes();
+        if self.has_id || !matches!(byte(body, value), b'{' | b'[') {
+            return None;
+        }
+        rules.wrappers.iter().copied().find(|wrapper| wrapper.as_bytes() == &*name)
+    }
+}
+
+/// The bracket that ends an object or a list.
+#[inline]
+fn closing(object: bool) -> u8 {
+    if object { b'}' } else { b']' }
 }
 
 // === the tape and the minified text ===
@@ -277,14 +276,11 @@ impl Lexer {
         self.tape.close();
     }
 
-    fn literal(&mut self, body: &[u8], at: usize, word: &[u8]) -> Result<usize, Fault> {
-        let end = literal(body, at, word)?;
-        self.tape.scalar(at, end);
-        Ok(end)
+    #[inline]
+    fn mark(&self, name: usize) -> Mark {
+        Mark { length: self.minified.len(), from: self.minified_from, name }
     }
-}
 
-impl Lexer {
     /// Takes a member, from its name on, out of the minified text, and the comma before it.
     fn mute(&mut self, body: &[u8], mark: Mark) {
         self.minified.truncate(mark.length);
@@ -306,18 +302,26 @@ impl Lexer {
 // === strings, numbers, literals ===
 
 impl Lexer {
-    /// The end of the string that opens at `at`, and whether it holds escapes.
-    fn string(&mut self, body: &[u8], at: usize) -> Result<(usize, bool), Fault> {
-        let mut escaped = false;
-        let mut here = at + 1;
+    /// The end of the string that opens at `at`.
+    #[inline]
+    fn string(&mut self, body: &[u8], at: usize) -> Result<usize, Fault> {
+        let close = plain(body, at + 1);
+        if byte(body, close) != b'"' {
+            return self.uncommon_string(body, at, close);
+        }
+        self.tape.string(at, close, false);
+        self.suspect_text(body.get(at + 1..close).unwrap_or_default());
+        Ok(close + 1)
+    }
+
+    /// A string whose first byte of note, at `here`, is no closing quote.
+    #[inline(never)]
+    fn uncommon_string(&mut self, body: &[u8], at: usize, here: usize) -> Result<usize, Fault> {
+        let mut here = here;
         loop {
-            here = plain(body, here);
             match byte(body, here) {
                 b'"' => break,
-                b'\\' => {
-                    escaped = true;
-                    here = self.escape(body, here)?;
-                }
+                b'\\' => here = plain(body, self.escape(body, here)?),
                 _ if here >= body.len() => {
                     let message = "the document ends inside a string; was it cut off?";
                     return Err(Fault::at(UnreadableKind::Syntax, body.len(), message));
@@ -328,13 +332,38 @@ impl Lexer {
                 }
             }
         }
-        self.tape.string(at, here, escaped);
+        self.tape.string(at, here, true);
+        self.suspect_text(body.get(at + 1..here).unwrap_or_default());
+        Ok(here + 1)
+    }
+
+    #[inline]
+    fn suspect_text(&mut self, text: &[u8]) {
         if !self.suspect {
-            let text = body.get(at + 1..here).unwrap_or_default();
             self.suspect = mask::is_verification_name(text)
                 || (text.len() >= mask::CARD_MIN && mask::may_hold_card(text));
         }
-        Ok((here + 1, escaped))
+    }
+
+    #[inline(never)]
+    fn literal(&mut self, body: &[u8], at: usize) -> Result<usize, Fault> {
+        let (word, value) = match byte(body, at) {
+            b't' => ("true", Some(true)),
+            b'f' => ("false", Some(false)),
+            b'n' => ("null", None),
+            _ => return Err(unexpected(body, at, "a value")),
+        };
+        let end = literal(body, at, word.as_bytes())?;
+        self.tape.literal(at, value);
+        Ok(end)
+    }
+
+    /// Keeps a fault after which the walk goes on, unless there is one.
+    #[cold]
+    fn soften(&mut self, kind: UnreadableKind, at: usize, message: &'static str) {
+        if self.soft.is_none() {
+            self.soft = Some(Fault::at(kind, at, message));
+        }
     }
 
     /// The end of the escape at `at`; a surrogate pair counts as one.
@@ -356,10 +385,8 @@ impl Lexer {
         if pair && (0xdc00..0xe000).contains(&hex4(body, at + 8)?) {
             return Ok(at + 12);
         }
-        if self.soft.is_none() {
-            let message = "half a surrogate pair; send the whole character";
-            self.soft = Some(Fault::at(UnreadableKind::Encoding, at, message));
-        }
+        let message = "half a surrogate pair; send the whole character";
+        self.soften(UnreadableKind::Encoding, at, message);
         Ok(at + 6)
     }
 }

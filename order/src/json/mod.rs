@@ -283,7 +283,7 @@ impl<F: JsonFormat> Reader<'_, F> {
 
     fn finish(self) -> Result<Vec<ItemResult>, Unreadable> {
         let told = |(_, item): &(_, Result<Item, Fault>)| {
-            item.as_ref().is_err_and(|fault| fault.kind == UnreadableKind::Encoding)
+            item.as_ref().is_err_and(|fault| fault.kind() == UnreadableKind::Encoding)
         };
         if self.text.is_none() && !self.items.iter().any(told) {
             let fault = not_utf8(self.body, 0);
@@ -332,6 +332,7 @@ fn not_utf8(bytes: &[u8], offset: usize) -> Fault {
 /// A fault with its line, column and pointer. `span` is the item, `place` is not after its start.
 fn unreadable(body: &[u8], span: Range<usize>, place: Place, fault: Fault) -> Unreadable {
     let item = body.get(span.clone()).unwrap_or_default();
+    let fault = fault.into_parts();
     let (offset, pointer) = match fault.place {
         FaultPlace::Offset(offset) => {
             let within = offset.saturating_sub(span.start);

@@ -14,20 +14,31 @@ use super::token::unescape;
 /// Longer values are never recorded: no limit on an item may be above this.
 pub(super) const RECORDED_MAX: usize = 1 << 30;
 
-/// Set in [`Node::end`] of a string that holds escapes.
-const ESCAPED: u32 = 1 << 31;
-
-/// A value, or a member's name, which comes right before its value. What it is says its first byte.
-#[derive(Clone, Copy)]
-struct Node {
-    /// Its first byte; of a string, the quote.
-    start: u32,
-    /// String: its closing quote, and whether it holds escapes. Number: the byte after it.
-    /// Object or list: the node after it; while it is open, the one around it.
-    end: u32,
+/// What a value is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Object,
+    List,
+    /// A string that stands for itself.
+    Plain,
+    /// A string that holds escapes.
+    Escaped,
+    Number,
+    Flag(bool),
+    Null,
 }
 
-/// Eight bytes for each value and each name; the memory is used again for the next item.
+/// A value, or a member's name, which comes right before its value.
+#[derive(Clone, Copy)]
+struct Node {
+    /// Of a string the byte after its quote, of anything else its first byte.
+    start: u32,
+    /// The byte after its text. Object or list: the node after it; while it is open, the one around it.
+    end: u32,
+    kind: Kind,
+}
+
+/// Twelve bytes for each value and each name; the memory is used again for the next item.
 #[derive(Default)]
 pub(super) struct Tape {
     nodes: Vec<Node>,
@@ -65,24 +76,27 @@ impl Tape {
     /// A string by the offsets of its quotes.
     #[inline]
     pub(super) fn string(&mut self, open: usize, close: usize, escaped: bool) {
-        let flag = if escaped { ESCAPED } else { 0 };
-        let end = self.place(close) | flag;
-        self.push(open, end);
+        let kind = if escaped { Kind::Escaped } else { Kind::Plain };
+        self.push(open + 1, self.place(close), kind);
     }
 
-    /// A number or literal.
+    /// A number.
     #[inline]
-    pub(super) fn scalar(&mut self, start: usize, end: usize) {
-        let end = self.place(end);
-        self.push(start, end);
+    pub(super) fn number(&mut self, start: usize, end: usize) {
+        self.push(start, self.place(end), Kind::Number);
+    }
+
+    /// `true`, `false` or `null`.
+    pub(super) fn literal(&mut self, start: usize, value: Option<bool>) {
+        self.push(start, 0, value.map_or(Kind::Null, Kind::Flag));
     }
 
     /// An object or list begins.
     #[inline]
-    pub(super) fn open(&mut self, at: usize) {
+    pub(super) fn open(&mut self, at: usize, object: bool) {
         let around = self.open;
         self.open = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        self.push(at, around);
+        self.push(at, around, if object { Kind::Object } else { Kind::List });
     }
 
     /// The innermost open object or list ends.
@@ -98,70 +112,60 @@ impl Tape {
         }
     }
 
+    #[inline]
     fn place(&self, at: usize) -> u32 {
         u32::try_from(at - self.origin).unwrap_or(u32::MAX)
     }
 
     #[inline]
-    fn push(&mut self, start: usize, end: u32) {
+    fn push(&mut self, start: usize, end: u32, kind: Kind) {
         if start - self.origin < self.room {
             let start = self.place(start);
-            self.nodes.push(Node { start, end });
+            self.nodes.push(Node { start, end, kind });
         } else {
             self.room = 0;
         }
     }
 
-    /// The value, of the item with this text.
-    pub(super) fn root<'t, 'de>(&'t self, text: &'de str) -> Value<'t, 'de> {
-        Value { nodes: &self.nodes, text, at: 0 }
+    /// What was recorded, of the item with this text.
+    pub(super) fn of<'t, 'de>(&'t self, text: &'de str) -> Document<'t, 'de> {
+        Document { nodes: &self.nodes, text }
+    }
+}
+
+/// The values of one item and its text.
+pub(super) struct Document<'t, 'de> {
+    nodes: &'t [Node],
+    text: &'de str,
+}
+
+impl<'t, 'de> Document<'t, 'de> {
+    /// The item itself.
+    pub(super) fn root(&'t self) -> Value<'t, 'de> {
+        Value { document: self, at: 0 }
     }
 }
 
 /// One recorded value, to be decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'t, 'de> {
-    nodes: &'t [Node],
-    text: &'de str,
+    document: &'t Document<'t, 'de>,
     at: usize,
-}
-
-/// What a value is.
-enum Kind {
-    Object,
-    List,
-    String,
-    Number,
-    Literal,
 }
 
 impl<'t, 'de> Value<'t, 'de> {
     #[inline]
     fn node(&self) -> Node {
-        self.nodes.get(self.at).copied().unwrap_or(Node { start: 0, end: 0 })
-    }
-
-    #[inline]
-    fn first(&self) -> u8 {
-        self.text.as_bytes().get(self.node().start as usize).copied().unwrap_or(0)
-    }
-
-    #[inline]
-    fn kind(&self) -> Kind {
-        match self.first() {
-            b'"' => Kind::String,
-            b'{' => Kind::Object,
-            b'[' => Kind::List,
-            b't' | b'f' | b'n' => Kind::Literal,
-            _ => Kind::Number,
-        }
+        let none = Node { start: 0, end: 0, kind: Kind::Null };
+        self.document.nodes.get(self.at).copied().unwrap_or(none)
     }
 
     /// The node after it.
     #[inline]
     fn next(&self) -> usize {
-        match self.first() {
-            b'{' | b'[' => (self.node().end as usize).max(self.at + 1),
+        let node = self.node();
+        match node.kind {
+            Kind::Object | Kind::List => (node.end as usize).max(self.at + 1),
             _ => self.at + 1,
         }
     }
@@ -172,20 +176,15 @@ impl<'t, 'de> Value<'t, 'de> {
         Members { rest: Value { at: self.at + 1, ..self }, end }
     }
 
+    /// The text of a string, name or number as it is written.
     #[inline]
-    fn slice(&self, from: u32, to: u32) -> &'de str {
-        self.text.get(from as usize..to as usize).unwrap_or_default()
+    fn written(&self, node: Node) -> &'de str {
+        self.document.text.get(node.start as usize..node.end as usize).unwrap_or_default()
     }
 
-    /// A string, or a member's name.
-    #[inline]
-    fn string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        let Node { start, end } = self.node();
-        let raw = self.slice(start + 1, end & !ESCAPED);
-        if end & ESCAPED == 0 {
-            return visitor.visit_borrowed_str(raw);
-        }
-        let text = unescape(raw.as_bytes());
+    #[inline(never)]
+    fn unescaped<V: Visitor<'de>>(self, node: Node, visitor: V) -> Result<V::Value, Refused> {
+        let text = unescape(self.written(node).as_bytes());
         visitor.visit_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
@@ -193,32 +192,35 @@ impl<'t, 'de> Value<'t, 'de> {
 impl<'de> Deserializer<'de> for Value<'_, 'de> {
     type Error = Refused;
 
+    #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        match self.kind() {
-            Kind::String => self.string(visitor),
-            Kind::Number => {
-                let Node { start, end } = self.node();
-                visitor.visit_borrowed_str(self.slice(start, end))
-            }
+        let node = self.node();
+        match node.kind {
+            Kind::Plain | Kind::Number => visitor.visit_borrowed_str(self.written(node)),
+            Kind::Escaped => self.unescaped(node, visitor),
             Kind::Object => visitor.visit_map(self.inside()),
             Kind::List => visitor.visit_seq(self.inside()),
-            Kind::Literal => match self.first() {
-                b't' => visitor.visit_bool(true),
-                b'f' => visitor.visit_bool(false),
-                _ => visitor.visit_unit(),
-            },
+            Kind::Flag(flag) => visitor.visit_bool(flag),
+            Kind::Null => visitor.visit_unit(),
         }
     }
 
+    #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        match self.first() {
-            b'n' => visitor.visit_none(),
+        match self.node().kind {
+            Kind::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
+    /// A member's name.
+    #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.string(visitor)
+        let node = self.node();
+        match node.kind {
+            Kind::Escaped => self.unescaped(node, visitor),
+            _ => visitor.visit_borrowed_str(self.written(node)),
+        }
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
