@@ -39,7 +39,7 @@ use std::time::Duration;
 
 pub use admission::{Admission, Overloaded, Permit};
 pub use clock::{Clock, SystemClock};
-pub use embedded::inspect::{InspectError, Inspection, KeptOrder, LostOrder, inspect};
+pub use embedded::inspect::{DamagedRun, InspectError, Inspection, KeptOrder, LostOrder, inspect};
 pub use embedded::{
     Damage, DamageKind, Embedded, EmbeddedConfig, OpenError, SegmentSummary, WriteMode,
 };
@@ -48,7 +48,7 @@ pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, 
 pub use lease::{Lease, Verdict};
 pub use memory::Memory;
 pub use receipt::{Answer, Durability, Receipt};
-pub use view::{OrderState, OrderView, Pace, Status};
+pub use view::{OrderState, OrderView, OutcomeFigures, Pace, Status};
 
 use forebay_order::OrderKey;
 

@@ -72,6 +72,14 @@ pub(crate) fn retired() {
     metrics::counter!("forebay_buffer_segments_retired_total").increment(1);
 }
 
+/// Outcomes in the outcome index, its runs, and the bytes these take of disk and memory.
+pub(crate) fn outcomes(outcomes: u64, runs: u64, disk_bytes: u64, memory_bytes: u64) {
+    metrics::gauge!("forebay_buffer_outcomes").set(lossy(outcomes));
+    metrics::gauge!("forebay_buffer_outcome_runs").set(lossy(runs));
+    metrics::gauge!("forebay_buffer_outcome_disk_bytes").set(lossy(disk_bytes));
+    metrics::gauge!("forebay_buffer_outcome_memory_bytes").set(lossy(memory_bytes));
+}
+
 /// The outcome index could not be read or written.
 pub(crate) fn outcomes_failed() {
     metrics::counter!("forebay_buffer_outcome_index_failures_total").increment(1);

@@ -124,8 +124,25 @@ pub struct Status {
     pub disk_bytes_max: u64,
     /// Segments not yet retired.
     pub segments: u64,
+    /// What is known of orders whose segment is gone.
+    pub outcomes: OutcomeFigures,
     /// What recovery found when the store was opened, for people; empty when all was clean.
     pub recovery: Vec<String>,
+}
+
+/// How much the outcome index holds and takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OutcomeFigures {
+    /// Outcomes in it; one that was changed since may count twice for a while.
+    pub outcomes: u64,
+    /// Files they are in.
+    pub runs: u64,
+    /// Bytes of disk.
+    pub disk_bytes: u64,
+    /// Bytes of memory: the filters, and where blocks begin.
+    pub memory_bytes: u64,
+    /// Blocks of 4 KiB that were found damaged; what stood in them is not known any more.
+    pub damaged_blocks: u64,
 }
 
 /// How much waits and how fast it drains.

@@ -73,6 +73,17 @@ fn table(status: &Value) -> Vec<String> {
             plain(&at("/buffer/durability")),
             plain(&at("/buffer/write_mode"))
         ),
+        format!(
+            "outcomes    {} in {} runs, {} MiB of disk, {} MiB of memory{}",
+            plain(&at("/buffer/outcomes/outcomes")),
+            plain(&at("/buffer/outcomes/runs")),
+            at("/buffer/outcomes/disk_bytes").as_u64().unwrap_or(0) >> 20,
+            at("/buffer/outcomes/memory_bytes").as_u64().unwrap_or(0) >> 20,
+            match at("/buffer/outcomes/damaged_blocks").as_u64().unwrap_or(0) {
+                0 => String::new(),
+                blocks => format!("; {blocks} blocks are damaged: see `forebay buffer check`"),
+            }
+        ),
     ]);
     for note in at("/buffer/recovery").as_array().into_iter().flatten() {
         lines.push(format!("recovery    {}", plain(note)));

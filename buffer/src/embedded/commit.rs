@@ -182,6 +182,7 @@ impl Writer {
                 status.durability = Durability::Fsync.to_string();
                 (status.disk_bytes, status.disk_bytes_max) = (disk.bytes, disk.bytes_max);
                 status.segments = disk.segments;
+                status.outcomes = self.outcomes.figures();
                 status.journal_bytes_written = disk.written;
                 status.journal_payload_bytes = disk.payload;
                 status.write_mode = self.journal.write_mode().word();

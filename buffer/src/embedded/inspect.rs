@@ -6,11 +6,11 @@ use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey};
 
 use super::journal::{self, Damage, Look, LookError, ReadError, Restored, SegmentSummary};
-use super::lookup;
 use super::recovery::{apply_damaged, original_is_there};
+use super::{lookup, outcomes};
 use crate::record::Record;
 use crate::state::{Kept, State};
-use crate::{ExceptionCategory, OrderState, Status};
+use crate::{ExceptionCategory, OrderState, OutcomeFigures, Status};
 
 /// Why a directory was not looked at. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,9 @@ pub fn inspect(dir: &Path) -> Result<Inspection, InspectError> {
     }
     orders.sort_unstable();
     orders.dedup();
-    Ok(Inspection { look, state, orders, records })
+    let runs = outcomes::look(&dir.join("outcomes"), look.store_secret());
+    let runs = runs.map_err(|error| unreadable(format!("its outcome index: {error}")))?;
+    Ok(Inspection { look, state, orders, records, runs })
 }
 
 /// The order (or the body that occupies no key) that a record begins, or carries whole.
@@ -94,6 +96,16 @@ pub struct Inspection {
     /// Orders by ascending sequence; some of them ended.
     orders: Vec<u64>,
     records: u64,
+    runs: Vec<outcomes::Looked>,
+}
+
+/// A run of the outcome index of which something does not verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRun {
+    /// Its file.
+    pub name: String,
+    /// Blocks that do not verify; `None` if nothing of it can be read.
+    pub blocks: Option<u64>,
 }
 
 /// One order that has not ended, or the body of an open exception about an order.
@@ -169,9 +181,22 @@ impl Inspection {
         &self.look.notes
     }
 
-    /// Counts, ages and money as a server would state them at `now_ms`.
+    /// Every run of the outcome index that is not whole.
+    pub fn damaged_runs(&self) -> impl Iterator<Item = DamagedRun> {
+        let damaged = self.runs.iter().filter(|run| run.damaged_blocks != Some(0));
+        damaged.map(|run| DamagedRun { name: run.name.clone(), blocks: run.damaged_blocks })
+    }
+
+    /// Counts, ages and money as a server would state them at `now_ms`; of the outcome index, what is on the disk.
     pub fn status(&self, now_ms: i64) -> Status {
-        self.state.status(now_ms)
+        let outcomes = OutcomeFigures {
+            outcomes: self.runs.iter().map(|run| run.outcomes).sum(),
+            runs: self.runs.len() as u64,
+            disk_bytes: self.runs.iter().map(|run| run.bytes).sum(),
+            memory_bytes: 0,
+            damaged_blocks: self.runs.iter().filter_map(|run| run.damaged_blocks).sum(),
+        };
+        Status { outcomes, ..self.state.status(now_ms) }
     }
 
     /// Every order that has not ended, then the bodies of open exceptions, by ascending sequence, read from the disk one

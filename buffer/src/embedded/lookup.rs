@@ -191,8 +191,7 @@ fn work(hatch: &Hatch, shared: &Shared) {
     }
 }
 
-/// Does one job. sled panics where it cannot make sense of its file, and a job that is never answered would hold its key
-/// for ever; so a panic is an answer too.
+/// Does one job. One that is never answered would hold its key for ever; so a panic is an answer too.
 fn perform(job: Job, reader: &Reader) -> Done {
     match job {
         Job::Key(wanted) => {

@@ -10,7 +10,6 @@
 
 mod answers;
 mod commit;
-mod filter;
 mod group;
 pub mod inspect;
 mod intake;
@@ -175,15 +174,9 @@ fn write(mut writer: Writer, on_failure: Box<dyn FnOnce(String) + Send>) {
         .unwrap_or_else(|_| Err(shared.fail("the writer panicked".to_owned())));
     // What was answered before the end is still heard.
     shared.desks.ring_for_all();
-    // The files are let go before anybody hears that it is over. sled panics where it cannot write then; what
-    // it holds is an index, and whoever waits must hear all the same.
-    let let_go = AssertUnwindSafe(move || {
-        writer.settle_retiring();
-        drop(writer);
-    });
-    if catch_unwind(let_go).is_err() {
-        tracing::warn!("the outcome index could not be closed in order; it may start anew");
-    }
+    // The files are let go before anybody hears that it is over.
+    writer.settle_retiring();
+    drop(writer);
     match ended {
         Ok(closers) => {
             shared.enter(Phase::Closed);

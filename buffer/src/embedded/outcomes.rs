@@ -1,78 +1,91 @@
-//! The outcome index: answers duplicates of orders whose journal segment is gone. The only room that names sled.
+//! The outcome index: answers duplicates of orders whose journal segment is gone.
 //!
 //! Losing it changes no effect: a late duplicate then drains again, and the OMS's identity and fingerprint
-//! decide. So a damaged index is set aside as `outcomes.bad-<n>`, and an empty one takes its place.
+//! decide. So what of it is damaged is set aside or passed over, and said.
 //!
-//! One sled tree per stretch of time, dropped whole when it is past the horizon; its filter goes with it. Where the disk
-//! has no room, nothing is stored and the segment stays; after a failure the next batch opens the index again.
+//! It consists of *runs* ([`run`]): files sorted by the keys' hashes that never change. A retired segment leaves one; a
+//! thread merges small ones into larger ones ([`merge`], [`keeper`]) and removes those of a stretch of time that is past
+//! the horizon. The writer asks filters in memory, and never reads the disk.
+//!
+//! ```text
+//! outcomes.rs          what the writer sees
+//! outcomes/entry.rs    one outcome's bytes      block.rs   4 KiB of them, with a checksum
+//!          run.rs      a run, to be asked       write.rs   a run being written
+//!          scan.rs     a run, gone through      filter.rs  a run's filter
+//!          merge.rs    several runs to one      files.rs   the seam to the file system
+//!          keeper.rs   the list of runs and its thread
+//! ```
+//! The bytes are described in `docs/outcome-index-1.md`.
 
+mod block;
 mod entry;
-mod index;
+pub(super) mod files;
+mod filter;
+mod keeper;
+mod merge;
+mod run;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod write;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::filter::Filter;
+use crate::metrics;
 use crate::state::Outcome;
-use entry::{decode, encode};
-use index::{Index, Span, Unopened, room_for, set_aside, words};
+use crate::view::OutcomeFigures;
+use files::RealDirectory;
+use keeper::{Found, Keeper, Shared, find, set_aside};
+use run::{Home, Run, RunId, Span};
 
-/// Trees the horizon is cut into.
+/// Stretches the horizon is cut into.
 const STRETCHES: i64 = 8;
+/// What becomes of repeats whose outcome is not known any more.
+const THEN: &str =
+    "repeats of orders summarised long ago are drained again, and the OMS tells that it has them";
 
-/// The index, and its filters in memory.
+/// The index.
+#[derive(Debug)]
 pub(super) struct Outcomes {
-    dir: PathBuf,
-    /// `None` after a failure, until a batch has opened it again.
-    index: Option<Index>,
-    filters: BTreeMap<Span, Filter>,
+    keeper: Keeper,
     stretch_ms: i64,
     horizon_ms: i64,
+    /// Of the last batch.
+    number: u64,
     generation: u64,
 }
 
-/// Outcomes on their way into the index. It can be stored on any thread; nothing sees them there before
-/// [`Outcomes::stored`].
+/// Outcomes on their way into the index. It can be filled and stored on any thread.
 pub(super) struct Batch {
-    dir: PathBuf,
-    index: Goes,
+    shared: Arc<Shared>,
+    number: u64,
     stretch_ms: i64,
-    entries: Vec<(Span, u128, Vec<u8>)>,
+    entries: Vec<(Span, u128, Outcome)>,
 }
 
-/// Where a batch goes.
-enum Goes {
-    Open(Index),
-    /// To be opened again first, with these spans; then it is here, and whether it is another one.
-    Closed(Vec<Span>, Mutex<Option<(Index, bool)>>),
-}
+/// A batch that is durable; nothing sees it before [`Outcomes::stored`].
+pub(super) struct Stored(Vec<Arc<Run>>);
 
 /// A look at the index that can be made on any thread.
 pub(super) struct Seek {
     hash: u128,
-    trees: Vec<sled::Tree>,
+    runs: Vec<Arc<Run>>,
 }
 
 impl Seek {
-    /// The outcome, if it is there. Blocks on the disk. An entry that cannot be read is none: losing the index changes
+    /// The outcome, if it is there. Blocks on the disk. One that cannot be read is none: losing the index changes
     /// no effect, so neither does one entry.
     pub(super) fn find(&self) -> Option<Outcome> {
-        let get = |tree: &sled::Tree| {
-            // sled may panic on a file it cannot make sense of.
-            let got = catch_unwind(AssertUnwindSafe(|| tree.get(self.hash.to_be_bytes())));
-            got.map_err(|_| "its file makes no sense".to_owned())?.map_err(words)
-        };
-        self.trees.iter().find_map(|tree| match get(tree) {
-            Ok(bytes) => decode(&bytes?),
-            Err(error) => {
-                crate::metrics::outcomes_failed();
+        self.runs.iter().find_map(|run| {
+            run.find(self.hash).unwrap_or_else(|error| {
+                metrics::outcomes_failed();
                 tracing::warn!(%error, "the outcome index cannot be read");
                 None
-            }
+            })
         })
     }
 }
@@ -84,57 +97,45 @@ impl fmt::Debug for Seek {
 }
 
 impl Outcomes {
-    /// Opens or creates the index in `dir`; what went wrong with an older one is told in words.
+    /// Opens or creates the index in `dir`; what is not as it should be is told in words.
     ///
     /// # Errors
     /// In words: no index can be made there at all.
-    pub(super) fn open(dir: &Path, horizon: Duration) -> Result<(Self, Vec<String>), String> {
+    pub(super) fn open(
+        dir: &Path,
+        secret: [u8; 16],
+        horizon: Duration,
+    ) -> Result<(Self, Vec<String>), String> {
+        let closed = |error: io::Error| {
+            let dir = dir.display();
+            format!("the outcome index in {dir} cannot be opened, and is not damaged: {error}")
+        };
+        let mut notes = Vec::from_iter(clear_away(dir).map_err(closed)?);
+        let directory = Box::new(RealDirectory::make(dir).map_err(closed)?);
+        let (mut outcomes, more) =
+            Self::open_on(Home { directory, secret }, horizon).map_err(closed)?;
+        outcomes.keeper.start().map_err(closed)?;
+        notes.extend(more);
+        Ok((outcomes, notes))
+    }
+
+    /// The same, without a thread.
+    fn open_on(home: Home, horizon: Duration) -> io::Result<(Self, Vec<String>)> {
+        let mut found = find(&home)?;
+        let mut notes: Vec<_> = found.runs.iter().filter_map(|run| partly_damaged(run)).collect();
+        let number = found.highest;
+        let keeper = Keeper::of(home, &mut found)?;
+        notes.extend(left_out(&found));
         let horizon_ms = i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2);
-        match Self::try_open(dir, horizon_ms) {
-            Ok(outcomes) => Ok((outcomes, Vec::new())),
-            Err(Unopened::Trouble(reason)) => Err(format!(
-                "the outcome index in {} cannot be opened, and is not damaged: {reason}",
-                dir.display()
-            )),
-            Err(Unopened::Damaged(reason)) => {
-                let aside = set_aside(dir).map_err(|error| {
-                    format!("the outcome index cannot be opened ({reason}) or set aside: {error}")
-                })?;
-                let outcomes = Self::try_open(dir, horizon_ms).map_err(|again| match again {
-                    Unopened::Damaged(reason) | Unopened::Trouble(reason) => reason,
-                })?;
-                let note = format!(
-                    "the outcome index was damaged ({reason}) and is set aside as {}; repeats of orders summarised long ago are drained again, and the OMS tells that it has them",
-                    aside.display()
-                );
-                Ok((outcomes, vec![note]))
-            }
-        }
+        let stretch_ms = (horizon_ms / STRETCHES).max(60_000);
+        Ok((Self { keeper, stretch_ms, horizon_ms, number, generation: 0 }, notes))
     }
 
-    fn try_open(dir: &Path, horizon_ms: i64) -> Result<Self, Unopened> {
-        let index = Index::open(dir, |_| true)?;
-        let filters = catch_unwind(AssertUnwindSafe(|| filters_of(&index)));
-        let filters = filters
-            .unwrap_or_else(|_| Err(Unopened::Damaged("its file makes no sense".to_owned())))?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            index: Some(index),
-            filters,
-            stretch_ms: (horizon_ms / STRETCHES).max(60_000),
-            horizon_ms,
-            generation: 0,
-        })
-    }
-
-    /// Where the outcome of that hash may be. `None` says that it is nowhere: a key never seen costs no disk read (one
-    /// in a hundred excepted).
+    /// Where the outcome of that hash may be. `None` says that it is nowhere: of the keys never seen all but a few in a
+    /// hundred cost no disk read.
     pub(super) fn seek(&self, hash: u128) -> Option<Seek> {
-        let index = self.index.as_ref()?;
-        let filters = self.filters.iter().rev();
-        let hits = filters.filter(|(_, filter)| filter.may_hold(hash));
-        let trees: Vec<_> = hits.filter_map(|(span, _)| index.trees.get(span).cloned()).collect();
-        (!trees.is_empty()).then_some(Seek { hash, trees })
+        let runs = self.keeper.shared.seek(hash);
+        (!runs.is_empty()).then_some(Seek { hash, runs })
     }
 
     /// Another number whenever what is found may be another.
@@ -142,254 +143,154 @@ impl Outcomes {
         self.generation
     }
 
-    /// An empty batch, to be filled and stored on any thread.
+    /// An empty batch, to be filled and stored on any thread before the next one is begun.
     pub(super) fn batch(&mut self) -> Batch {
-        if let Some(failed) = self.index.take_if(|index| index.has_failed()) {
-            self.generation += 1;
-            failed.close();
-        }
-        let index = match &self.index {
-            Some(index) => Goes::Open(index.clone()),
-            None => Goes::Closed(self.filters.keys().copied().collect(), Mutex::default()),
-        };
-        let (dir, stretch_ms) = (self.dir.clone(), self.stretch_ms);
-        Batch { dir, index, stretch_ms, entries: Vec::new() }
+        self.number += 1;
+        let (shared, stretch_ms) = (Arc::clone(&self.keeper.shared), self.stretch_ms);
+        Batch { shared, number: self.number, stretch_ms, entries: Vec::new() }
     }
 
     /// Lets a stored batch be found from now on.
-    ///
-    /// # Errors
-    /// In words; then the outcomes are not in the index.
-    pub(super) fn stored(&mut self, batch: &Batch) -> Result<(), String> {
+    pub(super) fn stored(&mut self, stored: Stored) {
         self.generation += 1;
-        if let Some((index, another)) = batch.opened() {
-            if another {
-                self.filters.clear();
-            }
-            self.index = Some(index);
-        }
-        let index = self.index.as_mut().ok_or("the index is closed")?;
-        for (span, hash, _) in &batch.entries {
-            index.know(*span)?;
-            self.filters.entry(*span).or_default().insert(*hash);
-        }
-        Ok(())
+        self.keeper.shared.add(stored.0);
+        let figures = self.figures();
+        metrics::outcomes(figures.outcomes, figures.runs, figures.disk_bytes, figures.memory_bytes);
     }
 
     /// Drops what settled longer than the horizon ago.
     pub(super) fn expire(&mut self, now_ms: i64) {
         self.generation += 1;
-        let horizon = now_ms.saturating_sub(self.horizon_ms);
-        while let Some(entry) = self.filters.first_entry() {
-            if entry.key().end_ms > horizon {
-                break;
-            }
-            let (span, _) = entry.remove_entry();
-            // What is dropped while it is closed goes when it is opened again.
-            if let Some(index) = &mut self.index {
-                index.drop_span(span);
-            }
-        }
+        self.keeper.shared.drop_until(now_ms.saturating_sub(self.horizon_ms));
     }
-}
 
-fn filters_of(index: &Index) -> Result<BTreeMap<Span, Filter>, Unopened> {
-    let mut filters = BTreeMap::new();
-    for (span, tree) in &index.trees {
-        let mut filter = Filter::default();
-        for entry in tree {
-            let (key, _) = entry?;
-            let hash = key.as_ref().try_into();
-            let hash = hash.map_err(|_| Unopened::Damaged("a key of another size".to_owned()));
-            filter.insert(u128::from_be_bytes(hash?));
-        }
-        filters.insert(*span, filter);
+    /// How much there is.
+    pub(super) fn figures(&self) -> OutcomeFigures {
+        let mut figures = OutcomeFigures::default();
+        self.keeper.shared.each(|run| {
+            figures.outcomes += run.entries;
+            figures.runs += 1;
+            figures.disk_bytes += run.disk_bytes;
+            figures.memory_bytes += run.memory_bytes();
+            figures.damaged_blocks += run.damaged_blocks();
+        });
+        figures
     }
-    Ok(filters)
+
+    /// Waits until nothing is left to be merged or removed.
+    pub(super) fn wait_until_idle(&self) {
+        self.keeper.shared.wait_until_idle();
+    }
 }
 
 impl Batch {
     /// Adds an outcome.
     pub(super) fn add(&mut self, hash: u128, outcome: &Outcome) {
         let span = Span::of(outcome.settled_at_ms, self.stretch_ms);
-        self.entries.push((span, hash, encode(outcome)));
+        self.entries.push((span, hash, outcome.clone()));
     }
 
-    /// Writes the outcomes and syncs them.
+    /// Makes the outcomes durable, a run for each stretch of time.
     ///
     /// # Errors
     /// In words; then nothing may be taken as stored.
-    pub(super) fn store(&self) -> Result<(), String> {
-        let bytes: usize = self.entries.iter().map(|(_, _, bytes)| 16 + bytes.len()).sum();
-        room_for(&self.dir, bytes as u64)?;
-        match &self.index {
-            Goes::Open(index) => index.store(&self.entries),
-            Goes::Closed(spans, place) => {
-                let (index, another) = Index::open_again(&self.dir, spans)?;
-                tracing::info!("the outcome index is open again");
-                index.store(&self.entries)?;
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, another));
-                Ok(())
+    pub(super) fn store(mut self) -> Result<Stored, String> {
+        // Of two of one hash, the one added later.
+        self.entries.reverse();
+        self.entries.sort_by_key(|(span, hash, _)| (*span, *hash));
+        self.entries.dedup_by_key(|(span, hash, _)| (*span, *hash));
+        let mut runs = Vec::new();
+        for stretch in self.entries.chunk_by(|(one, ..), (other, ..)| one == other) {
+            match self.store_one(stretch) {
+                Ok(run) => runs.extend(run.map(Arc::new)),
+                Err(error) => {
+                    // They are written again with the rest.
+                    runs.iter().for_each(|run| write::give_up(&self.shared.home, run.id));
+                    return Err(error.to_string());
+                }
             }
         }
+        Ok(Stored(runs))
     }
 
-    /// The index that it opened.
-    fn opened(&self) -> Option<(Index, bool)> {
-        match &self.index {
-            Goes::Open(_) => None,
-            Goes::Closed(_, place) => place.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
+    fn store_one(&self, stretch: &[(Span, u128, Outcome)]) -> io::Result<Option<Run>> {
+        let Some((span, ..)) = stretch.first() else { return Ok(None) };
+        let id = RunId { span: *span, first: self.number, last: self.number };
+        write::run(&self.shared.home, id, stretch.len() as u64, |writer| {
+            stretch.iter().try_for_each(|(_, hash, outcome)| writer.add(*hash, outcome))?;
+            Ok(true)
+        })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use forebay_order::Fingerprint;
-
-    use super::*;
-    use crate::OrderState;
-
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    fn outcome(sequence: u64, settled_at_ms: i64) -> Outcome {
-        Outcome {
-            sequence,
-            state: OrderState::Summarised,
-            version: Some(7),
-            newest: None,
-            fingerprint: Fingerprint([3; 16]),
-            fingerprint_version: 1,
-            earlier: vec![Fingerprint([4; 16]), Fingerprint([5; 16])],
-            accepted_at_ms: settled_at_ms - 5,
-            settled_at_ms,
-            attempts: 2,
-            synthetic: true,
-            summary_id: "1Os-7".to_owned(),
+/// Sets aside what is no directory of runs: of an earlier form, or no directory at all.
+fn clear_away(dir: &Path) -> io::Result<Option<String>> {
+    let what = match std::fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(_) if dir.join("db").exists() && dir.join("conf").exists() => {
+            "was of the form before runs"
         }
-    }
+        Ok(_) if !dir.is_dir() => "was no directory",
+        Ok(_) => return Ok(None),
+    };
+    let aside = set_aside(dir)?;
+    Ok(Some(format!("the outcome index {what} and is set aside as {}; {THEN}", aside.display())))
+}
 
-    fn find(outcomes: &Outcomes, hash: u128) -> Option<Outcome> {
-        outcomes.seek(hash).and_then(|seek| seek.find())
-    }
+fn partly_damaged(run: &Run) -> Option<String> {
+    let blocks = run.damaged_blocks();
+    (blocks > 0).then(|| {
+        let name = run.id.name();
+        format!("{blocks} blocks of {name} in the outcome index are damaged; {THEN}")
+    })
+}
 
-    fn put(outcomes: &mut Outcomes, hash: u128, outcome: Outcome) {
-        let mut batch = outcomes.batch();
-        batch.add(hash, &outcome);
-        batch.store().unwrap();
-        outcomes.stored(&batch).unwrap();
-    }
+/// What is said of runs that are not kept.
+fn left_out(found: &Found) -> impl Iterator<Item = String> {
+    let lost = found.lost.iter();
+    let lost = lost.map(|name| format!("a damaged run of the outcome index is {name} now; {THEN}"));
+    let unread = found.unread.iter().map(|(name, error)| {
+        format!("{name} in the outcome index cannot be read and is left out ({error}); {THEN}")
+    });
+    lost.chain(unread)
+}
 
-    #[test]
-    fn entries_read_back_and_anything_else_is_refused() {
-        let outcome = outcome(9, 1_000);
-        let bytes = encode(&outcome);
-        assert_eq!(decode(&bytes), Some(outcome));
-        for len in 0..62 {
-            assert_eq!(decode(&bytes[..len]), None);
+/// There is no directory; a start makes one.
+fn is_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// One run, looked at offline.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) outcomes: u64,
+    /// Blocks that do not verify; `None` if it cannot be read at all.
+    pub(super) damaged_blocks: Option<u64>,
+}
+
+/// Reads every run in `dir` whole, and changes nothing.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(super) fn look(dir: &Path, secret: [u8; 16]) -> io::Result<Vec<Looked>> {
+    let home = Home { directory: Box::new(RealDirectory::look(dir)), secret };
+    let found = match find(&home) {
+        Err(error) if is_nowhere(&error) => return Ok(Vec::new()),
+        found => found?,
+    };
+    let gone = found.lost.into_iter().chain(found.unread.into_iter().map(|(name, _)| name));
+    let gone = gone.map(|name| Looked { name, bytes: 0, outcomes: 0, damaged_blocks: None });
+    let kept = found.runs.into_iter().map(|run| {
+        let read = run.verify().is_ok();
+        Looked {
+            name: run.id.name(),
+            bytes: run.disk_bytes,
+            outcomes: run.entries,
+            damaged_blocks: read.then(|| run.damaged_blocks()),
         }
-        assert_eq!(decode(&[9; 80]), None);
-    }
-
-    #[test]
-    fn outcomes_survive_a_reopen_and_end_with_the_horizon() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("outcomes");
-        let day_ms = 86_400_000;
-        {
-            let (mut outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
-            assert_eq!(notes, Vec::<String>::new());
-            put(&mut outcomes, 1, outcome(1, 0));
-            put(&mut outcomes, 2, outcome(2, day_ms));
-            assert_eq!(find(&outcomes, 1), Some(outcome(1, 0)));
-            assert_eq!(find(&outcomes, 3), None);
-        }
-        let (outcomes, notes) = Outcomes::open(&path, 3 * DAY).unwrap();
-        assert_eq!(notes, Vec::<String>::new());
-        assert_eq!(find(&outcomes, 1), Some(outcome(1, 0)), "whatever the horizon is now");
-        drop(outcomes);
-        let (mut outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
-        assert_eq!(notes, Vec::<String>::new());
-        assert_eq!(find(&outcomes, 1), Some(outcome(1, 0)));
-        outcomes.expire(day_ms + day_ms / 2);
-        assert_eq!(find(&outcomes, 1), None);
-        assert_eq!(find(&outcomes, 2), Some(outcome(2, day_ms)));
-    }
-
-    #[test]
-    fn a_failed_index_is_opened_again_by_the_next_batch() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut outcomes, _) = Outcomes::open(&dir.path().join("outcomes"), DAY).unwrap();
-        put(&mut outcomes, 1, outcome(1, 0));
-        outcomes.index.as_ref().unwrap().fail();
-        let mut batch = outcomes.batch();
-        batch.add(2, &outcome(2, 0));
-        assert!(outcomes.index.is_none(), "it is closed");
-        assert_eq!(find(&outcomes, 1), None, "and knows nothing");
-        batch.store().unwrap();
-        outcomes.stored(&batch).unwrap();
-        assert_eq!(find(&outcomes, 1), Some(outcome(1, 0)), "what it held is there again");
-        assert_eq!(find(&outcomes, 2), Some(outcome(2, 0)));
-        drop(batch);
-        put(&mut outcomes, 3, outcome(3, 0));
-        assert_eq!(find(&outcomes, 3), Some(outcome(3, 0)));
-    }
-
-    #[test]
-    fn a_failed_index_whose_file_makes_no_sense_starts_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("outcomes");
-        let (mut outcomes, _) = Outcomes::open(&path, DAY).unwrap();
-        put(&mut outcomes, 1, outcome(1, 0));
-        outcomes.index.as_ref().unwrap().fail();
-        let mut batch = outcomes.batch();
-        batch.add(2, &outcome(2, 0));
-        index::wait_until_let_go(&path).unwrap();
-        fs::write(path.join("conf"), b"no settings").unwrap();
-        fs::write(path.join("db"), vec![0xa5; 4096]).unwrap();
-        batch.store().unwrap();
-        outcomes.stored(&batch).unwrap();
-        assert_eq!(find(&outcomes, 1), None);
-        assert_eq!(find(&outcomes, 2), Some(outcome(2, 0)));
-        assert!(dir.path().join("outcomes.bad-1").exists());
-    }
-
-    #[test]
-    fn where_the_disk_has_no_room_sled_is_not_asked_to_write() {
-        let dir = tempfile::tempdir().unwrap();
-        room_for(dir.path(), 4096).unwrap();
-        let refused = room_for(dir.path(), u64::MAX).unwrap_err();
-        assert!(refused.contains("bytes free"), "{refused}");
-    }
-
-    #[test]
-    fn an_index_that_was_just_dropped_is_not_taken_for_damaged() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("outcomes");
-        for n in 0..30 {
-            let (mut outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
-            assert_eq!(notes, Vec::<String>::new());
-            assert_eq!(find(&outcomes, n), None);
-            put(&mut outcomes, n, outcome(1, 0));
-        }
-    }
-
-    #[test]
-    fn a_damaged_index_is_set_aside_and_an_empty_one_takes_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("outcomes");
-        for n in 1..3 {
-            let (mut outcomes, _) = Outcomes::open(&path, DAY).unwrap();
-            put(&mut outcomes, 1, outcome(1, 0));
-            drop(outcomes);
-            fs::write(path.join("conf"), b"no settings").unwrap();
-            fs::write(path.join("db"), vec![0xa5; 4096]).unwrap();
-            let (outcomes, notes) = Outcomes::open(&path, DAY).unwrap();
-            assert_eq!(notes.len(), 1, "{notes:?}");
-            assert_eq!(find(&outcomes, 1), None);
-            assert!(dir.path().join(format!("outcomes.bad-{n}")).exists());
-        }
-    }
+    });
+    Ok(kept.chain(gone).collect())
 }

@@ -84,8 +84,8 @@ pub(super) fn recover(
         .extend(damaged.iter().filter_map(|d| state.damaged(&d.record, kept_damaged(d), now_ms)));
     append(&mut journal, &mut state, &records)?;
 
-    let horizon = config.dedup_horizon;
-    let (outcomes, notes) = Outcomes::open(&config.dir.join("outcomes"), horizon)?;
+    let (dir, secret) = (config.dir.join("outcomes"), journal.store_secret());
+    let (outcomes, notes) = Outcomes::open(&dir, secret, config.dedup_horizon)?;
     report.extend(notes);
     Ok(Recovered { journal, state, outcomes, report })
 }

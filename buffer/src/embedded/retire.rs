@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::journal::{Placed, ReadError, Reader, Segment, WriteError};
 use super::lookup::{self, Carried, Copied, Job};
-use super::outcomes::{Batch, Seek};
+use super::outcomes::{Batch, Seek, Stored};
 use super::writer::{Fatal, Writer};
 use crate::metrics;
 use crate::record::Record;
@@ -33,7 +33,7 @@ const GATHER_MAX: usize = 1_024;
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Outcomes on their way into the index.
-type Storing = JoinHandle<(Batch, Result<(), String>)>;
+type Storing = JoinHandle<Result<Stored, String>>;
 
 /// The segment on its way out.
 pub(super) struct Retiring {
@@ -286,10 +286,10 @@ impl Writer {
         let storing = thread::Builder::new()
             .name("forebay-outcomes".to_owned())
             .spawn(move || {
-                let stored = fill(&mut batch, &shared.reader, &ended, &late);
-                let stored = stored.and_then(|()| batch.store());
+                let filled = fill(&mut batch, &shared.reader, &ended, &late);
+                let stored = filled.and_then(|()| batch.store());
                 shared.wake();
-                (batch, stored)
+                stored
             })
             .map_err(|error| {
                 self.shared.fail(format!("no thread for the outcome index: {error}"))
@@ -298,13 +298,12 @@ impl Writer {
     }
 
     fn stored(&mut self, storing: Storing, orders: Vec<u64>) -> Option<Step> {
-        let stored = match storing.join() {
-            Ok((batch, Ok(()))) => self.outcomes.stored(&batch),
-            Ok((_, Err(reason))) => Err(reason),
-            Err(_) => Err("its writer panicked".to_owned()),
-        };
-        match stored {
-            Ok(()) => Some(Step::Forgetting(orders)),
+        let panicked = |_| Err("its writer panicked".to_owned());
+        match storing.join().unwrap_or_else(panicked) {
+            Ok(stored) => {
+                self.outcomes.stored(stored);
+                Some(Step::Forgetting(orders))
+            }
             Err(reason) => {
                 metrics::outcomes_failed();
                 tracing::warn!(%reason, "outcomes cannot be stored; their segment stays");

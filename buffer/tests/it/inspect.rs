@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use forebay_buffer::{
-    Buffer, DamageKind, ExceptionCategory, InspectError, KeptOrder, LostOrder, OrderState, Verdict,
-    inspect,
+    Buffer, DamageKind, Envelope, ExceptionCategory, InspectError, KeptOrder, LostOrder,
+    OrderState, Verdict, inspect,
 };
-use forebay_order::OrderKey;
+use forebay_order::{OrderKey, Readiness, RecordedAs};
 
-use crate::support::{HandClock, START_MS, UNPAID, delivery, embedded, lend, post, with};
+use crate::support::{HandClock, SOON, START_MS, UNPAID, delivery, embedded, lend, post, with};
 
 /// Room enough that nothing is carried forward.
 const SLOT: u64 = 1 << 20;
@@ -151,4 +151,37 @@ async fn a_lost_header_copy_is_listed_and_nothing_is_lost_with_it() {
     let [header] = seen.damages() else { panic!("{:?}", seen.damages()) };
     assert_eq!((header.kind, header.offset, header.bytes), (DamageKind::Header, 4096, 4096));
     assert_eq!(seen.orders().filter(Result::is_ok).count(), 5);
+}
+
+#[tokio::test]
+async fn a_damaged_run_of_the_outcome_index_is_named_with_its_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), 64 << 10, &clock);
+    for n in 0..200 {
+        let recorded = with(
+            Readiness::Recorded(RecordedAs::Draft),
+            Envelope { body: vec![b'x'; 2 << 10].into(), ..delivery(&n.to_string(), 1, None) },
+        );
+        post(&buffer, recorded).await;
+    }
+    let deadline = tokio::time::Instant::now() + SOON;
+    while buffer.status().await.unwrap().outcomes.runs == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "no segment ever retired");
+        tokio::task::yield_now().await;
+    }
+    buffer.close().await;
+    drop(buffer);
+    let found = inspect(dir.path()).unwrap();
+    assert_eq!(found.damaged_runs().next(), None);
+    assert!(found.status(START_MS).outcomes.outcomes > 0);
+    drop(found);
+    let (path, mut bytes) = files(&dir.path().join("outcomes")).remove(0);
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let found = inspect(dir.path()).unwrap();
+    let damaged: Vec<_> = found.damaged_runs().collect();
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(damaged[0].blocks, Some(1));
+    assert!(path.ends_with(&damaged[0].name), "{damaged:?}");
 }

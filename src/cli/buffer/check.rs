@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::process::ExitCode;
 
-use forebay_buffer::{Damage, DamageKind, Inspection};
+use forebay_buffer::{Damage, DamageKind, DamagedRun, Inspection};
 use serde::Serialize;
 use serde_json::json;
 
@@ -51,28 +51,44 @@ pub(super) fn run(found: &Inspection, json: bool) -> ExitCode {
         unreadable.iter().filter(|key| !named.contains(*key)).map(|key| nowhere(Some(key), None)),
     );
     lines.extend(nameless.iter().map(|sequence| nowhere(None, Some(*sequence))));
-    let clean = lines.is_empty() && found.notes().is_empty();
+    let runs: Vec<_> = found.damaged_runs().collect();
+    let clean = lines.is_empty() && runs.is_empty() && found.notes().is_empty();
     if json {
         for line in &lines {
             print(&serde_json::to_string(line).unwrap_or_default());
         }
+        for DamagedRun { name, blocks } in &runs {
+            print(&json!({ "kind": "run", "run": name, "blocks": blocks }).to_string());
+        }
         let damaged = lines.iter().filter(|line| line.needed).count();
         print(&json!({
             "kind": "summary", "clean": clean, "segments": found.segments().len(), "records": found.records(),
-            "readable_orders": readable, "damaged_orders": damaged, "notes": found.notes(),
+            "readable_orders": readable, "damaged_orders": damaged, "damaged_runs": runs.len(), "notes": found.notes(),
         }).to_string());
     } else {
         lines.iter().for_each(|line| print(&line.words()));
+        runs.iter().for_each(|run| print(&run_words(run)));
         found.notes().iter().for_each(|note| print(&format!("note      {note}")));
         print(&format!(
             "{}     {} records in {} segments, {readable} orders not yet in the OMS readable, {} damaged places",
             if clean { "clean" } else { "found" },
             found.records(),
             found.segments().len(),
-            lines.len()
+            lines.len() + runs.len()
         ));
     }
     ExitCode::from(if clean { EXIT_MET } else { EXIT_MISSED })
+}
+
+fn run_words(run: &DamagedRun) -> String {
+    let blocks = match run.blocks {
+        Some(blocks) => format!("{blocks} blocks of 4 KiB do not verify"),
+        None => "nothing of it can be read".to_owned(),
+    };
+    format!(
+        "run       {} of the outcome index ({blocks}): repeats of orders in it drain again, and the OMS tells that it has them",
+        run.name
+    )
 }
 
 fn line<'a>(damage: &'a Damage, unreadable: &HashSet<String>) -> Line<'a> {

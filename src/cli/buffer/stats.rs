@@ -29,7 +29,7 @@ pub(super) fn run(found: &Inspection, json: bool) -> ExitCode {
             "store": store, "slot_bytes": found.slot_bytes(), "slots": slots, "spare_slots": spare,
             "slots_set_aside": set_aside, "segments": segments, "bytes": bytes, "live_body_bytes": live_bytes,
             "settled_body_bytes": settled_bytes, "records": found.records(), "live": status.live,
-            "ended": status.ended, "exceptions": status.exceptions, "money_waiting": status.money_waiting,
+            "ended": status.ended, "outcomes": status.outcomes, "exceptions": status.exceptions, "money_waiting": status.money_waiting,
             "oldest_accepted_at_ms": oldest, "oldest_pending_ms": status.oldest_pending_ms,
         }).to_string());
         return ExitCode::from(EXIT_MET);
@@ -54,6 +54,12 @@ pub(super) fn run(found: &Inspection, json: bool) -> ExitCode {
     print(&format!("records     {}", found.records()));
     print(&format!("orders      {}", counts(&status.live)));
     print(&format!("ended       {}", counts(&status.ended)));
+    print(&format!(
+        "outcomes    {} in {} runs, {} KiB",
+        status.outcomes.outcomes,
+        status.outcomes.runs,
+        status.outcomes.disk_bytes >> 10
+    ));
     print(&format!("exceptions  {}", counts(&status.exceptions)));
     let money = status.money_waiting.iter().map(|(currency, sum)| format!("{sum} {currency}"));
     let money: Vec<_> = money.collect();

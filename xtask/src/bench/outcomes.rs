@@ -1,4 +1,5 @@
-//! The outcome index alone, as it grows: disk, memory, look-ups, storing what a retired segment leaves, opening.
+//! The outcome index alone, as it grows: disk, memory, what the writer asks of it, look-ups, storing what a retired segment
+//! leaves, merging, opening.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -28,7 +29,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     if bench.plan.full {
         sizes.push(("outcomes_100m", 100_000_000));
     }
-    let dir = bench.place.directory("outcomes")?.join("outcomes");
+    let dir = bench.place.directory("outcomes")?;
     let empty = process::resident(std::process::id())?;
     let mut index = OutcomeIndex::open(&dir, HORIZON).when("the outcome index")?;
     let mut stored = 0;
@@ -36,10 +37,16 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     for (name, size) in sizes {
         let size = bench.size(size);
         let storing = store(&mut index, &mut stored, size)?;
+        let asking = new(&index, size);
+        let runs_behind = index.figures().runs;
+        let watch = Stopwatch::start();
+        index.wait_until_merged();
+        let merging = watch.elapsed();
         let known = known(&index, size)?;
         let new = new(&index, size);
         let bytes = on_disk(&dir)?;
         let resident = process::resident(std::process::id())?.saturating_sub(empty);
+        let figures = index.figures();
         drop(index);
         let watch = Stopwatch::start();
         index = OutcomeIndex::open(&dir, HORIZON).when("opening the outcome index again")?;
@@ -49,20 +56,26 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
         }
         let each = |total: u64| total as f64 / size as f64;
         let line = Line::new(name, "bytes", &[each(bytes)])
-            .with("ram_bytes", each(resident))
+            .with("ram_bytes", each(figures.memory_bytes))
+            .with("resident_bytes_each", each(resident))
             .with("store_per_s", storing.per_second)
-            .with("store_us", 1e6 / storing.per_second)
             .with("last_store_per_s", storing.last_per_second)
             .with("segment_ms", storing.segment_ms)
             .with("segment_max_ms", storing.segment_max_ms)
             .with("written_bytes", storing.written)
-            .with("new_key_us", new)
+            .with("merge_behind_s", merging.as_secs_f64())
+            .with("filter_us", new.filter_us)
+            .with("filter_behind_us", asking.filter_us)
+            .with("false_hits", new.false_hits)
+            .with("new_key_us", new.all_us)
             .with("known_key_us", known)
             .with("open_s", open.as_secs_f64())
             .count("outcomes", size)
+            .count("runs", figures.runs)
+            .count("runs_behind", runs_behind)
             .count("disk_bytes", bytes)
             .count("resident_bytes", resident);
-        // The next size may take an hour.
+        // The next size may take minutes.
         tell(line.for_people());
         lines.push(line);
     }
@@ -71,9 +84,9 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
 
 /// Gives a store whose server is stopped so many outcomes of earlier orders.
 pub(super) fn fill(store_dir: &Path, outcomes: u64) -> Result<()> {
-    let dir = store_dir.join("outcomes");
-    let mut index = OutcomeIndex::open(&dir, HORIZON).when("the outcome index")?;
+    let mut index = OutcomeIndex::open(store_dir, HORIZON).when("the outcome index")?;
     store(&mut index, &mut 0, outcomes)?;
+    index.wait_until_merged();
     Ok(())
 }
 
@@ -130,12 +143,26 @@ fn known(index: &OutcomeIndex, size: u64) -> Result<f64> {
     Ok(watch.elapsed().as_secs_f64() * 1e6 / KNOWN_KEYS as f64)
 }
 
-/// Microseconds of a look-up of a key that is not.
-fn new(index: &OutcomeIndex, size: u64) -> f64 {
+/// What keys never seen cost.
+struct New {
+    /// Microseconds the writer takes to ask the filters.
+    filter_us: f64,
+    /// The share of keys that the disk is read for all the same.
+    false_hits: f64,
+    /// Microseconds with those reads.
+    all_us: f64,
+}
+
+fn new(index: &OutcomeIndex, size: u64) -> New {
+    let keys = || size..size + NEW_KEYS;
+    let each = |watch: &Stopwatch| watch.elapsed().as_secs_f64() * 1e6 / NEW_KEYS as f64;
     let watch = Stopwatch::start();
-    let found = (size..size + NEW_KEYS).filter(|number| index.holds(*number)).count();
-    let took = watch.elapsed().as_secs_f64() * 1e6 / NEW_KEYS as f64;
-    if found == 0 { took } else { f64::NAN }
+    let hits = keys().filter(|number| index.may_hold(*number)).count();
+    let filter_us = each(&watch);
+    let watch = Stopwatch::start();
+    let found = keys().filter(|number| index.holds(*number)).count();
+    let all_us = if found == 0 { each(&watch) } else { f64::NAN };
+    New { filter_us, false_hits: hits as f64 / NEW_KEYS as f64, all_us }
 }
 
 /// Bytes a directory takes.

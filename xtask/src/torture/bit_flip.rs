@@ -78,7 +78,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     let Some(base) = fill(scene, &mut random)? else { return Ok(()) };
     scene.tally.acknowledged += base.known.len() as u64;
     // Said also where there are none.
-    for name in ["silently_wrong", "not_repaired", "repaired_later"] {
+    for name in ["silently_wrong", "not_repaired", "repaired_later", "runs_not_listed"] {
         scene.tally.count(name, 0);
     }
     let runs = scene.share.runs;
@@ -164,7 +164,7 @@ fn fill(scene: &mut Scene<'_>, random: &mut fastrand::Rng) -> Result<Option<Base
     let oms = scene.beside("oms.whole");
     std::fs::copy(scene.beside("oms.ledger"), &oms).when("copying the OMS")?;
     let whole = check(scene, &store)?;
-    if !whole.keys.is_empty() || !whole.ranges.is_empty() {
+    if !whole.keys.is_empty() || !whole.ranges.is_empty() || whole.runs > 0 {
         return Err(Failure::Missed(format!("the whole store is found damaged: {whole:?}")));
     }
     Ok(Some(Base { store, early: early.join("buffer/journal"), oms, known }))
@@ -203,6 +203,8 @@ struct Listed {
     ranges: Vec<Option<(u64, u64)>>,
     /// Missing segments and slots that cannot be read.
     notes: Vec<String>,
+    /// Damaged runs of the outcome index.
+    runs: u64,
 }
 
 impl Listed {
@@ -238,6 +240,7 @@ fn check(scene: &mut Scene<'_>, store: &Path) -> Result<Listed> {
             }
             "body" if !key.is_empty() => drop(listed.keys.insert(key.to_owned())),
             "range" | "body" => listed.ranges.push(range(&line)),
+            "run" => listed.runs += 1,
             _ => {}
         }
     }
@@ -258,6 +261,13 @@ fn case(scene: &mut Scene<'_>, base: &Base, damages: &[Damage]) -> Result<()> {
         return Ok(());
     };
     let index = damages.iter().any(|damage| matches!(damage, Damage::Index { .. }));
+    if index {
+        scene.tally.count("runs_damaged", 1);
+    }
+    if index && listed.runs == 0 {
+        scene.tally.count("runs_not_listed", 1);
+        complain(format_args!("a damaged run is not listed after {damages:?}"));
+    }
     let mut again = Vec::new();
     for known in &base.known {
         let found = judge(known, known.order.view(target)?.as_ref());
@@ -414,6 +424,7 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     for (name, why) in [
         ("silently_wrong", "records are silently wrong"),
         ("not_repaired", "orders are not taken again"),
+        ("runs_not_listed", "damaged runs of the outcome index are not listed"),
     ] {
         if tally.count_of(name) > 0 {
             missed.push(format!("{} {why}", tally.count_of(name)));

@@ -25,7 +25,7 @@ pub(super) enum Damage {
     Swapped { one: PathBuf, other: PathBuf },
     /// A slot has the bytes of some time before.
     Stale { slot: PathBuf },
-    /// A file of the outcome index: a bit, its end, or all of it.
+    /// A run of the outcome index: a bit, its end, or all of it.
     Index { file: PathBuf, way: &'static str },
 }
 
@@ -126,10 +126,11 @@ fn index(outcomes: &Path, random: &mut fastrand::Rng) -> Result<Damage> {
     let mut files: Vec<_> = fs::read_dir(outcomes)
         .when("listing the index")?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.is_file())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "run"))
         .collect();
     files.sort();
-    let file = random.choice(files).ok_or_else(|| Failure::Broken("no index".to_owned()))?;
+    let file =
+        random.choice(files).ok_or_else(|| Failure::Broken("no run of the index".to_owned()))?;
     let way = random.choice(["flip", "truncate", "fill"]).unwrap_or("fill");
     Ok(Damage::Index { file, way })
 }

@@ -145,14 +145,20 @@ fn retired(target: Target) -> Result<()> {
     })
 }
 
-/// Deletes the index; every third time only some of its files.
+/// Deletes the index; every third time only one of its runs.
 fn lose_index(scene: &mut Scene<'_>, run: u32) -> Result<()> {
     let index = scene.setup().data_dir.join("buffer/outcomes");
-    if !index.join("db").exists() {
+    let mut runs: Vec<_> = std::fs::read_dir(&index)
+        .when("listing the index")?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "run"))
+        .collect();
+    runs.sort();
+    let Some(first) = runs.first() else {
         return Err(Failure::Broken("there is no index to lose".to_owned()));
-    }
+    };
     if run % 3 == 2 {
-        return std::fs::remove_file(index.join("db")).when("deleting the index's file");
+        return std::fs::remove_file(first).when("deleting a run of the index");
     }
     std::fs::remove_dir_all(index).when("deleting the index")
 }

@@ -389,11 +389,12 @@ fn gone(path: &Path) -> io::Error {
 }
 
 /// The one place that syncs. The negative control of the power-cut tests leaves this out too.
-fn sync(call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+pub(in crate::embedded) fn sync(call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     if Control::NoSync.is_on() { Ok(()) } else { call() }
 }
 
-fn fill(file: &File, offset: u64, into: &mut [u8]) -> io::Result<()> {
+/// Reads until `into` is full; past the end of the file there are zeros.
+pub(in crate::embedded) fn fill(file: &File, offset: u64, into: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + done as u64) {

@@ -31,16 +31,16 @@
 #[cfg(forebay_control)]
 mod broken;
 mod codec;
-mod files;
+pub(super) mod files;
 mod group;
 mod header;
-mod layout;
+pub(super) mod layout;
 mod reader;
 mod recovery;
 mod seal;
 mod slots;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod types;
 mod writer;
 
@@ -240,7 +240,7 @@ impl Journal {
 
     /// Does the filler's work now.
     #[cfg(test)]
-    fn pump(&self) {
+    pub(super) fn pump(&self) {
         if let Ok(writer) = &self.writer {
             writer.slots.pump();
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey};
 
 use super::super::recovery::Ground;
-use super::super::{Journal, Location, Options, Recovered, Replayed, WriteMode};
+use super::super::{Journal, Location, OpenError, Options, Recovered, Replayed, WriteMode};
 use super::disk::Disk;
 use crate::record::{Delivery, Record};
 use crate::{Envelope, SystemClock};
@@ -26,7 +26,7 @@ pub(super) fn options() -> Options {
 }
 
 /// An accepted order of that id, with a body made from it.
-pub(super) fn accept(id: u64, body_bytes: usize) -> Record {
+pub(in crate::embedded) fn accept(id: u64, body_bytes: usize) -> Record {
     Record::Accept(Delivery { envelope: envelope(id, body_bytes), accepted_at_ms: 1_000 })
 }
 
@@ -62,8 +62,12 @@ pub(super) fn ground(disk: &Disk) -> Ground {
     Ground { directory, random, filler: false, retry_pause: Duration::from_millis(5) }
 }
 
+pub(in crate::embedded) fn try_open_disk(disk: &Disk) -> Result<(Journal, Recovered), OpenError> {
+    Journal::open_on(ground(disk), &small())
+}
+
 pub(super) fn open_disk(disk: &Disk) -> (Journal, Recovered) {
-    Journal::open_on(ground(disk), &small()).unwrap()
+    try_open_disk(disk).unwrap()
 }
 
 /// Every record found, its body read back.
@@ -81,13 +85,13 @@ pub(super) fn whole(journal: &Journal, recovered: &mut Recovered) -> Vec<(u64, R
 
 /// A record that was replayed, whole or from an index.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(in crate::embedded) struct Found {
     pub(super) sequence: u64,
-    pub(super) location: Location,
+    pub(in crate::embedded) location: Location,
     pub(super) by_index: bool,
 }
 
-pub(super) fn found(recovered: &mut Recovered) -> Vec<Found> {
+pub(in crate::embedded) fn found(recovered: &mut Recovered) -> Vec<Found> {
     let mut all = Vec::new();
     let found = recovered.replay(|replayed| {
         let (sequence, location, _) = replayed.place();

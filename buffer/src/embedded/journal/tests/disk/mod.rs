@@ -4,11 +4,14 @@
 //! readable. Direct, it is one: durable when it returned, and where it fails or is cut off any of its sectors may
 //! have reached the disk.
 
+mod named;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::super::files::{Directory, SlotFile, WriteMode};
+use named::Named;
 
 const SECTOR: usize = 512;
 
@@ -21,6 +24,43 @@ struct Slot {
     named: bool,
     /// Writes since the last sync: offset and length.
     unsynced: Vec<(usize, usize)>,
+}
+
+impl Slot {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.unsynced.push((offset, bytes.len()));
+    }
+
+    fn sync(&mut self) {
+        self.durable.resize(self.cached.len(), 0);
+        for (at, len) in std::mem::take(&mut self.unsynced) {
+            self.durable[at..at + len].copy_from_slice(&self.cached[at..at + len]);
+        }
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) {
+        let offset = usize::try_from(offset).unwrap().min(self.cached.len());
+        let there = (self.cached.len() - offset).min(into.len());
+        into[..there].copy_from_slice(&self.cached[offset..offset + there]);
+        into[there..].fill(0);
+    }
+
+    /// What survives of it when the power went.
+    fn restart(&mut self, random: &mut fastrand::Rng, survives: f64) {
+        for (offset, len) in std::mem::take(&mut self.unsynced) {
+            if self.durable.len() < self.cached.len() {
+                self.durable.resize(self.cached.len(), 0);
+            }
+            for start in (offset..offset + len).step_by(SECTOR) {
+                let sector = start..(start + SECTOR).min(offset + len);
+                if random.f64() < survives {
+                    self.durable[sector.clone()].copy_from_slice(&self.cached[sector]);
+                }
+            }
+        }
+        self.cached.clone_from(&self.durable);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,17 +77,19 @@ struct State {
     down: bool,
     direct: bool,
     written: u64,
-    /// No slot can be made.
+    /// No slot can be made, and no file can grow.
     full: bool,
+    /// Files beside the slots.
+    named: Named,
 }
 
 /// The disk. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<State>>);
+pub(in crate::embedded) struct Disk(Arc<Mutex<State>>);
 
 impl Disk {
     /// An empty disk that is written in that mode.
-    pub(super) fn of(mode: WriteMode) -> Self {
+    pub(in crate::embedded) fn of(mode: WriteMode) -> Self {
         let disk = Self::default();
         disk.set_mode(mode);
         disk
@@ -58,17 +100,17 @@ impl Disk {
     }
 
     /// After so many more changing calls every call fails, as if the power had gone.
-    pub(super) fn cut_after(&self, calls: u64) {
+    pub(in crate::embedded) fn cut_after(&self, calls: u64) {
         self.0.lock().unwrap().calls_left = Some(calls);
     }
 
     /// The n-th sync from now (0: the next) fails, once.
-    pub(super) fn fail_sync(&self, n: u64) {
+    pub(in crate::embedded) fn fail_sync(&self, n: u64) {
         self.0.lock().unwrap().failing_sync = Some(n);
     }
 
     /// Nothing fails any more.
-    pub(super) fn calm(&self) {
+    pub(in crate::embedded) fn calm(&self) {
         self.0.lock().unwrap().failing_sync = None;
     }
 
@@ -85,7 +127,7 @@ impl Disk {
     }
 
     /// From now on there is, or is not, space for another slot.
-    pub(super) fn set_full(&self, full: bool) {
+    pub(in crate::embedded) fn set_full(&self, full: bool) {
         self.0.lock().unwrap().full = full;
     }
 
@@ -93,12 +135,12 @@ impl Disk {
         self.0.lock().unwrap().calls
     }
 
-    pub(super) fn is_down(&self) -> bool {
+    pub(in crate::embedded) fn is_down(&self) -> bool {
         self.0.lock().unwrap().down
     }
 
     /// Power comes back: each sector of an unsynced write survived with the given chance, each name likewise.
-    pub(super) fn restart(&self, random: &mut fastrand::Rng, survives: f64) {
+    pub(in crate::embedded) fn restart(&self, random: &mut fastrand::Rng, survives: f64) {
         let mut state = self.0.lock().unwrap();
         let removed = std::mem::take(&mut state.removed);
         for (number, slot) in removed {
@@ -108,20 +150,10 @@ impl Disk {
         }
         state.slots.retain(|_, slot| slot.named || random.f64() < survives);
         for slot in state.slots.values_mut() {
-            for (offset, len) in std::mem::take(&mut slot.unsynced) {
-                if slot.durable.len() < slot.cached.len() {
-                    slot.durable.resize(slot.cached.len(), 0);
-                }
-                for start in (offset..offset + len).step_by(SECTOR) {
-                    let sector = start..(start + SECTOR).min(offset + len);
-                    if random.f64() < survives {
-                        slot.durable[sector.clone()].copy_from_slice(&slot.cached[sector]);
-                    }
-                }
-            }
-            slot.cached.clone_from(&slot.durable);
+            slot.restart(random, survives);
             slot.named = true;
         }
+        state.named.restart(random, survives);
         state.calls_left = None;
         state.failing_sync = None;
         state.down = false;
@@ -180,9 +212,7 @@ impl State {
         let passed = self.pass();
         if up && self.down {
             // The power goes while it is under way.
-            let slot = self.slot(slot)?;
-            slot.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
-            slot.unsynced.push((offset, bytes.len()));
+            self.slot(slot)?.write(offset, bytes);
         }
         passed?;
         let fails = self.sync_fails();
@@ -200,9 +230,7 @@ impl State {
 
     fn write_buffered(&mut self, slot: u32, offset: usize, bytes: &[u8]) -> io::Result<()> {
         self.pass()?;
-        let slot = self.slot(slot)?;
-        slot.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
-        slot.unsynced.push((offset, bytes.len()));
+        self.slot(slot)?.write(offset, bytes);
         Ok(())
     }
 
@@ -210,14 +238,12 @@ impl State {
         self.pass()?;
         let fails = self.sync_fails();
         let slot = self.slot(slot)?;
-        let written = std::mem::take(&mut slot.unsynced);
         if fails {
             // The pages are marked clean and never reach the disk.
+            slot.unsynced.clear();
             return Err(io::Error::other("injected"));
         }
-        for (at, len) in written {
-            slot.durable[at..at + len].copy_from_slice(&slot.cached[at..at + len]);
-        }
+        slot.sync();
         Ok(())
     }
 
@@ -328,11 +354,7 @@ impl SlotFile for DiskFile {
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let state = self.disk.0.lock().unwrap();
-        let slot = state.slots.get(&self.slot).ok_or_else(Self::gone)?;
-        let offset = usize::try_from(offset).unwrap().min(slot.cached.len());
-        let there = (slot.cached.len() - offset).min(into.len());
-        into[..there].copy_from_slice(&slot.cached[offset..offset + there]);
-        into[there..].fill(0);
+        state.slots.get(&self.slot).ok_or_else(Self::gone)?.read(offset, into);
         Ok(())
     }
 

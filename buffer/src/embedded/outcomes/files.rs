@@ -1,0 +1,150 @@
+//! The seam to the file system: a directory of named files, and what can be done to one. Like the journal's, so that
+//! the same crashing, tearing, failing file system can stand behind both in tests.
+
+use std::fmt::Debug;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::journal::files::{fill, sync};
+
+/// A directory of runs.
+pub(in crate::embedded) trait Directory: Debug + Send + Sync {
+    /// Names of the files there are.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Makes an empty file, in place of one that has the name. Not yet durable.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn RunFile>>;
+
+    /// Opens a file for reading.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn RunFile>>;
+
+    /// Gives a file another name. Not yet durable.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file; whoever has it open may read on. Not yet durable.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes creations, new names and removals durable.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Bytes the file system has free.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// One file.
+pub(in crate::embedded) trait RunFile: Debug + Send + Sync {
+    fn bytes(&self) -> io::Result<u64>;
+
+    /// Writes all of `bytes`. Not yet durable.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Fills `into`; past the end of the file with zeros.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Makes what was written durable. After an error nothing is known of it, and the file is given up.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A real directory, in the care of whoever has the journal's lock.
+#[derive(Debug)]
+pub(super) struct RealDirectory {
+    path: PathBuf,
+}
+
+impl RealDirectory {
+    /// The directory, made durably if it is missing, readable by this user only.
+    pub(super) fn make(path: &Path) -> io::Result<Self> {
+        let directory = Self { path: path.to_owned() };
+        directory.make_again()?;
+        directory.names()?;
+        Ok(directory)
+    }
+
+    /// A directory that is there, to be read only.
+    pub(super) fn look(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn make_again(&self) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                sync_directory(parent.unwrap_or(Path::new(".")))
+            }
+        }
+    }
+}
+
+impl Directory for RealDirectory {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().into_string()));
+        names.filter_map(|name: io::Result<_>| name.map(Result::ok).transpose()).collect()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn RunFile>> {
+        let path = self.path.join(name);
+        let mut how = OpenOptions::new();
+        how.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let file = match how.open(&path) {
+            // Somebody deleted the index while it was in use; it begins anew.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_again()?;
+                how.open(&path)?
+            }
+            opened => opened?,
+        };
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn RunFile>> {
+        Ok(Arc::new(RealFile(File::open(self.path.join(name))?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        sync_directory(&self.path)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.path)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = File::open(path)?;
+    sync(|| directory.sync_all())
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl RunFile for RealFile {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        fill(&self.0, offset, into)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        sync(|| self.0.sync_all())
+    }
+}
