@@ -298,7 +298,7 @@ fn case(scene: &mut Scene<'_>, base: &Base, damages: &[Damage]) -> Result<()> {
         again.push(known);
     }
     for known in &again {
-        let reply = known.order.post(target).when(&known.order.id)?;
+        let reply = known.order.sent(target)?;
         if !reply.is_durable() {
             scene.tally.count("not_repaired", 1);
             complain(format_args!("{}: {} {}", known.order.id, reply.status, reply.body));
