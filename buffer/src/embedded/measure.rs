@@ -27,7 +27,7 @@ impl OutcomeIndex {
             Err(LookError::InUse) => return Err("the buffer is in use".to_owned()),
             Err(LookError::Unreadable(reason)) => return Err(reason),
         };
-        let (outcomes, notes) = Outcomes::open(&dir.join("outcomes"), secret, horizon)?;
+        let (outcomes, notes) = Outcomes::open(&dir.join("outcomes"), secret, 0, horizon)?;
         if notes.is_empty() { Ok(Self(outcomes)) } else { Err(notes.join("; ")) }
     }
 

@@ -44,6 +44,9 @@ use run::{Home, Run, RunId, Span};
 
 /// Stretches the horizon is cut into.
 const STRETCHES: i64 = 8;
+/// What a run takes of the disk at most, and more for each usual outcome in it.
+const RUN_BYTES: u64 = 64 << 10;
+const ENTRY_BYTES: u64 = 128;
 /// What becomes of repeats whose outcome is not known any more.
 const THEN: &str =
     "repeats of orders summarised long ago are drained again, and the OMS tells that it has them";
@@ -97,13 +100,15 @@ impl fmt::Debug for Seek {
 }
 
 impl Outcomes {
-    /// Opens or creates the index in `dir`; what is not as it should be is told in words.
+    /// Opens or creates the index in `dir`, which keeps `reserve` bytes of disk for when it is full; what is not as it should
+    /// be is told in words.
     ///
     /// # Errors
     /// In words: no index can be made there at all.
     pub(super) fn open(
         dir: &Path,
         secret: [u8; 16],
+        reserve: u64,
         horizon: Duration,
     ) -> Result<(Self, Vec<String>), String> {
         let closed = |error: io::Error| {
@@ -113,7 +118,7 @@ impl Outcomes {
         let mut notes = Vec::from_iter(clear_away(dir).map_err(closed)?);
         let directory = Box::new(RealDirectory::make(dir).map_err(closed)?);
         let (mut outcomes, more) =
-            Self::open_on(Home { directory, secret }, horizon).map_err(closed)?;
+            Self::open_on(Home { directory, secret, reserve }, horizon).map_err(closed)?;
         outcomes.keeper.start().map_err(closed)?;
         notes.extend(more);
         Ok((outcomes, notes))
@@ -201,7 +206,13 @@ impl Batch {
         self.entries.dedup_by_key(|(span, hash, _)| (*span, *hash));
         let mut runs = Vec::new();
         for stretch in self.entries.chunk_by(|(one, ..), (other, ..)| one == other) {
-            match self.store_one(stretch) {
+            let stored = match self.store_one(stretch) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    self.store_in_reserve(stretch, error)
+                }
+                stored => stored,
+            };
+            match stored {
                 Ok(run) => runs.extend(run.map(Arc::new)),
                 Err(error) => {
                     // They are written again with the rest.
@@ -211,6 +222,15 @@ impl Batch {
             }
         }
         Ok(Stored(runs))
+    }
+
+    fn store_in_reserve(
+        &self,
+        stretch: &[(Span, u128, Outcome)],
+        error: io::Error,
+    ) -> io::Result<Option<Run>> {
+        let bytes = RUN_BYTES + ENTRY_BYTES.saturating_mul(stretch.len() as u64);
+        if self.shared.home.give_room(bytes)? { self.store_one(stretch) } else { Err(error) }
     }
 
     fn store_one(&self, stretch: &[(Span, u128, Outcome)]) -> io::Result<Option<Run>> {
@@ -276,7 +296,7 @@ pub(super) struct Looked {
 /// # Errors
 /// The directory cannot be read.
 pub(super) fn look(dir: &Path, secret: [u8; 16]) -> io::Result<Vec<Looked>> {
-    let home = Home { directory: Box::new(RealDirectory::look(dir)), secret };
+    let home = Home { directory: Box::new(RealDirectory::look(dir)), secret, reserve: 0 };
     let found = match find(&home) {
         Err(error) if is_nowhere(&error) => return Ok(Vec::new()),
         found => found?,

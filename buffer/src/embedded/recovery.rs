@@ -85,7 +85,9 @@ pub(super) fn recover(
     append(&mut journal, &mut state, &records)?;
 
     let (dir, secret) = (config.dir.join("outcomes"), journal.store_secret());
-    let (outcomes, notes) = Outcomes::open(&dir, secret, config.dedup_horizon)?;
+    // Less than a slot, so that the journal does not take what is given up of it.
+    let reserve = config.slot_bytes / 2;
+    let (outcomes, notes) = Outcomes::open(&dir, secret, reserve, config.dedup_horizon)?;
     report.extend(notes);
     Ok(Recovered { journal, state, outcomes, report })
 }

@@ -32,6 +32,12 @@ pub(in crate::embedded) trait Directory: Debug + Send + Sync {
 
     /// Bytes the file system has free.
     fn free_bytes(&self) -> io::Result<u64>;
+
+    /// Keeps so many bytes of the disk for later: more than before, if there is room, or fewer.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
+
+    /// Bytes kept.
+    fn reserved(&self) -> io::Result<u64>;
 }
 
 /// One file.
@@ -121,7 +127,35 @@ impl Directory for RealDirectory {
         let space = rustix::fs::statvfs(&self.path)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let mut how = OpenOptions::new();
+        how.write(true).create(true).truncate(false).mode(0o600);
+        let file = how.open(self.path.join(RESERVE))?;
+        if bytes > file.metadata()?.len() {
+            match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+                // Such a file system keeps nothing for anybody.
+                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            file.set_len(bytes)?;
+        }
+        // What was given up is free only then.
+        sync(|| file.sync_all())
+    }
+
+    fn reserved(&self) -> io::Result<u64> {
+        match fs::metadata(self.path.join(RESERVE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            about => Ok(about?.len()),
+        }
+    }
 }
+
+/// The file whose blocks are the reserve.
+const RESERVE: &str = "reserve";
 
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = File::open(path)?;

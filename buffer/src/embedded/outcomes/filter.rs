@@ -9,7 +9,7 @@ const LINE_BITS: u64 = 512;
 /// With seven bits set for each key about one new key in 250 is looked up in vain in a large run, one in 1,000 in a small.
 const BITS_PER_KEY: u64 = 12;
 const BITS_PER_KEY_SMALL: u64 = 16;
-const SMALL: u64 = 1 << 20;
+const SMALL: u64 = 1 << 22;
 const PROBES: u32 = 7;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,10 @@ pub(super) struct Filter {
 impl Filter {
     /// An empty one for so many keys.
     pub(super) fn new(keys: u64) -> Self {
-        let bits = if keys < SMALL { BITS_PER_KEY_SMALL } else { BITS_PER_KEY };
+        Self::of(keys, if keys < SMALL { BITS_PER_KEY_SMALL } else { BITS_PER_KEY })
+    }
+
+    fn of(keys: u64, bits: u64) -> Self {
         Self { lines: vec![Line([0; 8]); size((keys * bits).div_ceil(LINE_BITS).max(1))] }
     }
 
@@ -47,20 +50,25 @@ impl Filter {
         len32(self.lines.len())
     }
 
-    /// Adds a key, by a hash of 96 bits that nobody outside can steer.
-    pub(super) fn insert(&mut self, hash: u128) {
-        let place = self.place(hash);
+    /// Adds a key.
+    pub(super) fn insert(&mut self, key: &Probe) {
+        let place = key.place(self.lines.len());
         if let Some(Line(words)) = self.lines.get_mut(place) {
-            for (word, bits) in words.iter_mut().zip(pattern(hash)) {
-                *word |= bits;
-            }
+            words.iter_mut().zip(key.pattern).for_each(|(word, bits)| *word |= bits);
         }
     }
 
     /// False only if the key was never added.
-    pub(super) fn may_hold(&self, hash: u128) -> bool {
-        let Some(Line(words)) = self.lines.get(self.place(hash)) else { return false };
-        words.iter().zip(pattern(hash)).all(|(word, bits)| word & bits == bits)
+    pub(super) fn may_hold(&self, key: &Probe) -> bool {
+        let Some(Line(words)) = self.lines.get(key.place(self.lines.len())) else { return false };
+        words.iter().zip(key.pattern).all(|(word, bits)| word & bits == bits)
+    }
+
+    /// The same by one word of the eight: brings the key's line from memory, and denies half of the keys never added.
+    pub(super) fn glance(&self, key: &Probe) -> bool {
+        let line = self.lines.get(key.place(self.lines.len()));
+        let word = line.and_then(|Line(words)| words.get(key.first));
+        word.is_some_and(|word| word & key.bits == key.bits)
     }
 
     /// Bytes it takes.
@@ -72,24 +80,42 @@ impl Filter {
     pub(super) fn words(&self) -> impl Iterator<Item = u64> {
         self.lines.iter().flat_map(|Line(words)| words).copied()
     }
+}
 
-    /// The key's line, by the upper 32 bits of its hash: neighbours in a run are neighbours here.
-    fn place(&self, hash: u128) -> usize {
-        let upper = hash >> 64 & u128::from(u32::MAX);
-        usize::try_from((upper * self.lines.len() as u128) >> 32).unwrap_or(usize::MAX)
+/// A key as filters are asked for it, by a hash of 96 bits that nobody outside can steer.
+#[derive(Debug)]
+pub(super) struct Probe {
+    upper: u32,
+    /// Its bits in its line, by the lower 63 bits of its hash.
+    pattern: [u64; 8],
+    /// One of the words that has any, and those.
+    first: usize,
+    bits: u64,
+}
+
+impl Probe {
+    pub(super) fn of(hash: u128) -> Self {
+        let bit = |n: u32| size(u64::try_from(hash >> (9 * n) & 0x1ff).unwrap_or_default());
+        let mut pattern = [0; 8];
+        for bit in (0..PROBES).map(bit) {
+            if let Some(word) = pattern.get_mut(bit / 64) {
+                *word |= 1 << (bit % 64);
+            }
+        }
+        let first = bit(0) / 64;
+        let bits = pattern.get(first).copied().unwrap_or_default();
+        Self { upper: upper(hash), pattern, first, bits }
+    }
+
+    /// Its line of so many, by the upper 32 bits of its hash: neighbours in a run are neighbours here.
+    fn place(&self, lines: usize) -> usize {
+        size((u64::from(self.upper) * lines as u64) >> 32)
     }
 }
 
-/// The bits of a key in its line, by the lower 63 bits of its hash.
-fn pattern(hash: u128) -> [u64; 8] {
-    let mut line = [0; 8];
-    for probe in 0..PROBES {
-        let bit = size(u64::try_from(hash >> (9 * probe) & 0x1ff).unwrap_or_default());
-        if let Some(word) = line.get_mut(bit / 64) {
-            *word |= 1 << (bit % 64);
-        }
-    }
-    line
+/// The upper bits of a hash.
+pub(super) fn upper(hash: u128) -> u32 {
+    u32::try_from(hash >> 64 & u128::from(u32::MAX)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -99,14 +125,17 @@ mod tests {
     #[test]
     fn never_denies_what_was_added_and_rarely_affirms_what_was_not() {
         let mut random = fastrand::Rng::with_seed(7);
-        for (keys, wrong_max) in [(100_000, 250), (SMALL, 700)] {
-            let mut filter = Filter::new(keys);
-            assert!(!filter.may_hold(1));
-            let added: Vec<u128> = (0..keys).map(|_| random.u128(..) >> 32).collect();
-            added.iter().for_each(|hash| filter.insert(*hash));
-            assert!(added.iter().all(|hash| filter.may_hold(*hash)));
-            let wrong = (0..100_000).filter(|_| filter.may_hold(random.u128(..) >> 32)).count();
+        for (bits, wrong_max) in [(BITS_PER_KEY_SMALL, 250), (BITS_PER_KEY, 700)] {
+            let mut filter = Filter::of(100_000, bits);
+            let mut probe = || Probe::of(random.u128(..) >> 32);
+            assert!(!filter.may_hold(&probe()));
+            let added: Vec<_> = (0..100_000).map(|_| probe()).collect();
+            added.iter().for_each(|key| filter.insert(key));
+            assert!(added.iter().all(|key| filter.glance(key) && filter.may_hold(key)));
+            let wrong = (0..100_000).filter(|_| filter.may_hold(&probe())).count();
             assert!(wrong < wrong_max, "{wrong} of 100000 new keys would be looked up in vain");
+            let glanced = (0..100_000).filter(|_| filter.glance(&probe())).count();
+            assert!(glanced < 60_000, "{glanced} of 100000 pass at a glance");
             let mut again = Filter::blank(filter.lines());
             (0..).zip(filter.words()).for_each(|(n, word)| again.set(n, word));
             assert_eq!(again, filter);

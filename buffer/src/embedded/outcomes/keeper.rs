@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::filter::Probe;
 use super::merge::{self, UnderWay};
 use super::run::{Home, Run, RunId};
 use super::write::TEMPORARY;
@@ -20,6 +21,8 @@ use crate::{Clock as _, SystemClock, metrics};
 const RATE: u64 = 64 << 20;
 /// Bytes the disk must have free for a merge, beside twice what is merged: orders come first.
 const ROOM_LEFT: u64 = 2 << 20;
+/// Filters that a key is asked of together.
+const GLANCES: usize = 16;
 /// After trouble, merging is tried again after this long.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// The suffix of a run that was set aside.
@@ -165,8 +168,19 @@ impl Shared {
 
     /// The runs that may hold a hash, the likeliest to have its newest outcome first.
     pub(super) fn seek(&self, hash: u128) -> Vec<Arc<Run>> {
-        let list = self.list();
-        list.runs.iter().rev().filter(|run| run.may_hold(hash)).cloned().collect()
+        let (list, key) = (self.list(), Probe::of(hash));
+        let mut found = Vec::new();
+        for runs in list.runs.rchunks(GLANCES) {
+            // A glance at each before more of any, so that memory brings their lines side by side.
+            let mut may_hold = [false; GLANCES];
+            for (may_hold, run) in may_hold.iter_mut().zip(runs) {
+                *may_hold = run.filter.glance(&key);
+            }
+            let passed = runs.iter().zip(may_hold).rev().filter(|(_, may_hold)| *may_hold);
+            let passed = passed.filter(|(run, _)| run.filter.may_hold(&key));
+            found.extend(passed.map(|(run, _)| Arc::clone(run)));
+        }
+        found
     }
 
     /// Takes runs of a new batch in.
@@ -239,6 +253,7 @@ impl Shared {
     /// Nothing can be merged now.
     pub(super) fn step(&self) -> io::Result<bool> {
         let removed = self.remove_gone();
+        self.home.fill_reserve();
         Ok(self.merge_some(&mut Vec::new(), &Cell::new(Duration::ZERO))? || removed)
     }
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::super::journal::layout::{Part, Seed, Take, size};
 use super::block::{self, BLOCK, Outcomes};
 use super::files::{Directory, RunFile};
-use super::filter::Filter;
+use super::filter::{Filter, Probe, upper};
 use super::scan::{Blocks, Cursor};
 use crate::state::Outcome;
 
@@ -32,6 +32,8 @@ pub(super) const WORDS: usize = block::CONTENT / 8;
 pub(super) struct Home {
     pub(super) directory: Box<dyn Directory>,
     pub(super) secret: [u8; 16],
+    /// Bytes of disk that are kept for the outcomes of segments that must retire before a full disk has room again.
+    pub(super) reserve: u64,
 }
 
 impl Home {
@@ -43,6 +45,27 @@ impl Home {
             }
             _ => {}
         }
+    }
+
+    /// Fills the reserve up, where that leaves as much again to others.
+    pub(super) fn fill_reserve(&self) {
+        let fill = || {
+            let lacks = self.reserve.saturating_sub(self.directory.reserved()?);
+            if lacks > 0 && self.directory.free_bytes()? / 2 > lacks {
+                self.directory.reserve(self.reserve)?;
+            }
+            Ok(())
+        };
+        if let Err::<(), io::Error>(error) = fill() {
+            tracing::warn!(%error, "no disk can be kept for the outcome index");
+        }
+    }
+
+    /// Gives so many bytes of the reserve up; false if there are none left.
+    pub(super) fn give_room(&self, bytes: u64) -> io::Result<bool> {
+        let reserved = self.directory.reserved()?;
+        self.directory.reserve(reserved.saturating_sub(bytes))?;
+        Ok(reserved > 0)
     }
 }
 
@@ -105,7 +128,7 @@ pub(super) struct Run {
     pub(super) seed: Seed,
     /// Upper bits of the first hash of each block of entries.
     pub(super) fence: Vec<u32>,
-    filter: Filter,
+    pub(super) filter: Filter,
     /// Blocks that were found not to verify.
     damaged: Mutex<BTreeSet<u64>>,
     /// Not one block verified when it was opened.
@@ -144,20 +167,20 @@ impl Run {
         let disk_bytes = file.bytes()?;
         let blocks = disk_bytes / BLOCK as u64;
         let footer = Footer::read(&*file, seed, blocks)?;
-        if let Some(footer) = footer
-            && let Some(table) = read_table(&*file, seed, &footer)?
-        {
-            return Ok(Self::new(id, (file, seed), (footer.entries, disk_bytes), table));
-        }
+        let bad = match &footer {
+            None => blocks,
+            Some(footer) => match read_table(&*file, seed, footer)? {
+                Ok(table) => {
+                    return Ok(Self::new(id, (file, seed), (footer.entries, disk_bytes), table));
+                }
+                Err(bad) => bad,
+            },
+        };
         let entries_end = footer.map_or(blocks, |footer| u64::from(footer.blocks));
         let (entries, table, damaged) = salvage(&*file, seed, entries_end)?;
         let run = Self::new(id, (file, seed), (entries, disk_bytes), table);
-        Ok(Self { damaged: Mutex::new(damaged), is_lost: entries == 0, ..run })
-    }
-
-    /// False only if no outcome of that hash is in it.
-    pub(super) fn may_hold(&self, hash: u128) -> bool {
-        self.filter.may_hold(hash)
+        run.damaged().extend(damaged.into_iter().chain([bad]));
+        Ok(Self { is_lost: entries == 0, ..run })
     }
 
     /// The outcome of that hash, if it is here. Reads one block.
@@ -227,11 +250,6 @@ impl Run {
     }
 }
 
-/// The upper bits of a hash.
-pub(super) fn upper(hash: u128) -> u32 {
-    u32::try_from(hash >> 64 & u128::from(u32::MAX)).unwrap_or(u32::MAX)
-}
-
 /// How many there are of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Footer {
@@ -285,15 +303,15 @@ impl Footer {
 /// The fence and the filter.
 pub(super) type Table = (Vec<u32>, Filter);
 
-/// The table; `None` if a block of it does not verify.
-fn read_table(file: &dyn RunFile, seed: Seed, footer: &Footer) -> io::Result<Option<Table>> {
+/// The table, or the block of it that does not verify.
+fn read_table(file: &dyn RunFile, seed: Seed, footer: &Footer) -> io::Result<Result<Table, u64>> {
     let (mut fence, mut filter) = (Vec::new(), Filter::blank(footer.lines));
     let (fence_words, blocks) = (footer.fence_words(), u64::from(footer.blocks));
     let mut at = 0;
     let mut table = Blocks::new(blocks, blocks + footer.table_blocks());
     while let Some(n) = table.next(file)? {
         let Some(content) = block::content(table.block(), seed, Part::Table, n) else {
-            return Ok(None);
+            return Ok(Err(n));
         };
         let mut take = Take(content);
         for word in (0..WORDS).map_while(|_| take.u64()) {
@@ -307,7 +325,7 @@ fn read_table(file: &dyn RunFile, seed: Seed, footer: &Footer) -> io::Result<Opt
         }
     }
     fence.truncate(size(blocks));
-    Ok(Some((fence, filter)))
+    Ok(Ok((fence, filter)))
 }
 
 /// Makes the table again from the entries that verify: their number, the table, the blocks that do not.
@@ -337,7 +355,7 @@ fn salvage(file: &dyn RunFile, seed: Seed, blocks: u64) -> io::Result<(u64, Tabl
     while let Some(n) = adding.next(file)? {
         let Some(mut outcomes) = Outcomes::of(adding.block(), seed, n) else { continue };
         while let Ok(Some(hash)) = outcomes.next(adding.block()) {
-            filter.insert(hash);
+            filter.insert(&Probe::of(hash));
         }
     }
     Ok((entries, (fence, filter), damaged))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::super::journal::layout::{Part, Seed, len32};
 use super::block::{self, BLOCK, Gathered};
 use super::files::RunFile;
-use super::filter::Filter;
-use super::run::{Footer, Home, Run, RunId, WORDS, upper};
+use super::filter::{Filter, Probe, upper};
+use super::run::{Footer, Home, Run, RunId, WORDS};
 use crate::state::Outcome;
 
 /// Bytes that are handed to the file system together.
@@ -92,7 +92,7 @@ impl Writer {
             self.fence.push(upper(hash));
             self.gathered.add(hash, outcome);
         }
-        self.filter.insert(hash);
+        self.filter.insert(&Probe::of(hash));
         self.entries += 1;
         Ok(())
     }

@@ -167,7 +167,7 @@ fn start(disk: &Disk, random: &mut fastrand::Rng, survives: f64) -> (Store, Reco
         if random.bool() {
             disk.cut_after(random.u64(..16));
         }
-        let home = Home { directory: Box::new(disk.clone()), secret: SECRET };
+        let home = Home { directory: Box::new(disk.clone()), secret: SECRET, reserve: 0 };
         let opened = match try_open_disk(disk) {
             Ok((journal, recovered)) => {
                 Outcomes::open_on(home, DAY).ok().map(|outcomes| (journal, recovered, outcomes))

@@ -46,7 +46,7 @@ fn a_torn_run_answers_with_what_is_whole_of_it() {
         let (disk, name) = one_run();
         disk.damage_file(&name, |bytes| bytes.truncate(len));
         let (outcomes, notes) = open_on(&disk);
-        assert_eq!(notes.len(), usize::from(len < BLOCK), "{notes:?}");
+        assert_eq!(notes.len(), 1, "{notes:?}");
         let found = found(&outcomes);
         let expected = (len / BLOCK) as u64;
         assert!(found >= (expected * 50).min(KEYS) && found <= expected * 120, "{found} of {len}");
@@ -62,9 +62,11 @@ fn whatever_bit_flips_nothing_wrong_is_found_and_at_most_a_block_is_lost() {
             let at = random.usize(..bytes.len());
             bytes[at] ^= 1 << random.u8(..8);
         });
-        let (outcomes, _) = open_on(&disk);
+        let (outcomes, notes) = open_on(&disk);
         let lost = KEYS - found(&outcomes);
         assert!(lost < 200, "{lost} lost");
+        let noticed = outcomes.figures().damaged_blocks;
+        assert_eq!(noticed, 1, "{lost} lost, {notes:?}");
     }
 }
 

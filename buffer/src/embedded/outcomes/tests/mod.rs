@@ -6,12 +6,14 @@ mod fixture;
 mod merging;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use forebay_order::Fingerprint;
 
 use super::Outcomes;
+use super::files::{Directory as _, RealDirectory};
 use super::run::Home;
 use crate::OrderState;
 use crate::embedded::journal::tests::disk::Disk;
@@ -45,11 +47,11 @@ fn hash(n: u64) -> u128 {
 }
 
 fn open(dir: &Path, horizon: Duration) -> (Outcomes, Vec<String>) {
-    Outcomes::open(dir, SECRET, horizon).unwrap()
+    Outcomes::open(dir, SECRET, 0, horizon).unwrap()
 }
 
 fn open_on(disk: &Disk) -> (Outcomes, Vec<String>) {
-    let home = Home { directory: Box::new(disk.clone()), secret: SECRET };
+    let home = Home { directory: Box::new(disk.clone()), secret: SECRET, reserve: 0 };
     Outcomes::open_on(home, DAY).unwrap()
 }
 
@@ -144,6 +146,36 @@ fn a_full_disk_closes_nothing() {
 }
 
 #[test]
+fn what_is_kept_of_the_disk_takes_outcomes_in_when_it_is_full_and_is_filled_up_again() {
+    let disk = Disk::default();
+    let home = Home { directory: Box::new(disk.clone()), secret: SECRET, reserve: 1 << 20 };
+    let (mut outcomes, _) = Outcomes::open_on(home, DAY).unwrap();
+    outcomes.keeper.shared.step().unwrap();
+    assert_eq!(disk.reserved().unwrap(), 1 << 20);
+    disk.set_full(true);
+    let mut stored = 0;
+    while try_put(&mut outcomes, &[outcome(stored, 0)]).is_ok() {
+        stored += 1;
+    }
+    assert!(stored >= 12, "{stored} batches in a MiB");
+    assert!((0..stored).all(|n| find(&outcomes, n) == Some(outcome(n, 0))));
+    disk.set_full(false);
+    outcomes.keeper.shared.step().unwrap();
+    assert_eq!(disk.reserved().unwrap(), 1 << 20);
+}
+
+#[test]
+fn a_real_directory_keeps_and_gives_up_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = RealDirectory::make(dir.path()).unwrap();
+    let blocks = || fs::metadata(dir.path().join("reserve")).unwrap().blocks() * 512;
+    for bytes in [1 << 20, 256 << 10, 512 << 10, 0] {
+        directory.reserve(bytes).unwrap();
+        assert_eq!((directory.reserved().unwrap(), blocks()), (bytes, bytes));
+    }
+}
+
+#[test]
 fn an_index_deleted_in_use_begins_anew_with_the_next_batch() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("outcomes");
@@ -183,7 +215,7 @@ fn runs_of_another_store_answer_nothing() {
     let (mut outcomes, _) = open(&path, DAY);
     put(&mut outcomes, &[outcome(1, 0)]);
     drop(outcomes);
-    let (outcomes, notes) = Outcomes::open(&path, [0; 16], DAY).unwrap();
+    let (outcomes, notes) = Outcomes::open(&path, [0; 16], 0, DAY).unwrap();
     assert!(notes[0].contains(".run.bad"), "{notes:?}");
     assert_eq!(find(&outcomes, 1), None);
 }

@@ -14,6 +14,9 @@ pub(super) struct Named {
     made: u64,
     now: BTreeMap<String, u64>,
     durable: BTreeMap<String, u64>,
+    /// Bytes kept for later, and bytes a full disk has for it was kept.
+    reserved: u64,
+    room: u64,
 }
 
 impl Named {
@@ -99,6 +102,19 @@ impl Directory for Disk {
     fn free_bytes(&self) -> io::Result<u64> {
         Ok(if self.0.lock().unwrap().full { 0 } else { 1 << 40 })
     }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.change(|state| {
+            assert!(bytes <= state.named.reserved || !state.full);
+            state.named.room += state.named.reserved.saturating_sub(bytes);
+            state.named.reserved = bytes;
+            Ok(())
+        })
+    }
+
+    fn reserved(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().named.reserved)
+    }
 }
 
 #[derive(Debug)]
@@ -121,7 +137,8 @@ impl RunFile for NamedFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.change(|state| {
             if state.full {
-                return Err(io::ErrorKind::StorageFull.into());
+                let left = state.named.room.checked_sub(bytes.len() as u64);
+                state.named.room = left.ok_or(io::ErrorKind::StorageFull)?;
             }
             let file = state.named.files.get_mut(&self.number).unwrap();
             let offset = usize::try_from(offset).unwrap();
