@@ -15,6 +15,7 @@ mod group;
 pub mod inspect;
 mod intake;
 pub(crate) mod journal;
+mod look_first;
 mod lookup;
 mod measure;
 mod outcomes;

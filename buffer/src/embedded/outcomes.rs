@@ -1,7 +1,8 @@
 //! The outcome index: answers duplicates of orders whose journal segment is gone. The only room that names sled.
 //!
-//! Losing it changes no effect: a late duplicate then drains again, and the OMS's identity and fingerprint
-//! decide. So a damaged index is set aside as `outcomes.bad-<n>`, and an empty one takes its place.
+//! Losing it changes no effect: a late duplicate then drains again, and the OMS's identity and fingerprint decide, or, where
+//! the OMS does not refuse a second create, a look at it first (`state::look_first`). So a damaged index is set aside as
+//! `outcomes.bad-<n>`, and an empty one takes its place.
 //!
 //! One sled tree per stretch of time, dropped whole when it is past the horizon; its filter goes with it. Where the disk
 //! has no room, nothing is stored and the segment stays; after a failure the next batch opens the index again.
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::filter::Filter;
@@ -33,6 +35,8 @@ pub(super) struct Outcomes {
     stretch_ms: i64,
     horizon_ms: i64,
     generation: u64,
+    /// An outcome was not kept, or not found though it was.
+    forgot: Arc<AtomicBool>,
 }
 
 /// Outcomes on their way into the index. It can be stored on any thread; nothing sees them there before
@@ -42,6 +46,8 @@ pub(super) struct Batch {
     index: Goes,
     stretch_ms: i64,
     entries: Vec<(Span, u128, Vec<u8>)>,
+    stored_below: u64,
+    forgot: Arc<AtomicBool>,
 }
 
 /// Where a batch goes.
@@ -55,11 +61,11 @@ enum Goes {
 pub(super) struct Seek {
     hash: u128,
     trees: Vec<sled::Tree>,
+    forgot: Arc<AtomicBool>,
 }
 
 impl Seek {
-    /// The outcome, if it is there. Blocks on the disk. An entry that cannot be read is none: losing the index changes
-    /// no effect, so neither does one entry.
+    /// The outcome, if it is there. Blocks on the disk. An entry that cannot be read is forgotten.
     pub(super) fn find(&self) -> Option<Outcome> {
         let get = |tree: &sled::Tree| {
             // sled may panic on a file it cannot make sense of.
@@ -67,8 +73,13 @@ impl Seek {
             got.map_err(|_| "its file makes no sense".to_owned())?.map_err(words)
         };
         self.trees.iter().find_map(|tree| match get(tree) {
-            Ok(bytes) => decode(&bytes?),
+            Ok(bytes) => {
+                let outcome = decode(&bytes?);
+                self.forgot.fetch_or(outcome.is_none(), Ordering::AcqRel);
+                outcome
+            }
             Err(error) => {
+                self.forgot.store(true, Ordering::Release);
                 crate::metrics::outcomes_failed();
                 tracing::warn!(%error, "the outcome index cannot be read");
                 None
@@ -104,7 +115,7 @@ impl Outcomes {
                     Unopened::Damaged(reason) | Unopened::Trouble(reason) => reason,
                 })?;
                 let note = format!(
-                    "the outcome index was damaged ({reason}) and is set aside as {}; repeats of orders summarised long ago are drained again, and the OMS tells that it has them",
+                    "the outcome index was damaged ({reason}) and is set aside as {}; an empty one takes its place",
                     aside.display()
                 );
                 Ok((outcomes, vec![note]))
@@ -124,17 +135,22 @@ impl Outcomes {
             stretch_ms: (horizon_ms / STRETCHES).max(60_000),
             horizon_ms,
             generation: 0,
+            forgot: Arc::default(),
         })
     }
 
     /// Where the outcome of that hash may be. `None` says that it is nowhere: a key never seen costs no disk read (one
     /// in a hundred excepted).
     pub(super) fn seek(&self, hash: u128) -> Option<Seek> {
-        let index = self.index.as_ref()?;
         let filters = self.filters.iter().rev();
-        let hits = filters.filter(|(_, filter)| filter.may_hold(hash));
+        let mut hits = filters.filter(|(_, filter)| filter.may_hold(hash)).peekable();
+        let Some(index) = &self.index else {
+            self.forgot.fetch_or(hits.peek().is_some(), Ordering::AcqRel);
+            return None;
+        };
         let trees: Vec<_> = hits.filter_map(|(span, _)| index.trees.get(span).cloned()).collect();
-        (!trees.is_empty()).then_some(Seek { hash, trees })
+        let forgot = Arc::clone(&self.forgot);
+        (!trees.is_empty()).then_some(Seek { hash, trees, forgot })
     }
 
     /// Another number whenever what is found may be another.
@@ -142,8 +158,25 @@ impl Outcomes {
         self.generation
     }
 
-    /// An empty batch, to be filled and stored on any thread.
-    pub(super) fn batch(&mut self) -> Batch {
+    /// The outcomes of all segments below this epoch were stored here. Less than what the journal has retired: this is not
+    /// the index that was there, or not all of it.
+    pub(super) fn stored_below(&self) -> u64 {
+        self.index.as_ref().map_or(0, |index| index.stored_below)
+    }
+
+    /// Whether, since this was last asked, an outcome was forgotten, so that its key is taken for a new one.
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.forgot.swap(false, Ordering::AcqRel)
+    }
+
+    /// An outcome was forgotten.
+    pub(super) fn forgot(&self) {
+        self.forgot.store(true, Ordering::Release);
+    }
+
+    /// An empty batch, to be filled and stored on any thread. With it the outcomes of all segments below that epoch are
+    /// stored.
+    pub(super) fn batch(&mut self, stored_below: u64) -> Batch {
         if let Some(failed) = self.index.take_if(|index| index.has_failed()) {
             self.generation += 1;
             failed.close();
@@ -153,7 +186,8 @@ impl Outcomes {
             None => Goes::Closed(self.filters.keys().copied().collect(), Mutex::default()),
         };
         let (dir, stretch_ms) = (self.dir.clone(), self.stretch_ms);
-        Batch { dir, index, stretch_ms, entries: Vec::new() }
+        let forgot = Arc::clone(&self.forgot);
+        Batch { dir, index, stretch_ms, entries: Vec::new(), stored_below, forgot }
     }
 
     /// Lets a stored batch be found from now on.
@@ -164,16 +198,28 @@ impl Outcomes {
         self.generation += 1;
         if let Some((index, another)) = batch.opened() {
             if another {
+                self.forgot();
                 self.filters.clear();
             }
             self.index = Some(index);
         }
         let index = self.index.as_mut().ok_or("the index is closed")?;
+        index.stored_below = batch.stored_below;
         for (span, hash, _) in &batch.entries {
             index.know(*span)?;
             self.filters.entry(*span).or_default().insert(*hash);
         }
         Ok(())
+    }
+
+    /// Notes that the outcomes of all segments below that epoch are stored, as far as they ever will be.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn store_nothing(&mut self, stored_below: u64) -> Result<(), String> {
+        let batch = self.batch(stored_below);
+        batch.store()?;
+        self.stored(&batch)
     }
 
     /// Drops what settled longer than the horizon ago.
@@ -215,6 +261,11 @@ impl Batch {
         self.entries.push((span, hash, encode(outcome)));
     }
 
+    /// Leaves an outcome out that cannot be told any more.
+    pub(super) fn leave_out(&self) {
+        self.forgot.store(true, Ordering::Release);
+    }
+
     /// Writes the outcomes and syncs them.
     ///
     /// # Errors
@@ -223,11 +274,11 @@ impl Batch {
         let bytes: usize = self.entries.iter().map(|(_, _, bytes)| 16 + bytes.len()).sum();
         room_for(&self.dir, bytes as u64)?;
         match &self.index {
-            Goes::Open(index) => index.store(&self.entries),
+            Goes::Open(index) => index.store(&self.entries, self.stored_below),
             Goes::Closed(spans, place) => {
                 let (index, another) = Index::open_again(&self.dir, spans)?;
                 tracing::info!("the outcome index is open again");
-                index.store(&self.entries)?;
+                index.store(&self.entries, self.stored_below)?;
                 *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, another));
                 Ok(())
             }
@@ -276,7 +327,7 @@ mod tests {
     }
 
     fn put(outcomes: &mut Outcomes, hash: u128, outcome: Outcome) {
-        let mut batch = outcomes.batch();
+        let mut batch = outcomes.batch(1);
         batch.add(hash, &outcome);
         batch.store().unwrap();
         outcomes.stored(&batch).unwrap();
@@ -324,7 +375,7 @@ mod tests {
         let (mut outcomes, _) = Outcomes::open(&dir.path().join("outcomes"), DAY).unwrap();
         put(&mut outcomes, 1, outcome(1, 0));
         outcomes.index.as_ref().unwrap().fail();
-        let mut batch = outcomes.batch();
+        let mut batch = outcomes.batch(1);
         batch.add(2, &outcome(2, 0));
         assert!(outcomes.index.is_none(), "it is closed");
         assert_eq!(find(&outcomes, 1), None, "and knows nothing");
@@ -344,7 +395,7 @@ mod tests {
         let (mut outcomes, _) = Outcomes::open(&path, DAY).unwrap();
         put(&mut outcomes, 1, outcome(1, 0));
         outcomes.index.as_ref().unwrap().fail();
-        let mut batch = outcomes.batch();
+        let mut batch = outcomes.batch(1);
         batch.add(2, &outcome(2, 0));
         index::wait_until_let_go(&path).unwrap();
         fs::write(path.join("conf"), b"no settings").unwrap();

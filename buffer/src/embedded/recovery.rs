@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::journal::{DamagedRecord, Journal, Options, ReadError, Replayed, WriteError, hint};
 use super::outcomes::Outcomes;
-use super::{EmbeddedConfig, lookup};
+use super::{EmbeddedConfig, look_first, lookup};
 use crate::Clock;
 use crate::record::Record;
 use crate::state::{Before, Kept, State};
@@ -79,14 +79,30 @@ pub(super) fn recover(
     next_damaged.for_each(|damaged| apply_damaged(&mut state, damaged, before));
 
     let now_ms = clock.wall_ms();
+    let damage = look_first::digest(recovered.report());
+    if damage != 0 && damage != state.look_first().damage {
+        look_first::note(&mut journal, &mut state, config.dedup_horizon, now_ms, damage)?;
+    }
     let mut records = state.replayed(now_ms);
     records
         .extend(damaged.iter().filter_map(|d| state.damaged(&d.record, kept_damaged(d), now_ms)));
     append(&mut journal, &mut state, &records)?;
 
-    let horizon = config.dedup_horizon;
-    let (outcomes, notes) = Outcomes::open(&config.dir.join("outcomes"), horizon)?;
+    let opened = Outcomes::open(&config.dir.join("outcomes"), config.dedup_horizon);
+    let (mut outcomes, notes) = opened?;
     report.extend(notes);
+    let retired_below = journal.retired_below();
+    if outcomes.stored_below() < retired_below {
+        report.push("the outcome index is not the one that was there, or not all of it".to_owned());
+        let damage = state.look_first().damage;
+        look_first::note(&mut journal, &mut state, config.dedup_horizon, now_ms, damage)?;
+        // Only the next start would find the same once more.
+        if let Err(reason) = outcomes.store_nothing(retired_below) {
+            tracing::warn!(%reason, "the outcome index cannot be written");
+        }
+    }
+    report.iter().for_each(|note| tracing::warn!("{note}"));
+    look_first::say(&state, now_ms);
     Ok(Recovered { journal, state, outcomes, report })
 }
 
@@ -110,10 +126,14 @@ fn unproven(damaged: &[DamagedRecord]) -> Option<String> {
     })
 }
 
-/// Makes what recovery found durable. Without room for it, the next start finds the same again.
-fn append(journal: &mut Journal, state: &mut State, records: &[Record]) -> Result<(), String> {
+/// Makes what recovery found durable; false without room for it, and the next start finds the same again.
+pub(super) fn append(
+    journal: &mut Journal,
+    state: &mut State,
+    records: &[Record],
+) -> Result<bool, String> {
     if records.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     match journal.append(records) {
         Ok(placed) => {
@@ -121,9 +141,9 @@ fn append(journal: &mut Journal, state: &mut State, records: &[Record]) -> Resul
                 let location = Some(placed.location);
                 state.apply(record, Kept { record: placed.sequence, location, bytes: 0 }, |_| None);
             }
-            Ok(())
+            Ok(true)
         }
-        Err(WriteError::Full) => Ok(()),
+        Err(WriteError::Full) => Ok(false),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -170,7 +170,8 @@ impl State {
                     hold: order.hold,
                     tombstone: order.state == OrderState::Cancelled && earlier.is_empty(),
                     parked_cancel: parked.is_some_and(|parked| parked.cancel),
-                    maybe_sent: order.sent_before,
+                    maybe_sent: order.sent_before
+                        || (order.state == OrderState::Pending && self.looks_first(&order)),
                     damaged: unreadable
                         || body_lost
                         || order.lost

@@ -24,6 +24,8 @@ const ROOM_LEFT: u64 = 2 << 20;
 const ROOM_FACTOR: u64 = 6;
 /// How long an earlier index of this process may take to let its lock go.
 const LET_GO_LIMIT: Duration = Duration::from_secs(10);
+/// Where it stands below which epoch all outcomes were stored, in the database's own tree.
+const STORED_BELOW: &[u8] = b"stored_below";
 const TREE_PREFIX: &str = "outcomes-1-";
 
 /// From when to when the outcomes of one tree settled, ms since 1970. It stands in the tree's name, for the horizon may
@@ -90,6 +92,8 @@ pub(super) struct Index {
     db: sled::Db,
     file: Arc<File>,
     pub(super) trees: BTreeMap<Span, sled::Tree>,
+    /// The outcomes of all segments below this epoch were stored.
+    pub(super) stored_below: u64,
     /// A write failed, and nothing of it works any more.
     failed: Arc<AtomicBool>,
 }
@@ -120,8 +124,11 @@ impl Index {
                 db.drop_tree(&name)?;
             }
         }
+        let stored_below = db.get(STORED_BELOW)?;
+        let stored_below = stored_below.and_then(|bytes| bytes.as_ref().try_into().ok());
+        let stored_below = stored_below.map_or(0, u64::from_be_bytes);
         sync_creation(dir)?;
-        Ok(Self { db, file, trees, failed: Arc::default() })
+        Ok(Self { db, file, trees, stored_below, failed: Arc::default() })
     }
 
     /// Opens it again after a failure. A damaged one is set aside; then it is another one, and true is said.
@@ -171,11 +178,15 @@ impl Index {
         }
     }
 
-    /// Writes entries and syncs them.
+    /// Writes entries, then below which epoch all outcomes are stored, and syncs them.
     ///
     /// # Errors
     /// In words; then nothing may be taken as stored, and it has failed.
-    pub(super) fn store(&self, entries: &[(Span, u128, Vec<u8>)]) -> Result<(), String> {
+    pub(super) fn store(
+        &self,
+        entries: &[(Span, u128, Vec<u8>)],
+        stored_below: u64,
+    ) -> Result<(), String> {
         // It stands also if sled panics.
         self.failed.store(true, Ordering::SeqCst);
         let mut by_tree: BTreeMap<Span, sled::Batch> = BTreeMap::new();
@@ -187,6 +198,8 @@ impl Index {
             let tree = self.db.open_tree(span.tree_name()).map_err(words)?;
             tree.apply_batch(batch).map_err(words)?;
         }
+        // Last, for sled keeps what comes before whatever it keeps.
+        self.db.insert(STORED_BELOW, &stored_below.to_be_bytes()).map_err(words)?;
         self.db.flush().map_err(words)?;
         self.file.sync_data().map_err(words)?;
         self.failed.store(false, Ordering::SeqCst);
