@@ -157,7 +157,6 @@ async fn after_damage_orders_are_looked_up_and_a_start_that_finds_it_again_adds_
         post(&buffer, delivery(id, 1, Some(1))).await;
     }
     drop(buffer);
-    drop(embedded(dir.path(), 1 << 20, &clock));
     damage(dir.path(), b"body gone 1", 0..4096);
     let until = START_MS + HORIZON_MS + HOUR_MS;
     for restart in 0..3 {
