@@ -11,6 +11,7 @@ pub(super) const TORTURE: Torture = Torture {
     name: "power-cut",
     runs: 40,
     control: "no-sync",
+    ledger_control: None,
     // Only what is written takes memory.
     disk: Some(4 << 30),
     modes: &WriteMode::ALL,

@@ -68,7 +68,7 @@ impl<'a> Scene<'a> {
         let knobs = configuration(torture, share, place.path());
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
-        let control = plan.control.then_some(torture.control);
+        let control = plan.control.then_some(torture.control(share.oms));
         let setup = Setup { binary, prefix: Vec::new(), control, data_dir, config, log };
         let tally = Tally::default();
         Ok(Self {

@@ -16,6 +16,7 @@ pub(super) const TORTURE: Torture = Torture {
     name: "stall",
     runs: 8,
     control: "late-write",
+    ledger_control: None,
     disk: Some(4 << 30),
     modes: &WriteMode::ALL,
     // The drain may go on: its OMS's disk does not hang.
