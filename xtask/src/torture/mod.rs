@@ -4,6 +4,7 @@
 //! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
 mod abort_poison;
+mod aim;
 mod ballast;
 mod bit_flip;
 mod damage;
