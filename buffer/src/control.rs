@@ -9,7 +9,7 @@
 pub enum Control {
     /// Syncs do nothing: what a receipt speaks of may be in the page cache only.
     NoSync,
-    /// Writes to a slot are gathered in memory: a receipt may run ahead of the write.
+    /// Writes to a slot are gathered in memory, and nothing is synced: a receipt may run ahead of the write.
     LateWrite,
     /// A failed write or sync counts as done.
     NoFailedState,
