@@ -9,7 +9,7 @@
 pub enum Control {
     /// Syncs do nothing: what a receipt speaks of may be in the page cache only.
     NoSync,
-    /// Writes to a slot are gathered in memory: a receipt may run ahead of the write.
+    /// Writes to a slot are gathered in memory, and nothing is synced: a receipt may run ahead of the write.
     LateWrite,
     /// A failed write or sync counts as done.
     NoFailedState,
@@ -21,6 +21,8 @@ pub enum Control {
     ForgottenDiscards,
     /// Deaths of the process are not counted.
     NoDeaths,
+    /// After damage or a lost index orders are sent without a look whether the OMS has them.
+    NoLookUp,
 }
 
 #[cfg(not(forebay_control))]
@@ -44,7 +46,7 @@ mod build {
     static CHOSEN: OnceLock<Control> = OnceLock::new();
 
     impl Control {
-        const ALL: [Self; 7] = [
+        const ALL: [Self; 8] = [
             Self::NoSync,
             Self::LateWrite,
             Self::NoFailedState,
@@ -52,6 +54,7 @@ mod build {
             Self::NoChecksum,
             Self::ForgottenDiscards,
             Self::NoDeaths,
+            Self::NoLookUp,
         ];
 
         fn name(self) -> &'static str {
@@ -63,6 +66,7 @@ mod build {
                 Self::NoChecksum => "no-checksum",
                 Self::ForgottenDiscards => "forgotten-discards",
                 Self::NoDeaths => "no-deaths",
+                Self::NoLookUp => "no-look-up",
             }
         }
 

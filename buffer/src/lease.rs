@@ -32,6 +32,9 @@ pub struct Lease {
     pub attempts: u8,
     /// It may have reached the OMS before: ask by `find` before any send.
     pub sent_before: bool,
+    /// An order of its key may have been forgotten (damage, or a lost index): an OMS that does not refuse a second create must
+    /// be asked by `find` before any send.
+    pub look_first: bool,
     /// The ticket of an asynchronous OMS that took it before, if any.
     pub ticket: Option<String>,
     /// Sent by a load test or demo.
@@ -102,6 +105,7 @@ impl Lease {
             accepted_at_ms,
             attempts: loan.attempts,
             sent_before: loan.sent_before,
+            look_first: loan.look_first,
             ticket: loan.ticket,
             synthetic: envelope.synthetic,
             body: envelope.body,

@@ -5,7 +5,7 @@
 //! | known | same content again | older | newer, channel amends | newer, channel does not | equal or no version | cancel that is not older |
 //! |---|---|---|---|---|---|---|
 //! | nothing | - | - | accepted, held, tombstone by readiness | same | same | tombstone |
-//! | held, pending | duplicate | stale | amended | conflict | conflict; held that becomes pending: amended | cancelled |
+//! | held, pending | duplicate | stale | amended | conflict | conflict; held that becomes pending: amended | cancelled; pending that may be in the OMS: parked |
 //! | leased, submitted | duplicate | stale | parked | conflict | conflict | parked |
 //! | exception | duplicate; after damage: amended | stale | amended, pending again | conflict | conflict | cancelled |
 //! | exception that may be in the OMS | duplicate | stale | parked | conflict | conflict | parked |
@@ -156,7 +156,7 @@ fn cancel(known: &Known, age: Age) -> Decision {
         return nothing(Answer::Stale);
     }
     match known.state {
-        OrderState::Exception if known.maybe_sent => {
+        OrderState::Pending | OrderState::Exception if known.maybe_sent => {
             write(Answer::Parked, Write::Cancel { parked: true })
         }
         OrderState::Held | OrderState::Pending | OrderState::Exception | OrderState::Cancelled => {

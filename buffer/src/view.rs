@@ -126,6 +126,9 @@ pub struct Status {
     pub segments: u64,
     /// What is known of orders whose segment is gone.
     pub outcomes: OutcomeFigures,
+    /// Acknowledged orders may have been forgotten (damage, or a lost outcome index): whatever is accepted until then, ms since
+    /// 1970, is looked up in the OMS before it is first sent, unless that OMS refuses a second create.
+    pub look_first_until_ms: Option<i64>,
     /// What recovery found when the store was opened, for people; empty when all was clean.
     pub recovery: Vec<String>,
 }

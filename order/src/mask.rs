@@ -3,8 +3,7 @@
 //! A card number is an issuer's prefix, that issuer's exact number of digits and a right check digit
 //! (Luhn), its digits together or grouped by single blanks or hyphens. All three are asked for, since a
 //! check digit alone is right for one number in ten. A format says which of its texts are looked at:
-//! free text and payment fields, never identifiers, product codes or phones. A JSON number may only be a
-//! verification value.
+//! free text and payment fields, never identifiers, product codes or phones.
 
 use bytes::Bytes;
 
@@ -109,6 +108,13 @@ pub(crate) fn card_numbers(text: &[u8], offset: usize, spans: &mut Vec<MaskedSpa
         from = end;
         in_run(text.get(start..end).unwrap_or_default(), offset + start, spans);
     }
+}
+
+/// Whether the text is one card number and nothing else, its digits together.
+pub(crate) fn is_card_number(text: &[u8]) -> bool {
+    text.len() >= CARD_MIN
+        && text.iter().all(u8::is_ascii_digit)
+        && longest_card(text, 0) == Some(text.len())
 }
 
 /// Whether the bytes can hold a card number at all; false for nearly every order, and quick.

@@ -10,7 +10,8 @@ const GAP_MAX: usize = 16;
 /// Masks card numbers anywhere in `body`, and three or four digits behind a card verification field's name.
 ///
 /// Since nothing says which text is which, an identifier that looks exactly like a card number is masked
-/// too: bytes nobody can read are for a person to look at, and card data must not be kept.
+/// too: bytes nobody can read are for a person to look at, and card data must not be kept. A number among them becomes `*`
+/// as well, for what is no JSON cannot stay JSON.
 pub fn mask_unread(body: Bytes) -> (Bytes, Vec<MaskedSpan>) {
     let mut spans = Vec::new();
     mask::card_numbers(&body, 0, &mut spans);
@@ -57,6 +58,10 @@ mod tests {
     #[test]
     fn card_data_goes_and_the_rest_stays() {
         assert_eq!(masked(r#"{"n":"4111 1111 1111 1111""#), r#"{"n":"**** **** **** ****""#);
+        assert_eq!(
+            masked(r#"{"n":4111111111111111,"cvv":123,"#),
+            r#"{"n":****************,"cvv":***,"#
+        );
         assert_eq!(masked(r#"{"cvv": "123", "x":"#), r#"{"cvv": "***", "x":"#);
         assert_eq!(masked("<order><cvc>1234</cvc>"), "<order><cvc>****</cvc>");
         assert_eq!(masked("a=1&security_code=999&b=2"), "a=1&security_code=***&b=2");

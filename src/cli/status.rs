@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hyper::Method;
+use jiff::Timestamp;
 use serde_json::Value;
+
+use forebay_processor::Guarantee;
 
 use super::{EXIT_MET, Service, client, fail, print};
 
@@ -85,10 +88,26 @@ fn table(status: &Value) -> Vec<String> {
             }
         ),
     ]);
+    lines.extend(look_first(&at("/buffer/look_first_until_ms"), &at("/oms/guarantee")));
     for note in at("/buffer/recovery").as_array().into_iter().flatten() {
         lines.push(format!("recovery    {}", plain(note)));
     }
     lines
+}
+
+/// Until when orders are looked up before they are first sent, and what that costs.
+fn look_first(until_ms: &Value, guarantee: &Value) -> Option<String> {
+    let until = Timestamp::from_millisecond(until_ms.as_i64()?).ok()?;
+    let until = until.strftime("%F %H:%M UTC");
+    let cost = if guarantee.as_str() == Some(Guarantee::UniqueId.words()) {
+        "costs nothing, for this OMS refuses a second create"
+    } else {
+        "costs one look-up in the OMS for each batch"
+    };
+    Some(format!(
+        "look first  until {until}: acknowledged orders may be forgotten (damage, or a lost outcome index), so none that \
+         comes is taken for new; {cost}"
+    ))
 }
 
 /// A JSON scalar without quotes. Control characters but line ends and tabs are escaped: a number or a body
@@ -109,6 +128,17 @@ pub(crate) fn plain(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_looked_up_first_is_said_with_its_end_and_its_price() {
+        assert_eq!(look_first(&Value::Null, &Value::Null), None);
+        let until = Value::from(1_790_000_000_000_i64);
+        let said = |guarantee: Guarantee| look_first(&until, &guarantee.words().into()).unwrap();
+        let looked_up = said(Guarantee::LookedUp);
+        assert!(looked_up.contains("until 2026-09-21 14:13 UTC"), "{looked_up}");
+        assert!(looked_up.contains("one look-up"), "{looked_up}");
+        assert!(said(Guarantee::UniqueId).contains("costs nothing"));
+    }
 
     #[test]
     fn a_senders_text_does_not_command_the_terminal() {

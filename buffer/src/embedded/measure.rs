@@ -37,7 +37,7 @@ impl OutcomeIndex {
     /// # Errors
     /// In words.
     pub fn store(&mut self, outcomes: impl Iterator<Item = (u64, i64)>) -> Result<(), String> {
-        let mut batch = self.0.batch();
+        let mut batch = self.0.batch(1);
         outcomes.for_each(|(n, at_ms)| batch.add(hash(n), &outcome(n, at_ms)));
         self.0.stored(batch.store()?);
         Ok(())

@@ -14,6 +14,7 @@ mod group;
 pub mod inspect;
 mod intake;
 pub(crate) mod journal;
+mod look_first;
 mod lookup;
 mod measure;
 mod outcomes;

@@ -1,7 +1,8 @@
 //! The outcome index: answers duplicates of orders whose journal segment is gone.
 //!
-//! Losing it changes no effect: a late duplicate then drains again, and the OMS's identity and fingerprint
-//! decide. So what of it is damaged is set aside or passed over, and said.
+//! Losing it changes no effect: a late duplicate then drains again, and the OMS's identity and fingerprint decide, or, where
+//! the OMS does not refuse a second create, a look at it first (`state::look_first`). So what of it is damaged is set aside or
+//! passed over, and said.
 //!
 //! It consists of *runs* ([`run`]): files sorted by the keys' hashes that never change. A retired segment leaves one; a
 //! thread merges small ones into larger ones ([`merge`], [`keeper`]) and removes those of a stretch of time that is past
@@ -14,6 +15,7 @@
 //!          scan.rs     a run, gone through      filter.rs  a run's filter
 //!          merge.rs    several runs to one      files.rs   the seam to the file system
 //!          keeper.rs   the list of runs and its thread
+//!          reach.rs    how far back everything is there
 //! ```
 //! The bytes are described in `docs/outcome-index-1.md`.
 
@@ -23,6 +25,7 @@ pub(super) mod files;
 mod filter;
 mod keeper;
 mod merge;
+mod reach;
 mod run;
 mod scan;
 #[cfg(test)]
@@ -33,6 +36,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::metrics;
@@ -59,6 +63,8 @@ pub(super) struct Outcomes {
     horizon_ms: i64,
     /// Of the last batch.
     number: u64,
+    /// See [`Outcomes::stored_below`].
+    stored_below: u64,
     generation: u64,
 }
 
@@ -68,23 +74,29 @@ pub(super) struct Batch {
     number: u64,
     stretch_ms: i64,
     entries: Vec<(Span, u128, Outcome)>,
+    /// From how far the index reached to how far it reaches with this.
+    reach: (u64, u64),
 }
 
 /// A batch that is durable; nothing sees it before [`Outcomes::stored`].
-pub(super) struct Stored(Vec<Arc<Run>>);
+pub(super) struct Stored {
+    runs: Vec<Arc<Run>>,
+    stored_below: u64,
+}
 
 /// A look at the index that can be made on any thread.
 pub(super) struct Seek {
     hash: u128,
     runs: Vec<Arc<Run>>,
+    shared: Arc<Shared>,
 }
 
 impl Seek {
-    /// The outcome, if it is there. Blocks on the disk. One that cannot be read is none: losing the index changes
-    /// no effect, so neither does one entry.
+    /// The outcome, if it is there. Blocks on the disk. One that cannot be read is forgotten.
     pub(super) fn find(&self) -> Option<Outcome> {
         self.runs.iter().find_map(|run| {
             run.find(self.hash).unwrap_or_else(|error| {
+                self.shared.forgot();
                 metrics::outcomes_failed();
                 tracing::warn!(%error, "the outcome index cannot be read");
                 None
@@ -128,19 +140,21 @@ impl Outcomes {
     fn open_on(home: Home, horizon: Duration) -> io::Result<(Self, Vec<String>)> {
         let mut found = find(&home)?;
         let mut notes: Vec<_> = found.runs.iter().filter_map(|run| partly_damaged(run)).collect();
-        let number = found.highest;
+        let (number, stored_below) = (found.highest, found.stored_below);
         let keeper = Keeper::of(home, &mut found)?;
         notes.extend(left_out(&found));
         let horizon_ms = i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2);
         let stretch_ms = (horizon_ms / STRETCHES).max(60_000);
-        Ok((Self { keeper, stretch_ms, horizon_ms, number, generation: 0 }, notes))
+        let outcomes = Self { keeper, stretch_ms, horizon_ms, number, stored_below, generation: 0 };
+        Ok((outcomes, notes))
     }
 
     /// Where the outcome of that hash may be. `None` says that it is nowhere: of the keys never seen all but a few in a
     /// hundred cost no disk read.
     pub(super) fn seek(&self, hash: u128) -> Option<Seek> {
-        let runs = self.keeper.shared.seek(hash);
-        (!runs.is_empty()).then_some(Seek { hash, runs })
+        let shared = &self.keeper.shared;
+        let runs = shared.seek(hash);
+        (!runs.is_empty()).then(|| Seek { hash, runs, shared: Arc::clone(shared) })
     }
 
     /// Another number whenever what is found may be another.
@@ -148,17 +162,46 @@ impl Outcomes {
         self.generation
     }
 
-    /// An empty batch, to be filled and stored on any thread before the next one is begun.
-    pub(super) fn batch(&mut self) -> Batch {
+    /// The outcomes of all segments below this epoch were stored here. Less than what the journal has retired: this is not
+    /// the index that was there, or not all of it.
+    pub(super) fn stored_below(&self) -> u64 {
+        self.stored_below
+    }
+
+    /// Whether, since this was last asked, an outcome was forgotten, so that its key is taken for a new one.
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.keeper.shared.forgotten.swap(false, Ordering::AcqRel)
+    }
+
+    /// An outcome was forgotten.
+    pub(super) fn forgot(&self) {
+        self.keeper.shared.forgot();
+    }
+
+    /// An empty batch, to be filled and stored on any thread before the next one is begun. With it the outcomes of all segments
+    /// below that epoch are stored.
+    pub(super) fn batch(&mut self, stored_below: u64) -> Batch {
         self.number += 1;
         let (shared, stretch_ms) = (Arc::clone(&self.keeper.shared), self.stretch_ms);
-        Batch { shared, number: self.number, stretch_ms, entries: Vec::new() }
+        let reach = (self.stored_below, stored_below);
+        Batch { shared, number: self.number, stretch_ms, entries: Vec::new(), reach }
+    }
+
+    /// Notes that the outcomes of all segments below that epoch are stored, as far as they ever will be.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn store_nothing(&mut self, stored_below: u64) -> Result<(), String> {
+        let stored = self.batch(stored_below).store()?;
+        self.stored(stored);
+        Ok(())
     }
 
     /// Lets a stored batch be found from now on.
     pub(super) fn stored(&mut self, stored: Stored) {
         self.generation += 1;
-        self.keeper.shared.add(stored.0);
+        self.stored_below = stored.stored_below;
+        self.keeper.shared.add(stored.runs);
         let figures = self.figures();
         metrics::outcomes(figures.outcomes, figures.runs, figures.disk_bytes, figures.memory_bytes);
     }
@@ -195,6 +238,11 @@ impl Batch {
         self.entries.push((span, hash, outcome.clone()));
     }
 
+    /// Leaves an outcome out that cannot be told any more.
+    pub(super) fn leave_out(&self) {
+        self.shared.forgot();
+    }
+
     /// Makes the outcomes durable, a run for each stretch of time.
     ///
     /// # Errors
@@ -205,32 +253,43 @@ impl Batch {
         self.entries.sort_by_key(|(span, hash, _)| (*span, *hash));
         self.entries.dedup_by_key(|(span, hash, _)| (*span, *hash));
         let mut runs = Vec::new();
-        for stretch in self.entries.chunk_by(|(one, ..), (other, ..)| one == other) {
-            let stored = match self.store_one(stretch) {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    self.store_in_reserve(stretch, error)
-                }
-                stored => stored,
-            };
-            match stored {
-                Ok(run) => runs.extend(run.map(Arc::new)),
-                Err(error) => {
-                    // They are written again with the rest.
-                    runs.iter().for_each(|run| write::give_up(&self.shared.home, run.id));
-                    return Err(error.to_string());
-                }
+        match self.store_all(&mut runs) {
+            Ok(()) => Ok(Stored { runs, stored_below: self.reach.1 }),
+            Err(error) => {
+                // They are written again with the rest.
+                runs.iter().for_each(|run| write::give_up(&self.shared.home, run.id));
+                Err(error.to_string())
             }
         }
-        Ok(Stored(runs))
     }
 
-    fn store_in_reserve(
+    fn store_all(&self, runs: &mut Vec<Arc<Run>>) -> io::Result<()> {
+        for stretch in self.entries.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let run = self.also_in_reserve(stretch.len(), || self.store_one(stretch))?;
+            runs.extend(run.map(Arc::new));
+        }
+        let (from, to) = self.reach;
+        let extended = self.also_in_reserve(0, || reach::extend(&self.shared.home, from, to))?;
+        if !extended {
+            // Another index than the one that was open: what was in it is forgotten with the process.
+            self.shared.forgot();
+        }
+        Ok(())
+    }
+
+    /// Does it again with room from the reserve, if there is none for so many outcomes otherwise.
+    fn also_in_reserve<T>(
         &self,
-        stretch: &[(Span, u128, Outcome)],
-        error: io::Error,
-    ) -> io::Result<Option<Run>> {
-        let bytes = RUN_BYTES + ENTRY_BYTES.saturating_mul(stretch.len() as u64);
-        if self.shared.home.give_room(bytes)? { self.store_one(stretch) } else { Err(error) }
+        outcomes: usize,
+        store: impl Fn() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let bytes = RUN_BYTES + ENTRY_BYTES.saturating_mul(outcomes as u64);
+        match store() {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                if self.shared.home.give_room(bytes)? { store() } else { Err(error) }
+            }
+            stored => stored,
+        }
     }
 
     fn store_one(&self, stretch: &[(Span, u128, Outcome)]) -> io::Result<Option<Run>> {

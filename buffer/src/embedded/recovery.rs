@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::journal::{DamagedRecord, Journal, Options, ReadError, Replayed, WriteError, hint};
 use super::outcomes::Outcomes;
-use super::{EmbeddedConfig, lookup};
+use super::{EmbeddedConfig, look_first, lookup};
 use crate::Clock;
 use crate::record::Record;
 use crate::state::{Before, Kept, State};
@@ -87,8 +87,25 @@ pub(super) fn recover(
     let (dir, secret) = (config.dir.join("outcomes"), journal.store_secret());
     // Less than a slot, so that the journal does not take what is given up of it.
     let reserve = config.slot_bytes / 2;
-    let (outcomes, notes) = Outcomes::open(&dir, secret, reserve, config.dedup_horizon)?;
+    let (mut outcomes, notes) = Outcomes::open(&dir, secret, reserve, config.dedup_horizon)?;
+    // The same damage, found again by every start until it is gone, counts once.
+    let damage = look_first::digest(recovered.report().iter().chain(&notes));
     report.extend(notes);
+    if damage != 0 && damage != state.look_first().damage {
+        look_first::note(&mut journal, &mut state, config.dedup_horizon, now_ms, damage)?;
+    }
+    let retired_below = journal.retired_below();
+    if outcomes.stored_below() < retired_below {
+        report.push("the outcome index is not the one that was there, or not all of it".to_owned());
+        let damage = state.look_first().damage;
+        look_first::note(&mut journal, &mut state, config.dedup_horizon, now_ms, damage)?;
+        // Only the next start would find the same once more.
+        if let Err(reason) = outcomes.store_nothing(retired_below) {
+            tracing::warn!(%reason, "the outcome index cannot be written");
+        }
+    }
+    report.iter().for_each(|note| tracing::warn!("{note}"));
+    look_first::say(&state, now_ms);
     Ok(Recovered { journal, state, outcomes, report })
 }
 
@@ -112,10 +129,14 @@ fn unproven(damaged: &[DamagedRecord]) -> Option<String> {
     })
 }
 
-/// Makes what recovery found durable. Without room for it, the next start finds the same again.
-fn append(journal: &mut Journal, state: &mut State, records: &[Record]) -> Result<(), String> {
+/// Makes what recovery found durable; false without room for it, and the next start finds the same again.
+pub(super) fn append(
+    journal: &mut Journal,
+    state: &mut State,
+    records: &[Record],
+) -> Result<bool, String> {
     if records.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     match journal.append(records) {
         Ok(placed) => {
@@ -123,9 +144,9 @@ fn append(journal: &mut Journal, state: &mut State, records: &[Record]) -> Resul
                 let location = Some(placed.location);
                 state.apply(record, Kept { record: placed.sequence, location, bytes: 0 }, |_| None);
             }
-            Ok(())
+            Ok(true)
         }
-        Err(WriteError::Full) => Ok(()),
+        Err(WriteError::Full) => Ok(false),
         Err(error) => Err(error.to_string()),
     }
 }

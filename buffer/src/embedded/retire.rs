@@ -213,7 +213,7 @@ impl Writer {
         self.write_carried(&records)
     }
 
-    fn write_carried(&mut self, records: &[Record]) -> Result<bool, Fatal> {
+    pub(super) fn write_carried(&mut self, records: &[Record]) -> Result<bool, Fatal> {
         match self.journal.carry(records) {
             Ok(placed) => {
                 for (placed, record) in placed.into_iter().zip(records) {
@@ -281,7 +281,7 @@ impl Writer {
             Some((order, late, seek))
         });
         let late: Vec<_> = late.collect();
-        let mut batch = self.outcomes.batch();
+        let mut batch = self.outcomes.batch(epoch.saturating_add(1));
         let shared = Arc::clone(&self.shared);
         let storing = thread::Builder::new()
             .name("forebay-outcomes".to_owned())
@@ -349,8 +349,7 @@ impl Writer {
     }
 }
 
-/// Puts outcomes into a batch, with what their records say. One whose record is damaged is left out: losing an entry
-/// changes no effect, for a late duplicate then drains again and the OMS decides.
+/// Puts outcomes into a batch, with what their records say. One whose record is damaged is left out, and so forgotten.
 ///
 /// # Errors
 /// In words: the disk cannot be read now.
@@ -364,6 +363,7 @@ fn fill(
         match lookup::head(reader, ended.kept) {
             Ok(head) => batch.add(ended.hash, &ended.outcome(&head)),
             Err(error @ ReadError::Damaged { .. }) => {
+                batch.leave_out();
                 metrics::outcomes_failed();
                 tracing::warn!(%error, order = ended.sequence, "an outcome is not kept");
             }

@@ -293,6 +293,7 @@ impl Writer {
                 || self.lazy.len() >= GROUP_RECORDS_MAX / 4);
         let worked = group.urgent() || due || !self.reads.is_empty();
         let orders = group.orders();
+        self.note_forgotten()?;
         if group.urgent() || due {
             self.commit(group)?;
         }

@@ -271,6 +271,18 @@ fn an_exception_that_may_be_in_the_oms_is_changed_only_when_its_outcome_is_known
 }
 
 #[test]
+fn a_cancel_of_a_pending_order_that_may_be_in_the_oms_waits_for_its_outcome_and_a_change_does_not()
+{
+    let mut forgotten = known(OrderState::Pending, Some(2));
+    forgotten.maybe_sent = true;
+    let cancel = incoming(Readiness::Cancelled, Some(3), B);
+    assert_eq!(came_to(&forgotten, &cancel), (Answer::Parked, PARK_CANCEL));
+    // What is looked up then is the newer content, and another one in the OMS is an exception.
+    let newer = incoming(Readiness::Pending, Some(3), B);
+    assert_eq!(came_to(&forgotten, &newer), (Answer::Amended, REPLACE));
+}
+
+#[test]
 fn the_same_content_repairs_damaged_bytes() {
     let mut damaged = known(OrderState::Exception, Some(2));
     damaged.damaged = true;

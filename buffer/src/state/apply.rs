@@ -3,6 +3,7 @@
 use forebay_order::{Fingerprint, Readiness};
 
 use super::loan::DAMAGED;
+use super::look_first::LookFirst;
 use super::order::{Before, Content, Kept, Order, Parked, Worth};
 use super::row::{Row, RowBody};
 use super::{EARLIER_MAX, Late, Policy, State};
@@ -76,6 +77,9 @@ impl State {
                 self.moved_row(*exception, row, delivery.as_ref(), kept);
             }
             Record::Policy { name, value, at_ms } => {
+                if let Some(look_first) = LookFirst::of(name, value) {
+                    self.look_first = look_first;
+                }
                 let policy = Policy { value: value.clone(), at_ms: *at_ms, anchor: kept.epoch() };
                 self.policies.insert(name.clone(), policy);
             }

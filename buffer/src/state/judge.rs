@@ -86,8 +86,7 @@ impl State {
             ..before
         });
         let lost = head.is_some_and(|head| head.body_lost) && decision.answer == Answer::Duplicate;
-        let needed = || found.and_then(|order| self.get(order)).is_some_and(|order| !order.ended());
-        let repeats_lost = lost && needed();
+        let repeats_lost = lost && found.is_some_and(|order| self.needs_its_body(order));
         Judged { decision, order, version, before, incoming: envelope.fingerprint, repeats_lost }
     }
 
@@ -142,6 +141,13 @@ impl State {
         })
     }
 
+    /// Whether the bytes of an order's current content are needed: it has not ended, and no other content waits to take
+    /// their place.
+    fn needs_its_body(&self, sequence: u64) -> bool {
+        let ended = self.get(sequence).is_none_or(|order| order.ended());
+        !ended && self.parked(sequence).is_none()
+    }
+
     fn known(&self, sequence: u64, incoming: &Envelope, head: Option<&Head>) -> Option<Known> {
         let order = self.get(sequence)?;
         let detail = self.detail(sequence);
@@ -155,7 +161,10 @@ impl State {
                 && !order.sent_before;
         let called_off = incoming.readiness == forebay_order::Readiness::Cancelled;
         let unreadable = latest.is_none() && can_be_repaired && !called_off;
-        let body_lost = head.is_some_and(|head| head.body_lost) && can_be_repaired;
+        // The same content again changes nothing about what may have been sent.
+        let body_lost = head.is_some_and(|head| head.body_lost)
+            && !order.on_loan
+            && self.needs_its_body(sequence);
         let fingerprint = match latest {
             Some(latest) => latest.fingerprint,
             None if unreadable => incoming.fingerprint,
@@ -170,7 +179,8 @@ impl State {
                     hold: order.hold,
                     tombstone: order.state == OrderState::Cancelled && earlier.is_empty(),
                     parked_cancel: parked.is_some_and(|parked| parked.cancel),
-                    maybe_sent: order.sent_before,
+                    maybe_sent: order.sent_before
+                        || (order.state == OrderState::Pending && self.looks_first(&order)),
                     damaged: unreadable
                         || body_lost
                         || order.lost

@@ -43,6 +43,7 @@ pub(crate) struct Loan {
     pub(crate) attempts: u8,
     pub(crate) deaths: u8,
     pub(crate) sent_before: bool,
+    pub(crate) look_first: bool,
     pub(crate) ticket: Option<String>,
 }
 
@@ -124,6 +125,7 @@ impl State {
             attempts: order.attempts,
             deaths: order.deaths,
             sent_before: order.sent_before,
+            look_first: self.looks_first(&order),
             ticket: detail.and_then(|detail| detail.ticket.as_deref()).map(str::to_owned),
         };
         let out = Out {

@@ -20,6 +20,7 @@ mod endings;
 mod judge;
 mod keys;
 mod loan;
+mod look_first;
 mod moved;
 mod order;
 mod outcome;
@@ -53,6 +54,7 @@ use count::Counts;
 use endings::Endings;
 use keys::Keys;
 use loan::Loans;
+use look_first::LookFirst;
 use order::{Detail, NotBefore, Order};
 use pack::Flags;
 use queue::Queue;
@@ -86,6 +88,7 @@ pub(crate) struct State {
     counts: Counts,
     segments: Segments,
     policies: BTreeMap<String, Policy>,
+    look_first: LookFirst,
     last_accepted_ms: i64,
     /// True while records of an earlier process are applied: only then do loans come from records.
     replaying: bool,
@@ -135,6 +138,7 @@ impl State {
             counts: Counts::default(),
             segments: Segments::default(),
             policies: BTreeMap::new(),
+            look_first: LookFirst::default(),
             last_accepted_ms: i64::MIN,
             replaying: true,
         }

@@ -168,6 +168,7 @@ impl State {
                 .map(|order| now_ms.saturating_sub(i64::from(order.accepted_at_s) * 1_000).max(0)),
             delayed: self.queue.delayed_len(),
             money_waiting: self.counts.money(),
+            look_first_until_ms: Some(self.look_first().until_ms).filter(|until| *until >= now_ms),
             ..Status::default()
         }
     }

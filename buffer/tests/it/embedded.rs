@@ -1,5 +1,6 @@
 //! What only the embedded backend must stand: reopens, crashes, retirement, a full disk, a lost index.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -380,19 +381,20 @@ async fn a_lost_index_changes_no_effect() {
     assert_eq!(lend(&buffer).await.key.id, "flow-0-0");
 }
 
-/// Flips one bit of what the slots hold at `body`.
+/// Flips one bit of `body` wherever slots hold it: a start may have copied it.
 fn flip(dir: &Path, body: &[u8]) {
+    let mut flipped = false;
     for entry in std::fs::read_dir(dir.join("journal")).unwrap() {
         let path = entry.unwrap().path();
-        let mut bytes = std::fs::read(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
         let found = bytes.windows(body.len()).position(|window| window == body);
         if let Some(at) = found {
-            bytes[at] ^= 1;
-            std::fs::write(&path, bytes).unwrap();
-            return;
+            let slot = std::fs::File::options().write(true).open(path).unwrap();
+            slot.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+            flipped = true;
         }
     }
-    panic!("no slot holds that body");
+    assert!(flipped, "no slot holds that body");
 }
 
 #[tokio::test]
@@ -438,6 +440,38 @@ async fn a_repeat_mends_an_order_whose_bytes_have_gone_bad_before_anybody_has_re
     assert_eq!(answer(&buffer, delivery("damaged", 1, Some(1))).await, Answer::Duplicate);
     assert_eq!(lend(&buffer).await.body, "body damaged 1");
     assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_repeat_mends_an_order_that_may_have_been_sent_and_waits_for_its_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    for id in ["first", "damaged", "changed"] {
+        post(&buffer, delivery(id, 1, Some(1))).await;
+    }
+    let lent = buffer.lease(3, SOON).await.unwrap();
+    assert_eq!(answer(&buffer, delivery("changed", 2, Some(2))).await, Answer::Parked);
+    drop(buffer);
+    drop(lent);
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    let first = lend(&buffer).await;
+    assert_eq!(first.key.id, "first", "a suspect is lent alone, the others wait");
+    // What is carried forward at the start is not damaged under way.
+    until(&buffer, |status| status.segments == 1).await;
+    let again = delivery("damaged", 1, Some(1));
+    flip(dir.path(), b"body damaged 1");
+    flip(dir.path(), b"body changed 1");
+    assert_eq!(answer(&buffer, again.clone()).await, Answer::Amended);
+    assert_eq!(answer(&buffer, again).await, Answer::Duplicate);
+    let kept = delivery("changed", 2, Some(2));
+    assert_eq!(answer(&buffer, kept).await, Answer::Duplicate, "it is kept whole");
+    first.settle(summarised("F"));
+    let leases = buffer.lease(10, SOON).await.unwrap();
+    assert_eq!(leases.len(), 0, "the next suspect turns out damaged");
+    let mended = lend(&buffer).await;
+    let (sent_before, body) = (mended.sent_before, &mended.body[..]);
+    assert_eq!((sent_before, body), (true, &b"body damaged 1"[..]), "{}", mended.key.id);
 }
 
 #[tokio::test]

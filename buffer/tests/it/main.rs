@@ -5,6 +5,7 @@
 mod conformance;
 mod embedded;
 mod inspect;
+mod look_first;
 mod model;
 mod pinned;
 mod support;

@@ -145,6 +145,7 @@ impl Lexer {
                 b'-' | b'0'..=b'9' => {
                     let end = number(body, at)?;
                     self.tape.number(at, end);
+                    self.suspect_number(body.get(at..end).unwrap_or_default());
                     end
                 }
                 _ => self.literal(body, at)?,
@@ -335,6 +336,13 @@ impl Lexer {
         self.tape.string(at, here, true);
         self.suspect_text(body.get(at + 1..here).unwrap_or_default());
         Ok(here + 1)
+    }
+
+    #[inline]
+    fn suspect_number(&mut self, digits: &[u8]) {
+        if digits.len() >= mask::CARD_MIN {
+            self.suspect |= mask::is_card_number(digits);
+        }
     }
 
     #[inline]

@@ -22,7 +22,8 @@ const CODE_MAX: usize = 4;
 ///
 /// A path is a JSON pointer in which `*` stands for one step and a last `**` for any number of steps,
 /// none included. A verification value is known by its member's name, or by the `name` or `key` beside
-/// its `value`. A card number is looked for in strings alone, and names of members are never touched.
+/// its `value`. A number is a card number only as a whole, and never where its member's name ends with `id`. Names of members
+/// are never touched.
 pub(super) fn masked(item: Bytes, paths: &[&str]) -> (Bytes, Vec<MaskedSpan>) {
     let mut found = Found::default();
     let mut objects: Vec<Labelled> = Vec::new();
@@ -65,12 +66,17 @@ impl Found {
             mask::verification_value(value, start, &mut self.spans);
         } else if value.len() <= CODE_MAX && value.iter().all(u8::is_ascii_digit) {
             // Zeros before it are lost in a number, so it may be short.
-            mask::push(&mut self.numbers, start, value.len());
-            mask::push(&mut self.spans, start, value.len());
+            self.number(start, value.len());
         }
     }
 
-    /// Digits become `*`. A number must stay a value: `"**"` of the same length, or 0 for one digit.
+    fn number(&mut self, start: usize, len: usize) {
+        mask::push(&mut self.numbers, start, len);
+        mask::push(&mut self.spans, start, len);
+    }
+
+    /// Digits become `*`. A number must stay a value: `"**"` of the same length, or 0 for one digit. Zeros instead would be
+    /// no number (`0000`), and any other digits a number nobody sent.
     fn apply(mut self, item: Bytes) -> (Bytes, Vec<MaskedSpan>) {
         self.spans.sort_unstable_by_key(|span| span.start);
         let masked = mask::apply(item, &self.spans);
@@ -130,7 +136,7 @@ fn text(
     }
 }
 
-/// A number can only be a verification value: identifiers and amounts are numbers too.
+/// A number that is a verification value or a card number.
 fn number(
     item: &[u8],
     steps: &[Step],
@@ -139,13 +145,19 @@ fn number(
     objects: &mut [Labelled],
     found: &mut Found,
 ) {
-    let named = mask::is_verification_name(own_name(item, steps));
-    let labelled = is_labelled(item, steps);
-    if end - start > CODE_MAX || !(named || labelled) {
+    let name = own_name(item, steps);
+    let short = end - start <= CODE_MAX;
+    let named = short && mask::is_verification_name(name);
+    let labelled = short && is_labelled(item, steps);
+    // Many identifiers are long numbers, and one in ten has a right check digit.
+    let card = mask::is_card_number(item.get(start..end).unwrap_or_default()) && !names_an_id(name);
+    if !(named || labelled || card) {
         return;
     }
     if paths.iter().any(|path| matches(item, steps, path)) {
-        if named {
+        if card {
+            found.number(start, end - start);
+        } else if named {
             found.verification_value(item, start, end);
         } else {
             pending(objects, (start, end));
@@ -159,6 +171,11 @@ fn own_name<'i>(item: &'i [u8], steps: &[Step]) -> &'i [u8] {
         Some(Step::Name(from, to)) => item.get(*from..*to).unwrap_or_default(),
         _ => &[],
     }
+}
+
+/// Whether a member of that name holds an identifier.
+fn names_an_id(name: &[u8]) -> bool {
+    name.last_chunk::<2>().is_some_and(|end| end.eq_ignore_ascii_case(b"id"))
 }
 
 /// Whether a value is of a member that another one beside it may name.

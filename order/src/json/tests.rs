@@ -482,13 +482,14 @@ fn card_data_is_masked_in_the_listed_texts_only() {
         .replacen(r#""value":"123""#, r#""value":"***""#, 1)
         .replacen("4321", "****", 1)
         .replacen("077", "***", 1)
+        .replacen("378282246310005", "\"*************\"", 1)
         .replacen(r"\u20224111111111111111", &format!(r"\u2022{}", "*".repeat(16)), 1);
     assert_eq!(std::str::from_utf8(&item.bytes).unwrap(), masked);
     assert_eq!(item.id.as_deref(), Some("4111111111111111"), "identity is taken before");
-    assert_eq!(item.masked.len(), 4 + 1 + 1 + 1 + 1);
+    assert_eq!(item.masked.len(), 4 + 1 + 1 + 1 + 1 + 1);
     for span in &item.masked {
         let bytes = &item.bytes[span.start as usize..][..span.len as usize];
-        assert!(bytes.iter().all(|b| *b == b'*'));
+        assert!(bytes.iter().all(|b| matches!(b, b'*' | b'"')));
     }
     let again = one(&masked);
     assert!(again.masked.is_empty());
@@ -520,6 +521,38 @@ fn a_verification_value_sent_as_a_number_is_masked_and_stays_json() {
         let again = decode::<Small, _>(&item.bytes, |order| order.total).unwrap();
         assert_eq!(again.and_then(|total| total.0), Some(Decimal::from(123)));
         assert_eq!(one(&order(kept)).bytes, item.bytes, "once more changes nothing");
+    }
+}
+
+#[test]
+fn a_card_number_sent_as_a_number_is_masked_and_stays_json_of_the_same_length() {
+    let stars = r#""**************""#;
+    for (sent, kept) in [
+        (r#"{"number":4111111111111111}"#, format!(r#"{{"number":{stars}}}"#)),
+        (
+            r#"[[4111111111111111],{"n": 4111111111111111 }]"#,
+            format!(r#"[[{stars}],{{"n": {stars} }}]"#),
+        ),
+        (
+            r#"{"value":4111111111111111,"name":"size"}"#,
+            format!(r#"{{"value":{stars},"name":"size"}}"#),
+        ),
+    ] {
+        let order = |payment: &str| format!(r#"{{"id":4111111111111111,"payment":{payment}}}"#);
+        let item = one(&order(sent));
+        assert_eq!(std::str::from_utf8(&item.bytes).unwrap(), order(&kept));
+        assert_eq!(item.bytes.len(), order(sent).len());
+        assert!(item.masked.iter().all(|span| span.len == 16), "{:?}", item.masked);
+        serde_json::from_slice::<serde_json::Value>(&item.bytes).unwrap();
+        assert_eq!(one(&order(&kept)).bytes, item.bytes, "once more changes nothing");
+    }
+    for kept in [
+        r#"{"id":4111111111111111,"card_id":4111111111111111,"receiptId":4111111111111111}"#,
+        r#"{"n":4111111111111112,"m":-4111111111111111,"d":4111111111111111.5,"e":4111111111111111e1}"#,
+        r#"{"n":41111111111111110,"paid":411111111111}"#,
+    ] {
+        let order = format!(r#"{{"id":1,"payment":{kept}}}"#);
+        assert_eq!(std::str::from_utf8(&one(&order).bytes).unwrap(), order);
     }
 }
 

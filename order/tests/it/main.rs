@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod b2c;
 #[cfg(test)]
+mod cards;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod forebay;

@@ -231,13 +231,14 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     }
 
     /// Gives leases back for now. One not yet noted goes as if it had never been lent; of a noted one it
-    /// is certain that nothing was created; one to be looked up stays so.
+    /// is certain that nothing was created; one that was sent before stays so.
     fn release(&self, part: Vec<Order>, after: Option<Duration>) {
         let after = after.unwrap_or_default();
         for Order { lease, noted, ask, .. } in part {
-            if noted || ask || !after.is_zero() {
+            let sent = ask && lease.sent_before;
+            if noted || sent || !after.is_zero() {
                 let reason = "given back before it was sent".to_owned();
-                lease.settle(Verdict::Retry { after, counts: false, sent: ask, reason });
+                lease.settle(Verdict::Retry { after, counts: false, sent, reason });
             }
         }
     }

@@ -5,7 +5,7 @@ use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Unmappable};
 
 use super::{Order, Worker};
 use crate::caught::caught_fn;
-use crate::oms::OrderManagement;
+use crate::oms::{Guarantee, OrderManagement};
 
 /// Makes a summary of kept bytes: [`forebay_order::summarise`].
 pub(crate) type Summarise =
@@ -16,8 +16,10 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// one is settled as an exception.
     pub(super) fn prepare(&self, leases: Vec<Lease>) -> (Vec<Order>, Vec<Lease>) {
         let (mut orders, mut exhausted) = (Vec::with_capacity(leases.len()), Vec::new());
+        let refuses_second = self.shared.oms.guarantee() == Guarantee::UniqueId;
         for lease in leases {
-            let ask = lease.sent_before || lease.ticket.is_some();
+            let forgotten = lease.look_first && !refuses_second;
+            let ask = lease.sent_before || lease.ticket.is_some() || forgotten;
             if lease.attempts >= self.shared.attempts_max {
                 // Nothing is done with its bytes any more: they may be what kills the process.
                 if ask {

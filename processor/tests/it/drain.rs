@@ -10,8 +10,8 @@ use forebay_buffer::{
     Verdict,
 };
 use forebay_processor::{
-    CallFailure, Drain, DrainConfig, Limiter, Limits, Oms, OrderManagement, Outcome, RetryPolicy,
-    Scope,
+    CallFailure, Drain, DrainConfig, Guarantee, Limiter, Limits, Oms, OrderManagement, Outcome,
+    RetryPolicy, Scope,
 };
 use tempfile::tempdir;
 
@@ -255,6 +255,42 @@ async fn an_absent_order_that_was_sent_before_is_looked_up_and_then_sent_once() 
     drained(start(&buffer, &oms), &buffer).await;
     assert_eq!((oms.finds.load(Ordering::Relaxed), oms.submits()), (1, 1));
     assert_eq!(creates(&*oms).await, [(key("1").identity(), 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_was_forgotten_and_comes_again_has_no_second_effect() {
+    let directory = tempdir().unwrap();
+    for oms in both(directory.path()) {
+        let refuses = oms.guarantee() == Guarantee::UniqueId;
+        let oms = Arc::new(Unruly::new(oms));
+        let dir = directory.path().join(oms.guarantee().words());
+        let open = || {
+            let config = EmbeddedConfig { slot_bytes: 64 << 10, ..EmbeddedConfig::new(&dir) };
+            Embedded::open(config, clock(), Box::new(|_| {})).unwrap()
+        };
+        let buffer = open();
+        append_all(&buffer, (0..400).map(|n| n.to_string())).await;
+        drained(start(&buffer, &oms), &buffer).await;
+        let retired = until(async || buffer.status().await.unwrap().segments <= 3);
+        in_time("retired", retired).await;
+        buffer.close().await;
+        drop(buffer);
+        assert_eq!(oms.finds.load(Ordering::Relaxed), 0);
+        std::fs::remove_dir_all(dir.join("outcomes")).unwrap();
+        let buffer = open();
+        append_all(&buffer, (0..50).map(|n| n.to_string())).await;
+        drained(start(&buffer, &oms), &buffer).await;
+        let all = creates(&*oms).await;
+        assert_eq!(all.len(), 400);
+        assert!(all.iter().all(|(_, creates)| *creates == 1), "none doubled");
+        assert_eq!(
+            oms.finds.load(Ordering::Relaxed) == 0,
+            refuses,
+            "one that refuses is not asked"
+        );
+        assert_eq!(exceptions(&buffer).await, []);
+        buffer.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

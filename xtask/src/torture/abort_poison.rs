@@ -17,6 +17,7 @@ pub(super) const TORTURE: Torture = Torture {
     name: "abort-poison",
     runs: 5,
     control: "no-deaths",
+    ledger_control: None,
     disk: None,
     modes: &WriteMode::ALL,
     oms_inside: false,

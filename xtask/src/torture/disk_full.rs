@@ -19,6 +19,7 @@ pub(super) const TORTURE: Torture = Torture {
     name: "disk-full",
     runs: 6,
     control: "no-reserve",
+    ledger_control: None,
     disk: Some(192 << 20),
     modes: &WriteMode::ALL,
     oms_inside: false,

@@ -11,6 +11,7 @@ pub(super) const TORTURE: Torture = Torture {
     name: "kill",
     runs: 20,
     control: "late-write",
+    ledger_control: None,
     disk: None,
     modes: &WriteMode::ALL,
     oms_inside: true,

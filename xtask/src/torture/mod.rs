@@ -4,6 +4,7 @@
 //! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
 mod abort_poison;
+mod aim;
 mod ballast;
 mod bit_flip;
 mod damage;
@@ -80,9 +81,7 @@ impl Fault {
         match self {
             // Only that OMS ends the process, and only there doubles show.
             Self::AbortPoison | Self::BitFlip => oms == Oms::Ledger,
-            // Without the index only a unique identity tells a late repeat from a new order.
-            Self::IndexLoss => oms == Oms::Sqlite,
-            Self::Kill | Self::PowerCut | Self::SyncError | Self::DiskFull | Self::Stall => true,
+            _ => true,
         }
     }
 
@@ -101,6 +100,8 @@ struct Torture {
     runs: u32,
     /// The promise the control build breaks (`FOREBAY_CONTROL`).
     control: &'static str,
+    /// The one it breaks on the ledger, where that is another.
+    ledger_control: Option<&'static str>,
     /// Bytes of the volatile disk the store is on; without one it is in an ordinary directory.
     disk: Option<u64>,
     /// How groups are written, each in a part of the runs.
@@ -113,6 +114,14 @@ struct Torture {
     play: fn(&mut Scene<'_>) -> Result<()>,
     /// What is not as promised, or proves nothing; of a control, what it failed to show.
     missed: fn(&Tally, control: bool) -> Vec<String>,
+}
+
+impl Torture {
+    /// The promise its control breaks on an OMS.
+    fn control(&self, oms: Oms) -> &'static str {
+        let ledger = self.ledger_control.filter(|_| oms == Oms::Ledger);
+        ledger.unwrap_or(self.control)
+    }
 }
 
 /// Small slots, so that segments are filled, retired and used again within a run.
@@ -203,7 +212,12 @@ impl Plan {
     fn mode(&self) -> String {
         match self.control {
             false => "synced".to_owned(),
-            true => format!("control: {}", self.fault.torture().control),
+            true => {
+                let control = |oms: &Oms| self.fault.torture().control(*oms);
+                let mut controls: Vec<_> = self.oms.iter().map(control).collect();
+                controls.dedup();
+                format!("control: {}", controls.join(", "))
+            }
         }
     }
 }

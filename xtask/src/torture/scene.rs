@@ -8,11 +8,13 @@ use forebay_loadtest::Target;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::aim;
 use super::interrupt::Interrupt;
 use super::load::Load;
 use super::probe::{self, Reply};
 use super::report::Tally;
 use super::server::{ANSWER_LIMIT, Server, Setup, Start, get};
+use super::strike::Moment;
 use super::{Oms, Plan, Share, Torture};
 use crate::cargo::own_binary;
 use crate::failure::{Failure, Result, While as _};
@@ -22,6 +24,8 @@ use crate::volatile_disk::VolatileDisk;
 
 /// The most the OMS is sent, so that backlog and drain are both busy when a fault strikes.
 const CEILING_PER_S: u32 = 1000;
+/// How long it may take until the server does what a cut aims at.
+const AIM_LIMIT: Duration = Duration::from_secs(20);
 /// How long the backlog may stand still while it drains.
 const STILL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -68,7 +72,7 @@ impl<'a> Scene<'a> {
         let knobs = configuration(torture, share, place.path());
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
-        let control = plan.control.then_some(torture.control);
+        let control = plan.control.then_some(torture.control(share.oms));
         let setup = Setup { binary, prefix: Vec::new(), control, data_dir, config, log };
         let tally = Tally::default();
         Ok(Self {
@@ -185,20 +189,62 @@ impl<'a> Scene<'a> {
         Ok(true)
     }
 
-    /// A start that is struck after so long, ready or not; under load as soon as it is ready.
-    pub(super) fn start_and_strike(&mut self, after: Duration, survival: f64) -> Result<()> {
-        let watch = Stopwatch::start();
+    /// A start that is struck at that moment, ready or not; under load as soon as it is ready.
+    pub(super) fn start_and_strike(&mut self, moment: Moment, survival: f64) -> Result<()> {
+        self.watch_for(moment)?;
         let server = self.setup.spawn(&[])?;
-        while !watch.left_of(after).is_zero() {
-            if self.load()?.is_over()
+        self.reach(moment, |scene| {
+            if scene.load()?.is_over()
                 && let Some(target) = server.ready_now()?
             {
-                self.load()?.start(target)?;
+                scene.load()?.start(target)?;
             }
-            self.wait(watch.left_of(after).min(Duration::from_millis(10)))?;
-        }
+            Ok(())
+        })?;
         self.server = Some(server);
         self.strike(survival)
+    }
+
+    /// Waits until that moment.
+    pub(super) fn wait_for(&mut self, moment: Moment) -> Result<()> {
+        self.watch_for(moment)?;
+        self.reach(moment, |_| Ok(()))
+    }
+
+    /// Has the disk look out for what is aimed at.
+    fn watch_for(&mut self, moment: Moment) -> Result<()> {
+        match moment {
+            Moment::After(_) => Ok(()),
+            Moment::At(aim, later) => self.disk()?.hold_at(aim.mark(), later),
+        }
+    }
+
+    /// Lets time pass until that moment, and counts what was aimed at.
+    fn reach(
+        &mut self,
+        moment: Moment,
+        mut meanwhile: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let watch = Stopwatch::start();
+        let limit = match moment {
+            Moment::After(after) => after,
+            Moment::At(..) => AIM_LIMIT,
+        };
+        while !watch.left_of(limit).is_zero() {
+            if let Moment::At(aim, _) = moment
+                && self.disk()?.is_hit(false)?
+            {
+                self.tally.count(aim.counted_as(), 1);
+                return Ok(());
+            }
+            meanwhile(self)?;
+            self.wait(watch.left_of(limit).min(Duration::from_millis(10)))?;
+        }
+        if matches!(moment, Moment::At(..)) {
+            self.disk()?.is_hit(true)?;
+            self.tally.count(aim::MISSED, 1);
+        }
+        Ok(())
     }
 
     /// Ends the server by `kill -9`, or by cutting the power of its disk if that is what it runs on, and counts

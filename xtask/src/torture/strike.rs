@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::aim::Aim;
 use super::scene::Scene;
 use crate::failure::Result;
 use crate::say::complain;
@@ -9,13 +10,35 @@ use crate::say::complain;
 /// One run: load, a fault, and perhaps a second one while the server starts again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Strike {
-    /// How long the load runs before the fault.
-    pub(super) after: Duration,
-    /// How long after the next start the fault strikes again: in recovery or soon after it.
-    pub(super) again: Option<Duration>,
+    /// When the fault strikes, from when the load goes on.
+    pub(super) at: Moment,
+    /// When it strikes again, from the next start: in recovery or soon after it.
+    pub(super) again: Option<Moment>,
     /// Probability with which an unsynced sector survives a power cut.
     pub(super) survival: f64,
 }
+
+/// When a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Moment {
+    /// After so long.
+    After(Duration),
+    /// When the server writes what it aims at, and so many requests to the disk later.
+    At(Aim, u32),
+}
+
+impl Moment {
+    /// About how long it is until then.
+    fn lasts(self) -> Duration {
+        match self {
+            Self::After(after) => after,
+            Self::At(..) => AIM_LASTS,
+        }
+    }
+}
+
+/// About how long it takes until the server does what is aimed at.
+const AIM_LASTS: Duration = Duration::from_secs(3);
 
 /// What the disk does with unsynced sectors, in turn: all gone, torn writes, all there.
 const SURVIVALS: [f64; 3] = [0.0, 0.5, 1.0];
@@ -28,13 +51,13 @@ pub(super) fn schedule(runs: u32, control: bool, random: &mut fastrand::Rng) -> 
     (0..runs)
         .zip(SURVIVALS.iter().take(survivals).cycle())
         .map(|(run, survival)| Strike {
-            after: Duration::from_millis(match run % 4 {
+            at: Moment::After(Duration::from_millis(match run % 4 {
                 0 => random.u64(50..1000),
                 _ => random.u64(200..3000),
-            }),
+            })),
             again: (run % 3 == 1).then(|| {
                 let limit = if run % 6 == 1 { 150 } else { 1000 };
-                Duration::from_millis(random.u64(0..limit))
+                Moment::After(Duration::from_millis(random.u64(0..limit)))
             }),
             survival: *survival,
         })
@@ -44,8 +67,9 @@ pub(super) fn schedule(runs: u32, control: bool, random: &mut fastrand::Rng) -> 
 /// Sells over all the strikes and starts the server again after each; it runs when this is over, unless the
 /// store did not open.
 pub(super) fn all(scene: &mut Scene<'_>, strikes: &[Strike]) -> Result<()> {
-    let lasting: Duration =
-        strikes.iter().map(|strike| strike.after + strike.again.unwrap_or_default()).sum();
+    let lasts =
+        |strike: &Strike| strike.at.lasts() + strike.again.map(Moment::lasts).unwrap_or_default();
+    let lasting: Duration = strikes.iter().map(lasts).sum();
     scene.sell(lasting + Duration::from_secs(1))?;
     let mut running = scene.start(&[])?;
     for (run, strike) in strikes.iter().enumerate() {
@@ -53,7 +77,7 @@ pub(super) fn all(scene: &mut Scene<'_>, strikes: &[Strike]) -> Result<()> {
             return Ok(());
         }
         scene.play_load()?;
-        scene.wait(strike.after)?;
+        scene.wait_for(strike.at)?;
         scene.strike(strike.survival)?;
         if let Some(again) = strike.again {
             scene.start_and_strike(again, strike.survival)?;
@@ -87,15 +111,16 @@ mod tests {
     #[test]
     fn moments_and_disks_are_as_promised() {
         let strikes = schedule(30, false, &mut fastrand::Rng::with_seed(9));
-        assert!(strikes.iter().all(|strike| (50..3000).contains(&strike.after.as_millis())));
-        assert!(strikes.iter().step_by(4).all(|strike| strike.after.as_millis() < 1000));
+        let ms = |moment: Moment| moment.lasts().as_millis();
+        assert!(strikes.iter().all(|strike| (50..3000).contains(&ms(strike.at))));
+        assert!(strikes.iter().step_by(4).all(|strike| ms(strike.at) < 1000));
         for survival in SURVIVALS {
             assert_eq!(strikes.iter().filter(|strike| strike.survival == survival).count(), 10);
         }
         assert_eq!(count(&strikes), 40);
         let again: Vec<_> = strikes.iter().filter_map(|strike| strike.again).collect();
-        assert!(again.iter().any(|after| after.as_millis() < 150));
-        assert!(again.iter().all(|after| after.as_millis() < 1000));
+        assert!(again.iter().any(|again| ms(*again) < 150));
+        assert!(again.iter().all(|again| ms(*again) < 1000));
     }
 
     #[test]

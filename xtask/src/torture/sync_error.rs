@@ -24,6 +24,7 @@ pub(super) const TORTURE: Torture = Torture {
     name: "sync-error",
     runs: 50,
     control: "no-failed-state",
+    ledger_control: None,
     disk: Some(4 << 30),
     modes: &WriteMode::ALL,
     // The faults are the journal's, and not for the OMS's file on the same disk.

@@ -6,7 +6,7 @@
 //! cannot show: there every write that left the process counts as safe.
 //!
 //! A sync takes as long as on a real disk, so that cuts fall into it. At a cut each unsynced 512-byte sector survives with a given probability (0: all gone, 1: a kind
-//! disk, 0.5: torn writes). Until the power is back writes are dropped and syncs fail. It can also hang, and fail one
+//! disk, 0.5: torn writes). Until the power is back writes are dropped and syncs fail. It can also hang, at once or at a write that bears a mark, and fail one
 //! request: then the next ones succeed, as a disk's do.
 
 mod process;
@@ -23,7 +23,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 pub use process::run;
-pub use sectors::{Cut, Fault, SECTOR};
+pub use sectors::{Cut, Fault, Mark, SECTOR};
 
 use crate::failure::{Failure, Result, While as _};
 use process::{Order, Reply};
@@ -148,6 +148,22 @@ impl VolatileDisk {
     /// [`Failure::Broken`] if the disk's process does not answer.
     pub fn hold(&mut self) -> Result<()> {
         self.count(Order::Hold).map(drop)
+    }
+
+    /// Hangs once a write that bears this mark, and `after` more writes and syncs, are performed.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if the disk's process does not answer.
+    pub fn hold_at(&mut self, mark: Mark, after: u32) -> Result<()> {
+        self.count(Order::HoldAt { mark, after }).map(drop)
+    }
+
+    /// Whether it came, and the disk hangs since. With `end` nothing is watched for any more.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if the disk's process does not answer.
+    pub fn is_hit(&mut self, end: bool) -> Result<bool> {
+        Ok(self.count(Order::IsHit { end })? > 0)
     }
 
     /// Performs what waited, and goes on. Says how many requests had waited.

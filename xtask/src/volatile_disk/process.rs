@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 
-use super::sectors::Fault;
+use super::sectors::{Fault, Mark};
 use super::serve::Served;
 use super::stack::Stack;
 use crate::failure::{Failure, Result, While as _};
@@ -25,6 +25,10 @@ pub(super) enum Order {
     Failed,
     /// Let every write and sync wait.
     Hold,
+    /// Let them wait once a write that bears this mark, and so many more, are performed.
+    HoldAt { mark: Mark, after: u32 },
+    /// Say whether that came; perhaps it is not watched for any more.
+    IsHit { end: bool },
     /// Perform what waits, and go on.
     LetGo,
 }
@@ -77,6 +81,11 @@ pub fn run(directory: &Path, size: u64, seed: u64) -> Result<()> {
                 served.hold();
                 Reply::Done(0)
             }
+            Order::HoldAt { mark, after } => {
+                served.hold_at(mark, after);
+                Reply::Done(0)
+            }
+            Order::IsHit { end } => Reply::Done(u64::from(served.is_hit(end))),
             Order::LetGo => Reply::Done(served.let_go()),
             Order::PowerOn => match power_on(&served, &mut stack, &data) {
                 Ok(late) => Reply::PoweredOn { late },

@@ -18,6 +18,29 @@ pub struct Cut {
     pub dropped: u64,
 }
 
+/// What a write bears at the start of one of its pages: four bytes, and the bits of one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Mark {
+    /// The first four bytes.
+    pub magic: [u8; 4],
+    /// Where the other one is.
+    pub at: usize,
+    /// Which of its bits are looked at.
+    pub mask: u8,
+    /// What they are.
+    pub bits: u8,
+}
+
+impl Mark {
+    /// Whether a page of these bytes bears it.
+    pub(super) fn is_in(self, bytes: &[u8]) -> bool {
+        bytes.chunks(PAGE).any(|page| {
+            page.starts_with(&self.magic)
+                && page.get(self.at).is_some_and(|byte| byte & self.mask == self.bits)
+        })
+    }
+}
+
 /// How one request fails. Those after it succeed, which is the trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

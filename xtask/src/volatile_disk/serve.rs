@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::sectors::{Refusal, Sectors};
+use super::sectors::{Mark, Refusal, Sectors};
 use super::wire::{self, Call};
 use crate::failure::{Result, While as _};
 
@@ -36,6 +36,19 @@ struct Disk {
     sectors: Mutex<Sectors>,
     /// Writes and syncs that wait while the disk hangs, as they came; `None` while it does not.
     held: Mutex<Option<Vec<Vec<u8>>>>,
+    watch: Mutex<Watch>,
+}
+
+/// What is to make the disk hang.
+#[derive(Clone, Copy, Debug)]
+enum Watch {
+    Nothing,
+    /// A write that bears the mark, and so many more writes and syncs.
+    For(Mark, u32),
+    /// The mark came; so many more.
+    After(u32),
+    /// It came, and the disk hangs since.
+    Hit,
 }
 
 impl Served {
@@ -56,7 +69,12 @@ impl Served {
         )
         .when("mounting the volatile disk")?;
         let sectors = Mutex::new(Sectors::new(size));
-        let disk = Arc::new(Disk { device, sectors, held: Mutex::new(None) });
+        let disk = Arc::new(Disk {
+            device,
+            sectors,
+            held: Mutex::new(None),
+            watch: Mutex::new(Watch::Nothing),
+        });
         let shared = Arc::clone(&disk);
         let thread = std::thread::Builder::new()
             .name("volatile-disk".to_owned())
@@ -78,6 +96,21 @@ impl Served {
     /// Lets every write and sync wait from now on, as a device that hangs does.
     pub(super) fn hold(&self) {
         lock(&self.disk.held).get_or_insert_default();
+    }
+
+    /// Hangs once a write that bears this mark, and `after` more writes and syncs, are performed.
+    pub(super) fn hold_at(&self, mark: Mark, after: u32) {
+        *lock(&self.disk.watch) = Watch::For(mark, after);
+    }
+
+    /// Whether it came, and the disk hangs since. With `end` nothing is watched for any more.
+    pub(super) fn is_hit(&self, end: bool) -> bool {
+        let mut watch = lock(&self.disk.watch);
+        let hit = matches!(*watch, Watch::Hit);
+        if end {
+            *watch = Watch::Nothing;
+        }
+        hit
     }
 
     /// Performs what waited, in order, and goes on. Says how many requests that were.
@@ -127,9 +160,32 @@ impl Disk {
                 Err(_) => return,
             };
             let message = buffer.get(..length).unwrap_or_default();
-            if !self.waits(message) && self.answer(message) {
+            if self.waits(message) {
+                continue;
+            }
+            if self.answer(message) {
                 return;
             }
+            self.look(message);
+        }
+    }
+
+    /// Looks whether what was just performed is what the disk is to hang at.
+    fn look(&self, message: &[u8]) {
+        let mut watch = lock(&self.watch);
+        if matches!(*watch, Watch::Nothing | Watch::Hit) {
+            return;
+        }
+        let left = match (*watch, wire::parse(message).map(|request| request.call)) {
+            (Watch::For(mark, after), Some(Call::Write { bytes, .. })) if mark.is_in(bytes) => {
+                after
+            }
+            (Watch::After(left), Some(Call::Write { .. } | Call::Sync)) => left - 1,
+            _ => return,
+        };
+        *watch = if left == 0 { Watch::Hit } else { Watch::After(left) };
+        if left == 0 {
+            lock(&self.held).get_or_insert_default();
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use xtask::volatile_disk::{Cut, Fault, SECTOR, VolatileDisk, missing_means};
+use xtask::volatile_disk::{Cut, Fault, Mark, SECTOR, VolatileDisk, missing_means};
 
 const BLOCK: usize = 64 << 10;
 const BLOCKS: usize = 200;
@@ -171,6 +171,36 @@ fn a_sync_that_fails_drops_its_pages_and_the_next_one_succeeds() {
     disk.cut(1.0).unwrap();
     disk.power_on().unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), vec![1; BLOCK], "and nothing had been written");
+    disk.stop().unwrap();
+}
+
+#[test]
+fn a_disk_hangs_at_the_write_that_bears_a_mark_and_a_cut_meets_it() {
+    let Some(mut disk) = disk_or_say_why() else { return };
+    let path = disk.data().join("blocks");
+    std::fs::write(&path, vec![0; 3 * BLOCK]).unwrap();
+    File::open(&path).unwrap().sync_all().unwrap();
+    let one = aligned(&mut Vec::new(), 0)[0];
+    let mark = Mark { magic: [one + 1; 4], at: 60, mask: 0xf0, bits: (one + 1) & 0xf0 };
+    disk.hold_at(mark, 0).unwrap();
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let (mut file, mut buffer) = (open(&path, Mode::Direct), Vec::new());
+            file.write_all(aligned(&mut buffer, 0)).unwrap();
+            file.sync_data().unwrap();
+            file.write_all(aligned(&mut buffer, 1)).unwrap();
+            file.sync_data().is_ok()
+        }
+    });
+    // Each question goes to the disk's process and back, so these take many seconds.
+    assert!((0..1_000_000).any(|_| disk.is_hit(false).unwrap()), "the mark never came");
+    disk.cut(0.0).unwrap();
+    assert!(!writer.join().unwrap(), "its sync waited, and found no power");
+    disk.power_on().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes[..BLOCK].iter().all(|byte| *byte == one), "what came before was synced");
+    assert!(bytes[BLOCK..].iter().all(|byte| *byte == 0), "what bore the mark was not");
     disk.stop().unwrap();
 }
 

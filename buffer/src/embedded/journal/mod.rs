@@ -160,6 +160,11 @@ impl Journal {
         self.write(|writer| writer.retire(below_epoch))
     }
 
+    /// Every epoch below this one is retired; 0 before the first is.
+    pub(crate) fn retired_below(&self) -> u64 {
+        self.writer.as_ref().map_or(0, |writer| writer.retired_below)
+    }
+
     /// Disk taken, and by what.
     pub(crate) fn disk_use(&self) -> DiskUse {
         let Ok(writer) = &self.writer else {

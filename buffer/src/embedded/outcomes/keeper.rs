@@ -7,12 +7,14 @@
 use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::filter::Probe;
 use super::merge::{self, UnderWay};
+use super::reach;
 use super::run::{Home, Run, RunId};
 use super::write::TEMPORARY;
 use crate::{Clock as _, SystemClock, metrics};
@@ -39,6 +41,8 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) home: Home,
+    /// An outcome was not kept, or not found though it was.
+    pub(super) forgotten: AtomicBool,
     list: Mutex<List>,
     changed: Condvar,
 }
@@ -68,6 +72,8 @@ pub(super) struct Found {
     pub(super) unread: Vec<(String, io::Error)>,
     /// The highest number of a batch.
     pub(super) highest: u64,
+    /// The outcomes of all segments below this epoch were stored.
+    pub(super) stored_below: u64,
 }
 
 /// Opens every run there is. Changes nothing.
@@ -82,6 +88,9 @@ pub(super) fn find(home: &Home) -> io::Result<Found> {
         if name.ends_with(TEMPORARY) {
             found.temporary.push(name);
             continue;
+        }
+        if let Some(epoch) = reach::parse(&name) {
+            found.stored_below = found.stored_below.max(epoch);
         }
         let Some(id) = RunId::parse(&name) else { continue };
         found.highest = found.highest.max(id.last);
@@ -134,7 +143,8 @@ impl Keeper {
             changed: true,
             ..List::default()
         };
-        let shared = Shared { home, list: Mutex::new(list), changed: Condvar::new() };
+        let (list, forgotten) = (Mutex::new(list), AtomicBool::new(false));
+        let shared = Shared { home, forgotten, list, changed: Condvar::new() };
         Ok(Self { shared: Arc::new(shared), thread: None })
     }
 
@@ -164,6 +174,11 @@ impl Drop for Keeper {
 impl Shared {
     fn list(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An outcome was forgotten.
+    pub(super) fn forgot(&self) {
+        self.forgotten.store(true, Ordering::Release);
     }
 
     /// The runs that may hold a hash, the likeliest to have its newest outcome first.
@@ -284,6 +299,10 @@ impl Shared {
         under_way.pop();
         // Given up: it is all over.
         let Some(merged) = merged? else { return Ok(false) };
+        if runs.iter().any(|run| run.damaged_blocks() > 0) {
+            // The merged run does not tell any more that something is missing.
+            self.forgot();
+        }
         self.replace(&runs, merged);
         Ok(true)
     }

@@ -367,6 +367,7 @@ fn card_data_in_notes_and_metadata_is_masked() {
     let masked = body
         .replacen("4111 1111 1111 1111", "**** **** **** ****", 1)
         .replacen("\"123\"", "\"***\"", 1)
+        .replacen(":4111111111111111", ":\"**************\"", 1)
         .replacen("378282246310005", "***************", 1);
     assert_eq!(std::str::from_utf8(&item.bytes).unwrap(), masked);
 }

@@ -115,7 +115,7 @@ impl Model {
             return Ok(());
         }
         store.outcomes.expire(self.now_ms);
-        let mut batch = store.outcomes.batch();
+        let mut batch = store.outcomes.batch(oldest + 1);
         let mut told = Vec::new();
         for (id, known) in &self.orders {
             let late = known.epoch.is_none() && known.stored.is_some() && random.u8(..20) == 0;
@@ -178,6 +178,7 @@ fn start(disk: &Disk, random: &mut fastrand::Rng, survives: f64) -> (Store, Reco
         match opened {
             Some((journal, recovered, (outcomes, notes))) => {
                 assert_eq!(notes, Vec::<String>::new(), "a crash is no damage");
+                assert!(outcomes.stored_below() >= journal.retired_below(), "nor a loss");
                 return (Store { journal, outcomes }, recovered);
             }
             None if disk.is_down() => disk.restart(random, survives),

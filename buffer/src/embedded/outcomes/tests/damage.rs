@@ -32,9 +32,11 @@ fn a_damaged_block_loses_its_own_outcomes_alone_and_is_counted() {
     disk.damage_file(&name, |bytes| bytes[2 * BLOCK + 900] ^= 1);
     let (outcomes, notes) = open_on(&disk);
     assert_eq!(notes, Vec::<String>::new(), "a start does not read entries");
+    assert!(!outcomes.has_forgotten());
     let lost = KEYS - found(&outcomes);
     assert!((20..200).contains(&lost), "{lost} of one block");
     assert_eq!(outcomes.figures().damaged_blocks, 1, "once, however often it is asked");
+    assert!(outcomes.has_forgotten(), "whoever has such a key is taken for new");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn the_run_of_form_1_opens_and_is_still_written_byte_for_byte() {
     let disk = Disk::default();
     let (mut outcomes, _) = open_on(&disk);
     put(&mut outcomes, &outcomes_in_it());
-    assert_eq!(disk.names().unwrap(), [NAME]);
+    assert_eq!(disk.names().unwrap()[0], NAME);
     let mut written = Vec::new();
     disk.damage_file(NAME, |bytes| written.clone_from(bytes));
     assert!(written == fixed, "what is written is not what was written before");

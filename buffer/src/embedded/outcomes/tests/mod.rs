@@ -64,7 +64,7 @@ fn put(outcomes: &mut Outcomes, some: &[Outcome]) {
 }
 
 fn try_put(outcomes: &mut Outcomes, some: &[Outcome]) -> Result<(), String> {
-    let mut batch = outcomes.batch();
+    let mut batch = outcomes.batch(1);
     some.iter().for_each(|outcome| batch.add(hash(outcome.sequence), outcome));
     outcomes.stored(batch.store()?);
     Ok(())
@@ -76,6 +76,10 @@ fn names(dir: &Path) -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+fn runs_in(dir: &Path) -> usize {
+    names(dir).iter().filter(|name| name.ends_with(".run")).count()
 }
 
 #[test]
@@ -100,7 +104,7 @@ fn outcomes_survive_a_reopen_and_end_with_the_horizon() {
     assert_eq!(find(&outcomes, 1), None);
     assert_eq!(find(&outcomes, 2), Some(outcome(2, DAY_MS)));
     outcomes.wait_until_idle();
-    assert_eq!(names(&path).len(), 1, "its file is removed too");
+    assert_eq!(runs_in(&path), 1, "its file is removed too");
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn a_batch_is_found_only_once_it_is_stored_and_then_tells_hits_from_misses() {
     let dir = tempfile::tempdir().unwrap();
     let (mut outcomes, _) = open(&dir.path().join("outcomes"), DAY);
     let before = outcomes.generation();
-    let mut batch = outcomes.batch();
+    let mut batch = outcomes.batch(1);
     (0..20_000).for_each(|n| batch.add(hash(n), &outcome(n, n.cast_signed() * 3_000)));
     let stored = batch.store().unwrap();
     assert_eq!(find(&outcomes, 7), None);
@@ -176,13 +180,34 @@ fn a_real_directory_keeps_and_gives_up_blocks() {
 }
 
 #[test]
+fn how_far_it_reaches_survives_a_reopen_and_goes_with_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("outcomes");
+    let (mut outcomes, _) = open(&path, DAY);
+    assert_eq!(outcomes.stored_below(), 0);
+    for epoch in [3, 7, 12] {
+        let batch = outcomes.batch(epoch);
+        let stored = batch.store().unwrap();
+        outcomes.stored(stored);
+    }
+    assert_eq!((outcomes.stored_below(), outcomes.has_forgotten()), (12, false));
+    drop(outcomes);
+    assert_eq!(names(&path), ["stored-below-12"]);
+    assert_eq!(open(&path, DAY).0.stored_below(), 12);
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!(open(&path, DAY).0.stored_below(), 0);
+}
+
+#[test]
 fn an_index_deleted_in_use_begins_anew_with_the_next_batch() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("outcomes");
     let (mut outcomes, _) = open(&path, DAY);
     put(&mut outcomes, &[outcome(1, 0)]);
+    assert!(!outcomes.has_forgotten());
     fs::remove_dir_all(&path).unwrap();
     put(&mut outcomes, &[outcome(2, 0)]);
+    assert!(outcomes.has_forgotten(), "the next start will not have what was in it");
     drop(outcomes);
     let (outcomes, notes) = open(&path, DAY);
     assert_eq!(notes, Vec::<String>::new());
