@@ -67,19 +67,6 @@ impl Order {
         probe::post_body(target.orders, CHANNEL, &self.body, ANSWER_LIMIT)
     }
 
-    /// Posts it as a sender does, who comes again where he is told to. Gives the last reply.
-    pub(super) fn sent(&self, target: Target) -> Result<Reply> {
-        let mut reply = self.post(target);
-        poll_until(SOON, || {
-            let come_again = reply.as_ref().is_ok_and(|reply| reply.status == 503);
-            if come_again {
-                reply = self.post(target);
-            }
-            !come_again
-        });
-        reply.when(&self.id)
-    }
-
     /// Posts it, and it must be answered as durable. Gives the answer.
     pub(super) fn accepted(&self, target: Target) -> Result<Value> {
         let reply = self.post(target).when(&self.id)?;

@@ -154,8 +154,9 @@ fn where_no_slot_can_be_made_the_filler_tries_again_by_itself() {
     let settles = Record::Submitting { orders: (0..1_000).collect() };
     while journal.disk_use().spare >= 3 {
         journal.append(std::slice::from_ref(&settles)).unwrap();
+        // The next slot is taken from the spare ones by the filler.
+        journal.wait_until_idle();
     }
-    journal.wait_until_idle();
     assert_eq!(journal.disk_use().spare, 2);
     assert!(!journal.room_for_orders());
     // Nothing but time tells the filler that there is space again.
