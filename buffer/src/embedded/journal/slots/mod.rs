@@ -276,13 +276,12 @@ impl Slots {
     #[cfg(test)]
     pub(super) fn wait_until_full(&self) {
         let mut state = self.shared.lock();
-        while !state.stalled
-            && !state.stopped
-            && (state.preparing
-                || state.want.is_some()
-                || self.shared.lacking(&state)
-                || self.shared.abounding(&state))
-        {
+        // Without room for more slots it still prepares the next one.
+        let prepares = |state: &State| {
+            state.preparing || (state.want.is_some() && !(state.stalled && state.ready.is_empty()))
+        };
+        let grows = |state: &State| self.shared.lacking(state) || self.shared.abounding(state);
+        while !state.stopped && (prepares(&state) || (!state.stalled && grows(&state))) {
             state = self.shared.wait(state);
         }
     }
