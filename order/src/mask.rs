@@ -51,7 +51,12 @@ const VERIFICATION_NAMES: &[&[u8]] = &[
 /// and a namespace-like `_` before it do not matter.
 #[inline]
 pub(crate) fn is_verification_name(name: &[u8]) -> bool {
-    // Asked of every string of every order, so nearly all are turned away by their first two bytes.
+    // Asked of every string of every order, so nearly all are turned away by their first bytes.
+    let Some(first) = name.first() else { return false };
+    matches!(first, b'c' | b'C' | b's' | b'S' | b'v' | b'V' | b'_') && may_be_one(name)
+}
+
+fn may_be_one(name: &[u8]) -> bool {
     let [first, second, _, ..] = name else { return false };
     let may_be = match first | 0x20 {
         b'c' => matches!(second | 0x20, b'v' | b's' | b'c' | b'a' | b'r'),

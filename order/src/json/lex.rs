@@ -45,7 +45,7 @@ pub(super) struct Lexer {
     pub(super) minified: Vec<u8>,
     /// The first fault after which the walk could go on, since it leaves no doubt where values end.
     pub(super) soft: Option<Fault>,
-    /// A string is a name of a card verification field, or may hold a card number.
+    /// A string is a name of a card verification field.
     pub(super) suspect: bool,
     minified_from: usize,
     /// Within a volatile member: nothing goes to the minified text.
@@ -145,7 +145,6 @@ impl Lexer {
                 b'-' | b'0'..=b'9' => {
                     let end = number(body, at)?;
                     self.tape.number(at, end);
-                    self.suspect_number(body.get(at..end).unwrap_or_default());
                     end
                 }
                 _ => self.literal(body, at)?,
@@ -311,7 +310,7 @@ impl Lexer {
             return self.uncommon_string(body, at, close);
         }
         self.tape.string(at, close, false);
-        self.suspect_text(body.get(at + 1..close).unwrap_or_default());
+        self.suspect |= mask::is_verification_name(body.get(at + 1..close).unwrap_or_default());
         Ok(close + 1)
     }
 
@@ -334,23 +333,8 @@ impl Lexer {
             }
         }
         self.tape.string(at, here, true);
-        self.suspect_text(body.get(at + 1..here).unwrap_or_default());
+        self.suspect |= mask::is_verification_name(body.get(at + 1..here).unwrap_or_default());
         Ok(here + 1)
-    }
-
-    #[inline]
-    fn suspect_number(&mut self, digits: &[u8]) {
-        if digits.len() >= mask::CARD_MIN {
-            self.suspect |= mask::is_card_number(digits);
-        }
-    }
-
-    #[inline]
-    fn suspect_text(&mut self, text: &[u8]) {
-        if !self.suspect {
-            self.suspect = mask::is_verification_name(text)
-                || (text.len() >= mask::CARD_MIN && mask::may_hold_card(text));
-        }
     }
 
     #[inline(never)]

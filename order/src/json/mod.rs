@@ -50,6 +50,7 @@ use serde::Deserialize;
 pub(crate) use fault::Fault;
 pub(crate) use field::{Amount, Flag, Label, Labels, List, LooseList, Obj, Present, Text};
 
+use crate::mask;
 use crate::read::ItemResult;
 use crate::{
     Currency, Fingerprint, Item, Limits, ReadOptions, Readiness, Unreadable, UnreadableKind,
@@ -259,7 +260,7 @@ impl<F: JsonFormat> Reader<'_, F> {
             return Err(Fault::of(UnreadableKind::Value, pointer, CONTROL));
         }
         let bytes = self.body.slice(span.clone());
-        let (bytes, masked) = match lexer.suspect {
+        let (bytes, masked) = match lexer.suspect || mask::may_hold_card(raw) {
             true => masking::masked(bytes, F::SHAPE.masked),
             false => (bytes, Vec::new()),
         };

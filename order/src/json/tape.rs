@@ -14,6 +14,9 @@ use super::token::unescape;
 /// Longer values are never recorded: no limit on an item may be above this.
 pub(super) const RECORDED_MAX: usize = 1 << 30;
 
+/// Elements that are counted ahead for whoever asks how many there are.
+const HINT_MAX: usize = 64;
+
 /// What a value is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -267,6 +270,16 @@ impl<'de> SeqAccess<'de> for Members<'_, 'de> {
         seed: S,
     ) -> Result<Option<S::Value>, Refused> {
         self.next(seed)
+    }
+
+    /// How many are left, as far as that is worth counting.
+    fn size_hint(&self) -> Option<usize> {
+        let (mut value, mut count) = (self.rest, 0);
+        while value.at < self.end && count < HINT_MAX {
+            value.at = value.next();
+            count += 1;
+        }
+        Some(count)
     }
 }
 

@@ -101,7 +101,7 @@ pub(super) fn unexpected(body: &[u8], at: usize, wanted: &'static str) -> Fault 
 
 /// A string's text without its escapes; the text was walked before, so that every escape is whole.
 pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr(b'\\', raw).is_none() {
+    if !raw.contains(&b'\\') {
         return Cow::Borrowed(raw);
     }
     let mut out = Vec::with_capacity(raw.len());
