@@ -261,7 +261,7 @@ impl Journal {
 
     /// Waits until there are so many spare slots; false if they do not come.
     #[cfg(test)]
-    fn wait_for_spare(&self, spare: u32) -> bool {
+    fn wait_for_spare(&self, spare: impl std::ops::RangeBounds<u32>) -> bool {
         self.writer.as_ref().is_ok_and(|writer| writer.slots.wait_for_spare(spare))
     }
 

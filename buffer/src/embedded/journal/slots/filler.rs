@@ -11,15 +11,29 @@ use crate::metrics;
 
 const CHUNK: u64 = 1 << 20;
 
+/// Slots beside the wanted spare ones that a store without a backlog uses: the open segment and the one before it.
+const IN_USE_AT_REST: u32 = 2;
+
 impl Shared {
-    pub(super) fn lacking(&self, state: &State) -> bool {
-        let target = self.burst_reserve.max(RESERVED);
-        state.spare() < target && state.total < self.max
+    /// Spare slots that are wanted.
+    fn target(&self) -> u32 {
+        self.burst_reserve.max(RESERVED)
     }
 
-    /// More spare slots than are worth keeping.
+    /// Too few spare slots. With as many slots in all as are kept at rest, one less than wanted is enough: the next segment that
+    /// retires brings it back, and making one only to remove it then would write everything twice.
+    pub(super) fn lacking(&self, state: &State) -> bool {
+        let (target, spare) = (self.target(), state.spare());
+        let comes_back = state.in_use() + spare >= target + IN_USE_AT_REST;
+        let enough = if comes_back { (target - 1).max(RESERVED) } else { target };
+        spare < enough && state.total < self.max
+    }
+
+    /// More spare slots than are worth keeping: while they come and go two more than wanted, at rest none.
     pub(super) fn abounding(&self, state: &State) -> bool {
-        state.spare() > self.burst_reserve.max(RESERVED) + 2
+        let (target, spare) = (self.target(), state.spare());
+        let at_rest = state.rests && state.in_use() + spare > target + IN_USE_AT_REST;
+        spare > target + 2 || (at_rest && spare > target)
     }
 
     /// The filler's loop.

@@ -22,6 +22,9 @@ use crate::control::Control;
 /// disk full, and one to open the store with.
 pub(super) const RESERVED: u32 = 3;
 
+/// After so many pauses without a slot taken or given back the pool is at rest.
+const REST_PAUSES: u32 = 6;
+
 /// What a slot is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -103,6 +106,8 @@ struct State {
     prepared: Option<(Header, Slot)>,
     /// Making a slot failed (no space, say): not tried again until something changes.
     stalled: bool,
+    /// For a while no slot was taken or came back.
+    rests: bool,
     fault: Option<Failed>,
     stopped: bool,
 }
@@ -126,6 +131,7 @@ impl Slots {
             preparing: false,
             prepared: None,
             stalled: false,
+            rests: false,
             fault: None,
             stopped: false,
         };
@@ -152,7 +158,7 @@ impl Slots {
     /// A slot whose header is durable.
     pub(super) fn take(&self, header: Header, purpose: Purpose) -> Result<Slot, NoSlot> {
         let mut state = self.shared.lock();
-        state.want = None;
+        (state.want, state.rests) = (None, false);
         while state.preparing {
             state = self.shared.wait(state);
         }
@@ -197,7 +203,7 @@ impl Slots {
     pub(super) fn give_back(&self, slots: impl IntoIterator<Item = Slot>) {
         let mut state = self.shared.lock();
         state.ready.extend(slots);
-        state.stalled = false;
+        (state.stalled, state.rests) = (false, false);
         self.shared.changed.notify_all();
     }
 
@@ -263,8 +269,8 @@ impl Slots {
 
     /// Waits until there are so many spare slots, or a deadline.
     #[cfg(test)]
-    pub(super) fn wait_for_spare(&self, spare: u32) -> bool {
-        let lacks = |state: &mut State| state.spare() < spare;
+    pub(super) fn wait_for_spare(&self, spare: impl std::ops::RangeBounds<u32>) -> bool {
+        let lacks = |state: &mut State| state.preparing || !spare.contains(&state.spare());
         let waited = self.shared.changed.wait_timeout_while(
             self.shared.lock(),
             Duration::from_secs(60),
@@ -303,6 +309,11 @@ impl State {
     fn spare(&self) -> u32 {
         u32::try_from(self.ready.len()).unwrap_or(u32::MAX) + u32::from(self.prepared.is_some())
     }
+
+    /// Slots of segments that are not retired, and one that is being prepared.
+    fn in_use(&self) -> u32 {
+        self.total.saturating_sub(self.spare() + self.quarantined)
+    }
 }
 
 impl Shared {
@@ -314,14 +325,20 @@ impl Shared {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, but where no slot could be made it is tried again after a while: others may have freed space.
+    /// The same, but after a while of rest there may be slots too many, and where no slot could be made it is tried again
+    /// then: others may have freed space.
     fn wait_a_while<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        if !state.stalled {
-            return self.wait(state);
-        }
-        let waited = self.changed.wait_timeout(state, self.retry_pause);
+        let pause = match (state.stalled, state.rests) {
+            (true, _) => self.retry_pause,
+            (false, false) => self.retry_pause.saturating_mul(REST_PAUSES),
+            (false, true) => return self.wait(state),
+        };
+        let waited = self.changed.wait_timeout(state, pause);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.stalled &= !timeout.timed_out();
+        if timeout.timed_out() {
+            state.rests |= !state.stalled;
+            state.stalled = false;
+        }
         state
     }
 

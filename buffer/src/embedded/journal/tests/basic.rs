@@ -141,6 +141,41 @@ fn the_filler_keeps_its_reserve_and_gives_a_bursts_slots_back() {
     assert!(found(&mut recovered).len() < 8);
 }
 
+/// Appends until the next segment is open, and retires those before it.
+fn turn(journal: &mut Journal, id: &mut u64) {
+    let open = journal.epoch();
+    while journal.epoch() == open {
+        journal.append(&[accept(*id, 3_000)]).unwrap();
+        *id += 1;
+    }
+    let retired_below = journal.epoch();
+    journal.append(&[Record::Checkpoint { retired_below, ended: Vec::new() }]).unwrap();
+    journal.retire(retired_below).unwrap();
+}
+
+#[test]
+fn at_rest_a_store_without_a_backlog_has_its_reserve_and_two_slots_and_goes_on_with_those() {
+    let disk = Disk::default();
+    let ground = Ground { filler: true, ..ground(&disk) };
+    let (mut journal, _) = Journal::open_on(ground, &small()).unwrap();
+    journal.wait_until_idle();
+    let mut id = 0;
+    while journal.segments().len() < 7 {
+        journal.append(&[accept(id, 3_000)]).unwrap();
+        id += 1;
+    }
+    turn(&mut journal, &mut id);
+    assert!(journal.wait_for_spare(..=4), "{:?}", journal.disk_use());
+    assert!(journal.disk_use().bytes <= (3 + 2) * SLOT, "{:?}", journal.disk_use());
+    let before = journal.disk_use().written;
+    for _ in 0..8 {
+        turn(&mut journal, &mut id);
+        assert!(journal.wait_for_spare(3..=4), "{:?}", journal.disk_use());
+    }
+    let written = journal.disk_use().written - before;
+    assert!(written < 9 * SLOT, "{written} bytes: no slot was made anew");
+}
+
 #[test]
 fn where_no_slot_can_be_made_the_filler_tries_again_by_itself() {
     let disk = Disk::default();
@@ -161,7 +196,7 @@ fn where_no_slot_can_be_made_the_filler_tries_again_by_itself() {
     assert!(!journal.room_for_orders());
     // Nothing but time tells the filler that there is space again.
     disk.set_full(false);
-    assert!(journal.wait_for_spare(3));
+    assert!(journal.wait_for_spare(3..));
     assert!(journal.room_for_orders());
 }
 
