@@ -10,7 +10,7 @@ use super::super::types::{DamagedRecord, OpenError};
 use super::progress::Progress;
 use super::segment::{Hole, Live, decode, last_group, location};
 use super::survey::{Candidate, Survey};
-use super::walk::{Salvaged, salvage, untouched};
+use super::walk::{Salvaged, probe, salvage, untouched};
 use crate::record::Record;
 
 /// Bytes of memory that what was read may take until it is replayed.
@@ -66,6 +66,7 @@ pub(super) fn chain(
     let named = survey.candidates.iter().filter_map(|candidate| candidate.prev_epoch).max();
     let there: Vec<u64> = survey.candidates.iter().map(|it| it.place.epoch).collect();
     let candidates = std::mem::take(&mut survey.candidates);
+    let candidates = without_idle_twins(candidates, store, &mut chain.spare);
     let total = candidates.len();
     for (done, candidate) in candidates.into_iter().enumerate() {
         progress.tell("segments read", done, total);
@@ -108,6 +109,35 @@ pub(super) fn chain(
         ));
     }
     Ok(chain)
+}
+
+/// Of two slots that name one epoch, one was only made ready for it: it holds no group of it, and is spare. Else it could be
+/// taken for the segment, and the other for void.
+fn without_idle_twins(
+    candidates: Vec<Candidate>,
+    store: &Store,
+    spare: &mut Vec<Slot>,
+) -> Vec<Candidate> {
+    let is_written = |candidate: &Candidate| {
+        let Candidate { place, slot, .. } = candidate;
+        probe(&store.secret, *place, &slot.file) == Some(place.epoch)
+    };
+    let mut kept = Vec::with_capacity(candidates.len());
+    for twins in candidates.chunk_by(|one, other| one.place.epoch == other.place.epoch) {
+        let written: Vec<bool> = match twins {
+            [_] => vec![true],
+            twins => twins.iter().map(is_written).collect(),
+        };
+        let none = !written.contains(&true);
+        for (candidate, written) in twins.iter().zip(written) {
+            if written || none {
+                kept.push(candidate.clone());
+            } else {
+                spare.push(candidate.slot.clone());
+            }
+        }
+    }
+    kept
 }
 
 impl Chain {

@@ -165,27 +165,29 @@ impl Slots {
         if let Some(fault) = state.fault.clone() {
             return Err(NoSlot::Failed(fault));
         }
-        let prepared = state.prepared.take();
-        if let Some((made, slot)) = prepared {
-            let reserve_stays = state.spare() >= purpose.leaves();
-            if (made.epoch, made.prev_epoch) == (header.epoch, header.prev_epoch) && reserve_stays {
+        let fits = |(made, _): &(Header, Slot)| {
+            (made.epoch, made.prev_epoch) == (header.epoch, header.prev_epoch)
+        };
+        if state.prepared.as_ref().is_some_and(fits) {
+            // No other slot may bear the header of this epoch, so this one is taken, and another joins the reserve for it.
+            if state.spare() <= purpose.leaves() {
+                let left = self.shared.left(&state);
+                drop(state);
+                let another = self.shared.create_within(left, purpose)?;
+                state = self.shared.lock();
+                state.ready.push_back(another);
+            }
+            if let Some((_, slot)) = state.prepared.take() {
                 self.shared.changed.notify_all();
                 return Ok(slot);
             }
-            state.ready.push_back(slot);
         }
+        let unfit = state.prepared.take();
+        state.ready.extend(unfit.map(|(_, slot)| slot));
         let ready = if state.spare() > purpose.leaves() { state.ready.pop_front() } else { None };
         let left = self.shared.left(&state);
         drop(state);
-        let slot = match ready {
-            Some(slot) => slot,
-            // What could still be made within the budget belongs to the reserve too.
-            None if purpose != Purpose::Opening && left <= purpose.leaves() => {
-                let reason = format!("{left} of the disk budget's slots are left, and reserved");
-                return Err(NoSlot::Full(reason));
-            }
-            None => self.shared.create(purpose == Purpose::Opening)?,
-        };
+        let slot = ready.map_or_else(|| self.shared.create_within(left, purpose), Ok)?;
         self.shared.changed.notify_all();
         let header = Header { slot: slot.number, ..header };
         let written = put_header(&slot, &header);
@@ -345,6 +347,15 @@ impl Shared {
     /// Slots the budget has left: spare ones, and those that could still be made.
     fn left(&self, state: &State) -> u32 {
         state.spare().saturating_add(self.max.saturating_sub(state.total))
+    }
+
+    /// A new slot where so many are left. What could still be made within the budget belongs to the reserve too.
+    fn create_within(&self, left: u32, purpose: Purpose) -> Result<Slot, NoSlot> {
+        if purpose != Purpose::Opening && left <= purpose.leaves() {
+            let reason = format!("{left} of the disk budget's slots are left, and reserved");
+            return Err(NoSlot::Full(reason));
+        }
+        self.create(purpose == Purpose::Opening)
     }
 
     /// A new slot of reserved, unwritten space, its place in the directory durable.

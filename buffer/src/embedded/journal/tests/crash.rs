@@ -247,6 +247,13 @@ fn after_a_failed_sync_nothing_is_written_and_a_restart_has_what_was_acknowledge
     }
 }
 
+/// Found by ten thousand seeds: two slots bore the header of one epoch, the idle one over what a cut had torn in an earlier life, and
+/// a second cut while starting made a start take the other for void.
+#[test]
+fn a_slot_made_ready_and_not_taken_does_not_void_the_one_that_was() {
+    life(5876);
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_else_appears_whenever_the_power_goes() {
     let lanes: Vec<_> = (0..2)
