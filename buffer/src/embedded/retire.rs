@@ -105,8 +105,9 @@ impl Writer {
     /// Whether all segments together hold over four times what is live: then a well filled oldest one keeps the
     /// disk of sparse ones behind it. To carry everything once writes a third of what that gives back.
     fn mostly_dead(&self, segments: &[Segment]) -> bool {
-        let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
-        used / LIVE_TIMES_MAX > self.state.live_bytes_all()
+        // A full segment takes its whole slot, whatever did not fit its end.
+        let full = segments.len().saturating_sub(1) as u64;
+        full * self.journal.slot_bytes() / LIVE_TIMES_MAX > self.state.live_bytes_all()
     }
 
     /// Whether the disk budget is nearly used up.

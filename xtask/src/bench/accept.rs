@@ -12,8 +12,11 @@ use crate::failure::{Failure, Result};
 const CONNECTIONS: usize = 256;
 /// Orders of a batch.
 const BATCH: usize = 100;
-/// Connections that fill a store, or send batches: enough that the server never waits.
+/// Connections that send batches: enough that the server never waits.
 const BATCH_CONNECTIONS: usize = 16;
+/// Connections that fill a store by batches: few, so that a silence is a pause of the server, not a queue of batches that are
+/// read one after the other and answered together.
+const FILL_CONNECTIONS: usize = 4;
 /// Spare slots: a round of batches fits into them.
 const BATCH_RESERVE: u32 = 32;
 /// Orders that are pending before accepting is measured.
@@ -185,7 +188,7 @@ pub(super) fn fill(server: &Service, orders: u64, after: Orders) -> Result<Fille
     let mut batch = Orders::batch(BATCH)?.after(&after);
     let more = orders.saturating_sub(after.made()) / batch.per_request();
     let until = Until::Answered(more);
-    let to = Drive { at: server.orders, pid: server.pid(), connections: BATCH_CONNECTIONS, until };
+    let to = Drive { at: server.orders, pid: server.pid(), connections: FILL_CONNECTIONS, until };
     let mut silence = Duration::ZERO;
     if more > 0 {
         let driven = drive(&to, &mut batch)?;

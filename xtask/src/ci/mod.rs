@@ -48,7 +48,7 @@ pub fn run() -> Result<()> {
 fn tortures() -> Vec<(String, Plan)> {
     let short = [
         (Fault::Kill, 2, 2),
-        (Fault::PowerCut, 2, 2),
+        (Fault::PowerCut, 2, 4),
         (Fault::SyncError, 4, 2),
         (Fault::Stall, 2, 2),
         (Fault::DiskFull, 1, 1),

@@ -165,6 +165,11 @@ impl Journal {
         self.writer.as_ref().map_or(0, |writer| writer.retired_below)
     }
 
+    /// Bytes of a slot.
+    pub(crate) fn slot_bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, |writer| writer.store.slot_bytes)
+    }
+
     /// Disk taken, and by what.
     pub(crate) fn disk_use(&self) -> DiskUse {
         let Ok(writer) = &self.writer else {
