@@ -280,7 +280,7 @@ impl Buffer for Embedded {
         if let Some(stalled) = shared.stalled() {
             return Err(format!("the disk has not answered for {} s", stalled.as_secs()));
         }
-        if shared.full.load(Ordering::Relaxed) {
+        if shared.full.load(Ordering::Acquire) {
             return Err(AppendError::Full.to_string());
         }
         Ok(())

@@ -161,7 +161,6 @@ impl Writer {
             self.shared.busy(false);
             self.shared.pending.store(self.state.pending(), Ordering::Relaxed);
             metrics::orders(self.state.pending(), self.state.lent() as u64);
-            self.shared.full.store(!self.journal.room_for_orders(), Ordering::Relaxed);
             match self.shared.phase() {
                 Phase::Abandoned if self.nothing_waits() => return Ok(Vec::new()),
                 Phase::Closing if self.nothing_waits() && !self.closers.is_empty() => {
@@ -301,6 +300,8 @@ impl Writer {
             let waited = self.shared.clock.elapsed().saturating_sub(self.oldest);
             metrics::deliveries(u32::try_from(orders).unwrap_or(u32::MAX), waited);
         }
+        // Whoever hears of a refusal finds the buffer full.
+        self.shared.full.store(!self.journal.room_for_orders(), Ordering::Release);
         self.unheard = self.shared.desks.ring();
         for read in std::mem::take(&mut self.reads) {
             self.serve(read);
