@@ -49,7 +49,7 @@ fn tortures() -> Vec<(String, Plan)> {
     let short = [
         (Fault::Kill, 2, 2),
         (Fault::PowerCut, 2, 4),
-        (Fault::SyncError, 4, 2),
+        (Fault::SyncError, 8, 2),
         (Fault::Stall, 2, 2),
         (Fault::DiskFull, 1, 1),
         (Fault::BitFlip, 40, 40),

@@ -40,6 +40,8 @@ const FAILED: i32 = 70;
 const STRIKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the server may take to end after it.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// A server may end between two looks at its readiness; of so many one at least is seen red.
+const SEEN_AMONG: u64 = 3;
 /// When after the fault nothing more may be acknowledged, and readiness be green: what was answered before it may
 /// still be on its way.
 const GRACE: Duration = Duration::from_millis(300);
@@ -305,7 +307,8 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
             missed.push(format!("{} {why}", tally.count_of(name)));
         }
     }
-    if tally.count_of("ended_by_themselves") > 0 && tally.count_of("red_before_the_end") == 0 {
+    let ended = tally.count_of("ended_by_themselves");
+    if ended >= SEEN_AMONG && tally.count_of("red_before_the_end") == 0 {
         missed.push("nobody saw readiness turn red".to_owned());
     }
     if tally.count_of("ended_by_themselves") + tally.count_of("failed_starts") == 0 {
