@@ -65,6 +65,7 @@ impl Shared {
             drop(state);
             let made = self.create_filled();
             state = self.lock();
+            state.filling = false;
             match made {
                 Ok(slot) => state.ready.push_back(slot),
                 Err(NoSlot::Full(reason)) => {
@@ -113,6 +114,7 @@ impl Shared {
     /// A new slot, every block written and durable, with a header that says it is spare.
     fn create_filled(&self) -> Result<Slot, NoSlot> {
         let slot = self.create(false)?;
+        self.lock().filling = true;
         let spare = Header {
             store: self.store,
             flags: 0,

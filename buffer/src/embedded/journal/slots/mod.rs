@@ -103,6 +103,8 @@ struct State {
     /// The header to prepare the next slot with.
     want: Option<Header>,
     preparing: bool,
+    /// A spare slot is being filled: counted in `total`, and not ready.
+    filling: bool,
     prepared: Option<(Header, Slot)>,
     /// Making a slot failed (no space, say): not tried again until something changes.
     stalled: bool,
@@ -129,6 +131,7 @@ impl Slots {
             next_number: census.next_number,
             want: None,
             preparing: false,
+            filling: false,
             prepared: None,
             stalled: false,
             rests: false,
@@ -346,7 +349,8 @@ impl Shared {
 
     /// Slots the budget has left: spare ones, and those that could still be made.
     fn left(&self, state: &State) -> u32 {
-        state.spare().saturating_add(self.max.saturating_sub(state.total))
+        let being_filled = u32::from(state.filling);
+        (state.spare() + being_filled).saturating_add(self.max.saturating_sub(state.total))
     }
 
     /// A new slot where so many are left. What could still be made within the budget belongs to the reserve too.
