@@ -101,6 +101,8 @@ fn isolated(
         scene.tally.injected += 1;
         deaths += 1;
         if deaths > DEATHS_MAX + 2 {
+            // It is dead, and there is nothing to account for.
+            scene.kill()?;
             return Ok(None);
         }
         let Some(again) = scene.open(&[])? else { return Ok(None) };
