@@ -22,7 +22,7 @@ use super::{Batch, Failed, Order, Worker, halves};
 use crate::caught::caught;
 use crate::governor::Grant;
 use crate::metrics::{self, OrderOutcome};
-use crate::oms::{CallFailure, Found, Identity, OrderManagement, Outcome};
+use crate::oms::{CallFailure, Found, Guarantee, Identity, OrderManagement, Outcome};
 
 impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// One call. A panic or an answer of another length is an unknown outcome.
@@ -252,13 +252,45 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         let Some(grant) = self.grant(1).await else {
             return; // Dropped, they come back as sent before.
         };
+        self.settle_unsent(leases, Self::poison).await;
+        grant.spend();
+    }
+
+    /// Gives back orders that changed before they were sent, so that the change takes effect. One that may be forgotten, and
+    /// was not asked for since the OMS refuses a second create, is asked for now: where the OMS has it, the change must not
+    /// pass for one of an order that never was there. True if a look-up was made.
+    pub(super) async fn settle_changed(&mut self, changed: Vec<Lease>) -> bool {
+        let refuses_second = self.shared.oms.guarantee() == Guarantee::UniqueId;
+        let (ask, certain): (Vec<_>, Vec<_>) = changed
+            .into_iter()
+            .partition(|lease| refuses_second && lease.look_first && !lease.sent_before);
+        let unsent = |lease: Lease| {
+            let reason = "it changed before it was sent".to_owned();
+            lease.settle(Verdict::Retry {
+                after: Duration::ZERO,
+                counts: false,
+                sent: false,
+                reason,
+            });
+        };
+        certain.into_iter().for_each(unsent);
+        let asks = !ask.is_empty();
+        if asks {
+            self.settle_unsent(ask, |_, lease| unsent(lease)).await;
+        }
+        asks
+    }
+
+    /// Looks up orders of which none is to be sent now, and settles them; `absent` does so with those that are not in the
+    /// OMS.
+    async fn settle_unsent(&mut self, leases: Vec<Lease>, absent: impl Fn(&Self, Lease)) {
         let identities: Vec<_> = leases.iter().map(|lease| lease.key.identity()).collect();
         match self.find(&identities).await {
             Ok(answers) => {
                 for (lease, found) in leases.into_iter().zip(answers) {
                     match found {
                         Some(found) => self.settle_found(lease, found),
-                        None => self.poison(lease),
+                        None => absent(self, lease),
                     }
                 }
             }
@@ -266,7 +298,6 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                 self.settle_unanswered(leases, &failure);
             }
         }
-        grant.spend();
     }
 
     /// Definitely refused as a whole: one of them may be why, so each half is tried on its own.

@@ -66,6 +66,9 @@ struct Order {
     noted: bool,
 }
 
+/// Orders that may go, their summaries, and those that changed.
+type Noted = (Vec<Lease>, Vec<OrderSummary>, Vec<Lease>);
+
 /// An order that failed, and may be tried again.
 struct Failed {
     lease: Lease,
@@ -175,7 +178,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         if part.is_empty() {
             return if asked { grant.spend() } else { drop(grant) };
         }
-        let (leases, summaries) = match self.note(part).await {
+        let (leases, summaries, changed) = match self.note(part).await {
             Ok(noted) => noted,
             Err(error) => {
                 tracing::error!(%error, "nothing is sent: the buffer cannot note it");
@@ -183,6 +186,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                 return;
             }
         };
+        let asked = self.settle_changed(changed).await || asked;
         if leases.is_empty() {
             return if asked { grant.spend() } else { drop(grant) };
         }
@@ -192,29 +196,28 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         self.settle_answer(part.collect(), answer, grant, batch).await;
     }
 
-    /// Has the buffer note that these are being sent. Orders whose content changed, or that were called off,
-    /// while they were lent go back unsent.
-    async fn note(&self, part: Vec<Order>) -> Result<(Vec<Lease>, Vec<OrderSummary>), BufferError> {
+    /// Has the buffer note that these are being sent. Gives back apart those whose content changed, or that were called
+    /// off, while they waited or were lent: these are not to be sent.
+    async fn note(&self, part: Vec<Order>) -> Result<Noted, BufferError> {
         let noted = part.iter().all(|order| order.noted);
         let (leases, summaries): (Vec<_>, Vec<_>) =
             part.into_iter().map(|order| (order.lease, order.summary)).unzip();
         if noted {
-            return Ok((leases, summaries));
+            return Ok((leases, summaries, Vec::new()));
         }
         let synced = self.shared.oms.guarantee() != Guarantee::UniqueId;
         let may_go = self.shared.buffer.submitting(&leases, synced).await?;
-        let mut going = (Vec::with_capacity(leases.len()), Vec::with_capacity(leases.len()));
+        let going = Vec::with_capacity(leases.len());
+        let mut noted = (going, Vec::with_capacity(leases.len()), Vec::new());
         for ((lease, summary), may_go) in leases.into_iter().zip(summaries).zip(may_go) {
             if may_go {
-                going.0.push(lease);
-                going.1.push(summary);
+                noted.0.push(lease);
+                noted.1.push(summary);
             } else {
-                let reason = "it changed before it was sent".to_owned();
-                let after = Duration::ZERO;
-                lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });
+                noted.2.push(lease);
             }
         }
-        Ok(going)
+        Ok(noted)
     }
 
     /// Permission to send so many; `None` where a pause or the stop came first.

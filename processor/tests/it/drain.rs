@@ -1,14 +1,17 @@
 //! The drain on a real buffer and real OMSs: nothing lost, nothing doubled, nobody stopped by a neighbour.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use forebay_buffer::{
-    Act, Buffer, Embedded, EmbeddedConfig, ExceptionCategory, ExceptionRow, Memory, OrderState,
-    Verdict,
+    Act, Answer, Buffer, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow,
+    Memory, OrderState, Verdict,
 };
+use forebay_order::Readiness;
 use forebay_processor::{
     CallFailure, Drain, DrainConfig, Guarantee, Limiter, Limits, Oms, OrderManagement, Outcome,
     RetryPolicy, Scope,
@@ -263,21 +266,8 @@ async fn an_order_that_was_forgotten_and_comes_again_has_no_second_effect() {
     for oms in both(directory.path()) {
         let refuses = oms.guarantee() == Guarantee::UniqueId;
         let oms = Arc::new(Unruly::new(oms));
-        let dir = directory.path().join(oms.guarantee().words());
-        let open = || {
-            let config = EmbeddedConfig { slot_bytes: 64 << 10, ..EmbeddedConfig::new(&dir) };
-            Embedded::open(config, clock(), Box::new(|_| {})).unwrap()
-        };
-        let buffer = open();
-        append_all(&buffer, (0..400).map(|n| n.to_string())).await;
-        drained(start(&buffer, &oms), &buffer).await;
-        let retired = until(async || buffer.status().await.unwrap().segments <= 3);
-        in_time("retired", retired).await;
-        buffer.close().await;
-        drop(buffer);
+        let buffer = forgetful(directory.path(), &oms).await;
         assert_eq!(oms.finds.load(Ordering::Relaxed), 0);
-        std::fs::remove_dir_all(dir.join("outcomes")).unwrap();
-        let buffer = open();
         append_all(&buffer, (0..50).map(|n| n.to_string())).await;
         drained(start(&buffer, &oms), &buffer).await;
         let all = creates(&*oms).await;
@@ -289,6 +279,51 @@ async fn an_order_that_was_forgotten_and_comes_again_has_no_second_effect() {
             "one that refuses is not asked"
         );
         assert_eq!(exceptions(&buffer).await, []);
+        buffer.close().await;
+    }
+}
+
+/// A buffer that drained orders 0 to 399 into the OMS and lost its outcome index.
+async fn forgetful<O: OrderManagement>(directory: &Path, oms: &Arc<O>) -> Embedded {
+    let dir = directory.join(oms.guarantee().words());
+    let open = || {
+        let config = EmbeddedConfig { slot_bytes: 64 << 10, ..EmbeddedConfig::new(&dir) };
+        Embedded::open(config, clock(), Box::new(|_| {})).unwrap()
+    };
+    let buffer = open();
+    append_all(&buffer, (0..400).map(|n| n.to_string())).await;
+    drained(start(&buffer, oms), &buffer).await;
+    let retired = until(async || buffer.status().await.unwrap().segments <= 3);
+    in_time("retired", retired).await;
+    buffer.close().await;
+    drop(buffer);
+    std::fs::remove_dir_all(dir.join("outcomes")).unwrap();
+    open()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_of_an_order_that_was_forgotten_is_heard_where_the_oms_has_it() {
+    let directory = tempdir().unwrap();
+    for oms in both(directory.path()) {
+        let oms = Arc::new(oms);
+        let buffer = forgetful(directory.path(), &oms).await;
+        append_all(&buffer, ["0".to_owned(), "new".to_owned()]).await;
+        for id in ["0", "new"] {
+            let permit = buffer.admission().admit(1).unwrap();
+            let cancel = Envelope {
+                readiness: Readiness::Cancelled,
+                ..Envelope::new(key(id), fingerprint("called off"), Bytes::from_static(b"x"))
+            };
+            assert_eq!(buffer.append(cancel, permit).await.unwrap().answer(), Answer::Parked);
+        }
+        drained(start(&buffer, &oms), &buffer).await;
+        let told = exceptions(&buffer).await;
+        let told: Vec<_> = told.iter().map(|row| (&*row.key.id, row.category)).collect();
+        assert_eq!(told, [("0", ExceptionCategory::ChangeAfterSummary)], "{:?}", oms.guarantee());
+        let state = async |id| buffer.order(&key(id)).await.unwrap().unwrap().state;
+        assert_eq!(state("0").await, OrderState::Summarised);
+        assert_eq!(state("new").await, OrderState::Cancelled);
+        assert_eq!(creates(&*oms).await.len(), 400);
         buffer.close().await;
     }
 }
