@@ -79,21 +79,24 @@ pub(super) fn recover(
     next_damaged.for_each(|damaged| apply_damaged(&mut state, damaged, before));
 
     let now_ms = clock.wall_ms();
+    let (dir, secret) = (config.dir.join("outcomes"), journal.store_secret());
+    // Less than a slot, so that the journal does not take what is given up of it.
+    let reserve = config.slot_bytes / 2;
+    let opened = Outcomes::open(&dir, secret, reserve, config.dedup_horizon);
+    // The same damage, found again by every start until it is gone, counts once. It is noted before anything else is
+    // written or can fail, for the next start may not find it any more.
+    let of_the_index = opened.iter().flat_map(|(_, notes)| notes);
+    let damage = look_first::digest(recovered.report().iter().chain(of_the_index));
+    if damage != 0 && damage != state.look_first().damage {
+        look_first::note(&mut journal, &mut state, config.dedup_horizon, now_ms, damage)?;
+    }
+    let (mut outcomes, notes) = opened?;
+    report.extend(notes);
     let mut records = state.replayed(now_ms);
     records
         .extend(damaged.iter().filter_map(|d| state.damaged(&d.record, kept_damaged(d), now_ms)));
     append(&mut journal, &mut state, &records)?;
 
-    let (dir, secret) = (config.dir.join("outcomes"), journal.store_secret());
-    // Less than a slot, so that the journal does not take what is given up of it.
-    let reserve = config.slot_bytes / 2;
-    let (mut outcomes, notes) = Outcomes::open(&dir, secret, reserve, config.dedup_horizon)?;
-    // The same damage, found again by every start until it is gone, counts once.
-    let damage = look_first::digest(recovered.report().iter().chain(&notes));
-    report.extend(notes);
-    if damage != 0 && damage != state.look_first().damage {
-        look_first::note(&mut journal, &mut state, config.dedup_horizon, now_ms, damage)?;
-    }
     let retired_below = journal.retired_below();
     if outcomes.stored_below() < retired_below {
         report.push("the outcome index is not the one that was there, or not all of it".to_owned());

@@ -301,13 +301,20 @@ impl Writer {
             metrics::deliveries(u32::try_from(orders).unwrap_or(u32::MAX), waited);
         }
         // Whoever hears of a refusal finds the buffer full.
-        self.shared.full.store(!self.journal.room_for_orders(), Ordering::Release);
+        self.say_whether_full();
         self.unheard = self.shared.desks.ring();
         for read in std::mem::take(&mut self.reads) {
             self.serve(read);
         }
         let retired = self.retire()?;
+        if retired {
+            self.say_whether_full();
+        }
         Ok(worked || retired)
+    }
+
+    fn say_whether_full(&self) {
+        self.shared.full.store(!self.journal.room_for_orders(), Ordering::Release);
     }
 
     fn finish(&mut self) -> Result<Vec<oneshot::Sender<()>>, Fatal> {

@@ -21,7 +21,7 @@ const MORE_MS: i64 = 3_600_000;
 pub(crate) struct LookFirst {
     /// What was accepted before this time is looked up first, ms since 1970.
     pub(crate) until_ms: i64,
-    /// Digest of the damage to the journal that it stands for, 0 for none. A start that finds the same damage again has
+    /// Digest of the damage to the journal and the outcome index that it stands for, 0 for none. A start that finds the same damage again has
     /// nothing to add.
     pub(crate) damage: u64,
 }

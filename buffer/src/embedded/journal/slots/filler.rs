@@ -65,9 +65,11 @@ impl Shared {
             drop(state);
             let made = self.create_filled();
             state = self.lock();
-            state.filling = false;
             match made {
-                Ok(slot) => state.ready.push_back(slot),
+                Ok(slot) => {
+                    state.filling = false;
+                    state.ready.push_back(slot);
+                }
                 Err(NoSlot::Full(reason)) => {
                     if !state.stopped {
                         tracing::warn!(reason, "no further spare slot can be made");
@@ -127,11 +129,15 @@ impl Shared {
         match self.write_zeros(&slot).and_then(|()| put_header(&slot, &spare)) {
             Ok(()) => Ok(slot),
             Err(error) => {
-                if let Err(error) = self.directory.remove(slot.number) {
+                let removed = self.directory.remove(slot.number);
+                let mut state = self.lock();
+                state.filling = false;
+                if let Err(error) = removed {
                     tracing::warn!(slot = slot.number, %error, "a half-filled slot stays");
                 } else {
-                    self.lock().total -= 1;
+                    state.total -= 1;
                 }
+                drop(state);
                 Err(sort_out("filling a slot", &error))
             }
         }

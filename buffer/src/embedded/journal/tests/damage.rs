@@ -2,6 +2,7 @@
 
 use super::super::files::{Aligned, Directory};
 use super::super::group::{self, Entry, Heading, assemble};
+use super::super::header::{Header, Parsed};
 use super::super::{Journal, OpenError, Placed, ReadError};
 use super::disk::Disk;
 use super::support::{Found, accept, found, ground, open_disk, small, whole};
@@ -364,4 +365,43 @@ fn damaged_copy(later_groups: bool) {
         assert_eq!(records, all, "bytes {bytes:?}");
         assert!(recovered.damaged().is_empty());
     }
+}
+
+#[test]
+fn a_slot_that_names_anothers_epoch_and_holds_no_group_of_it_voids_nothing() {
+    let disk = Disk::default();
+    let (mut journal, _) = open_disk(&disk);
+    let mut placed = Vec::new();
+    while journal.segments().len() < 6 {
+        placed.extend(journal.append(&[accept(placed.len() as u64, 9_000)]).unwrap());
+    }
+    let below = journal.segments()[2].epoch;
+    journal.append(&[Record::Checkpoint { retired_below: below, ended: vec![] }]).unwrap();
+    journal.retire(below).unwrap();
+    let epoch = journal.segments().iter().rev().nth(1).unwrap().epoch;
+    let slots = |epoch| {
+        let of = |number: &u32| match Header::parse(&disk.bytes_of(*number)[..BLOCK]) {
+            Parsed::Valid(header) => header.epoch == epoch,
+            _ => false,
+        };
+        disk.numbers().into_iter().filter(of).collect::<Vec<_>>()
+    };
+    let (real, spare) = (slots(epoch)[0], slots(1)[0]);
+    assert!(spare < real, "it is looked at first");
+    drop(journal);
+    let Parsed::Valid(header) = Header::parse(&disk.bytes_of(real)[..BLOCK]) else { panic!() };
+    let twin = Header { slot: spare, ..header }.encode();
+    disk.damage(spare, |bytes| {
+        bytes[..BLOCK].copy_from_slice(&twin);
+        bytes[BLOCK..2 * BLOCK].copy_from_slice(&twin);
+        bytes[2 * BLOCK..].fill(0xa5);
+    });
+    let (journal, mut recovered) = open_disk(&disk);
+    assert_eq!(recovered.report(), &[] as &[String]);
+    let is_order = |found: &&Found| {
+        let (_, record) = journal.reader().read(found.location).unwrap();
+        record.delivery().is_some()
+    };
+    let orders = found(&mut recovered).iter().filter(is_order).count();
+    assert_eq!(orders, placed.iter().filter(|placed| placed.location.epoch() >= below).count());
 }
