@@ -43,8 +43,9 @@ const AIM_LASTS: Duration = Duration::from_secs(3);
 /// What the disk does with unsynced sectors, in turn: all gone, torn writes, all there.
 const SURVIVALS: [f64; 3] = [0.0, 0.5, 1.0];
 
-/// Faults at 0.2 to 3 s, every fourth in the first second (not a control's, which has little to lose then). Every third run has a second one within the first second after the start,
-/// in turn in the first 150 ms, where recovery is, and in the second.
+/// Faults at 0.2 to 3 s, every fourth in the first second (not a control's, which has little to lose then). Every third run
+/// has a second one within the first second after the start, in turn in the first 150 ms, where recovery is, and in the
+/// second.
 pub(super) fn schedule(runs: u32, control: bool, random: &mut fastrand::Rng) -> Vec<Strike> {
     // A kind disk can show no loss, so a control does without it.
     let survivals = if control { 2 } else { SURVIVALS.len() };
