@@ -138,6 +138,7 @@ pub(crate) fn drain(config: &Config) -> DrainConfig {
         },
         retry: RetryPolicy { base: drain.retry_base.0, max: drain.retry_max.0 },
         attempts_max: drain.attempts_max,
+        remembered: config.buffer.dedup_horizon.0,
         ..DrainConfig::default()
     }
 }

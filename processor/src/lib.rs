@@ -43,6 +43,10 @@ pub struct DrainConfig {
     pub retry: RetryPolicy,
     /// Attempts that count before an order becomes an exception. Default 5.
     pub attempts_max: u8,
+    /// How long the buffer remembers an order that has ended. An order that was placed longer ago, or nobody knows when, may be
+    /// a repeat of a forgotten one, and an OMS that does not refuse a second create is asked before it is sent.
+    /// Default 30 days.
+    pub remembered: Duration,
     /// How long one look for pending orders waits. Default 1 s; a pending order ends it at once.
     pub lease_wait: Duration,
 }
@@ -53,6 +57,7 @@ impl Default for DrainConfig {
             limits: Limits::default(),
             retry: RetryPolicy::default(),
             attempts_max: 5,
+            remembered: Duration::from_secs(30 * 86_400),
             lease_wait: Duration::from_secs(1),
         }
     }
@@ -96,6 +101,7 @@ impl Drain {
             clock,
             retry: config.retry,
             attempts_max: config.attempts_max.max(1),
+            remembered: config.remembered,
             lease_wait: config.lease_wait,
             summarise,
             evidence: Evidence::default(),

@@ -45,6 +45,7 @@ pub(crate) struct Shared<B, O> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retry: RetryPolicy,
     pub(crate) attempts_max: u8,
+    pub(crate) remembered: Duration,
     pub(crate) lease_wait: Duration,
     pub(crate) summarise: Summarise,
     pub(crate) evidence: Evidence,

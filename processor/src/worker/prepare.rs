@@ -1,5 +1,7 @@
 //! From a lease to an order that can be sent, or to the exception that says why not.
 
+use std::time::Duration;
+
 use forebay_buffer::{Buffer, ExceptionCategory, Lease};
 use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Unmappable};
 
@@ -10,6 +12,9 @@ use crate::oms::{Guarantee, OrderManagement};
 /// Makes a summary of kept bytes: [`forebay_order::summarise`].
 pub(crate) type Summarise =
     fn(Format, OrderKey, Fingerprint, &[u8]) -> Result<OrderSummary, Unmappable>;
+
+/// How far a storefront's clock may be off, its time zone included.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(86_400);
 
 impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// Orders ready to be sent, and leases that had all their attempts but may be in the OMS. Every other
@@ -30,11 +35,24 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                 continue;
             }
             match self.summary(&lease) {
-                Ok(summary) => orders.push(Order { lease, summary, ask, noted: false }),
+                Ok(summary) => {
+                    let ask = ask || (!refuses_second && self.may_be_forgotten(&lease, &summary));
+                    orders.push(Order { lease, summary, ask, noted: false });
+                }
                 Err((category, reason)) => self.exception(lease, category, reason),
             }
         }
         (orders, exhausted)
+    }
+
+    /// Whether it may repeat an order that ended so long ago that the buffer has forgotten it. Such an order was placed
+    /// before it ended, and a repeat has the same date.
+    fn may_be_forgotten(&self, lease: &Lease, summary: &OrderSummary) -> bool {
+        let remembered = self.shared.remembered.saturating_sub(CLOCKS_DIFFER).as_millis();
+        let since = lease
+            .accepted_at_ms
+            .saturating_sub_unsigned(u64::try_from(remembered).unwrap_or(u64::MAX));
+        summary.ordered_date_ms.is_none_or(|ordered| ordered < since)
     }
 
     pub(super) fn poison(&self, lease: Lease) {

@@ -24,11 +24,15 @@ use crate::support::{
 };
 use crate::unruly::Unruly;
 
+/// However long ago an order was placed, its end is remembered.
+const FOR_EVER: Duration = Duration::from_secs(1_000 * 365 * 86_400);
+
 /// Quick retries, so that a test sees many.
 fn config() -> DrainConfig {
     let retry = RetryPolicy { base: Duration::from_millis(1), max: Duration::from_millis(5) };
     let limits = Limits { batch: Some(50), ..Limits::default() };
-    DrainConfig { limits, retry, lease_wait: Duration::from_millis(200), ..DrainConfig::default() }
+    let lease_wait = Duration::from_millis(200);
+    DrainConfig { limits, retry, lease_wait, remembered: FOR_EVER, ..DrainConfig::default() }
 }
 
 fn start<O: OrderManagement>(buffer: &impl Buffer, oms: &Arc<O>) -> Drain {
@@ -280,6 +284,38 @@ async fn an_order_that_was_forgotten_and_comes_again_has_no_second_effect() {
         );
         assert_eq!(exceptions(&buffer).await, []);
         buffer.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_that_comes_when_its_order_is_forgotten_has_no_second_effect() {
+    let directory = tempdir().unwrap();
+    let month = Duration::from_secs(30 * 86_400);
+    let clock = Arc::new(JumpClock::default());
+    clock.jump(2 * month);
+    // Undated orders, and dated ones of more than a month ago; asked for unless the buffer remembers for ever and
+    // the order says when it was placed.
+    for (name, id, remembered, finds, created) in [
+        ("old", "1", month, 1, 1),
+        ("undated", "undated 1", FOR_EVER, 1, 1),
+        ("remembered", "1", FOR_EVER, 0, 2),
+    ] {
+        let oms = Arc::new(Unruly::new(ledger(&directory.path().join(name), None)));
+        let config = DrainConfig { remembered, ..config() };
+        let drain = |buffer: &Memory| {
+            Drain::start(config, buffer.clone(), Arc::clone(&oms), clock.clone()).unwrap()
+        };
+        let first = buffer(clock.clone());
+        append_all(&first, [id.to_owned()]).await;
+        drained(drain(&first), &first).await;
+        let before = oms.finds.load(Ordering::Relaxed);
+        // Another buffer, which knows nothing of it.
+        let second = buffer(clock.clone());
+        append_all(&second, [id.to_owned()]).await;
+        drained(drain(&second), &second).await;
+        assert_eq!(oms.finds.load(Ordering::Relaxed) - before, finds, "{name}");
+        assert_eq!(creates(&*oms).await, [(key(id).identity(), created)], "{name}");
+        assert_eq!(state(&second, id).await, OrderState::Summarised, "{name}");
     }
 }
 

@@ -99,14 +99,19 @@ impl Delivery {
         Self { id: id.to_owned(), format: Format::B2cCommerceXml as u8, synthetic: false }
     }
 
-    /// One product line of 12.50 EUR without tax; an id of `unmappable...` has no currency.
+    /// One product line of 12.50 EUR without tax; an id of `unmappable...` has no currency, one of
+    /// `undated...` no date.
     fn body(&self) -> Bytes {
         let currency = match self.id.starts_with("unmappable") {
             true => "",
             false => "<currency>EUR</currency>",
         };
+        let date = match self.id.starts_with("undated") {
+            true => "",
+            false => "<order-date>2026-11-25T15:00:00.000Z</order-date>",
+        };
         let text = format!(
-            "<order order-no=\"{}\"><order-date>2026-11-25T15:00:00.000Z</order-date>{currency}\
+            "<order order-no=\"{}\">{date}{currency}\
              <taxation>net</taxation><product-lineitems><product-lineitem>\
              <net-price>12.50</net-price><tax>0.00</tax><gross-price>12.50</gross-price>\
              <product-id>SKU-1</product-id><product-name>Mug</product-name>\

@@ -134,7 +134,11 @@ pub fn run(plan: &Plan) -> Result<()> {
     if cfg!(debug_assertions) && !plan.short {
         return in_release(&workspace, plan);
     }
-    let binary = if plan.short { workspace.debug_binary() } else { workspace.release_binary() }?;
+    let binary = match &plan.server {
+        Some(server) => server.clone(),
+        None if plan.short => workspace.debug_binary()?,
+        None => workspace.release_binary()?,
+    };
     let place = Place::make(&workspace.target, disk_bytes(plan))?;
     let bench = Bench { plan: plan.clone(), place, binary };
     let lines = match plan.name {

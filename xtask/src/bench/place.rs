@@ -10,6 +10,42 @@ use crate::failure::{Failure, Result, While as _};
 /// `f_type` of tmpfs and of ramfs.
 const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
+/// Where Linux mounts a file system in memory.
+const MEMORY: &str = "/dev/shm";
+
+/// A directory in memory, where no device pauses. Dropping it deletes everything in it.
+#[derive(Debug)]
+pub(super) struct MemoryPlace {
+    pub(super) root: PathBuf,
+}
+
+impl MemoryPlace {
+    /// Makes it, after deleting what a killed run left there; `None` where there is no such file system with so many bytes
+    /// free. Only one bench at a time runs ([`Place::make`]).
+    pub(super) fn make(bytes: u64) -> Result<Option<Self>> {
+        let in_memory = statfs(MEMORY).is_ok_and(|found| IN_MEMORY.contains(&found.f_type));
+        if !in_memory {
+            return Ok(None);
+        }
+        let place = Self { root: Path::new(MEMORY).join("forebay-bench") };
+        fs::create_dir_all(&place.root).when(place.root.display())?;
+        empty(&place.root)?;
+        Ok((free(&place.root)? >= bytes).then_some(place))
+    }
+}
+
+impl Drop for MemoryPlace {
+    fn drop(&mut self) {
+        // What cannot be deleted now is deleted by the next run.
+        fs::remove_dir_all(&self.root).ok();
+    }
+}
+
+fn free(root: &Path) -> Result<u64> {
+    let space = statvfs(root).when("the file system")?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 /// A directory of one run. Dropping it deletes everything in it.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -35,8 +71,7 @@ impl Place {
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .when("another bench runs here; wait for it")?;
         empty(&root)?;
-        let space = statvfs(&root).when("the file system")?;
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        let free = free(&root)?;
         if free < bytes {
             let (free, bytes) = (free >> 30, bytes >> 30);
             return Err(Failure::Skipped(format!("needs {bytes} GiB of disk, {free} are free")));
