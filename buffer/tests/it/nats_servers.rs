@@ -1,0 +1,146 @@
+//! Real NATS servers on loopback, each with a directory of its own; they end with the test.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use forebay_buffer::nats::{NatsConfig, Table};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// No wait of a test is longer; one that reaches it fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A cluster of servers that sync before they acknowledge.
+pub(crate) struct Servers {
+    directory: TempDir,
+    binary: PathBuf,
+    servers: Vec<Server>,
+}
+
+struct Server {
+    clients: u16,
+    routes: u16,
+    running: Option<Child>,
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        (0..self.servers.len()).for_each(|n| self.kill(n));
+    }
+}
+
+impl Servers {
+    /// Starts so many and waits until they have chosen a leader; `None`, which is said, where there is no server to run.
+    pub(crate) async fn start(count: usize) -> Option<Self> {
+        let Some(binary) = binary() else {
+            assert!(std::env::var_os("CI").is_none(), "CI must have nats-server");
+            println!("skipped: no nats-server on the path or in the build's tools");
+            return None;
+        };
+        // Held together, so that no port is given twice; below those that connections are given, so that none of them takes
+        // the port of a server that is down for a moment.
+        let free = || {
+            let random = std::iter::repeat_with(|| fastrand::u16(12_000..32_000));
+            let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+            random.filter_map(bind).next().unwrap()
+        };
+        let held: Vec<_> = (0..count).map(|_| (free(), free())).collect();
+        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        let servers = held.iter().map(|(clients, routes)| Server {
+            clients: port(clients),
+            routes: port(routes),
+            running: None,
+        });
+        let servers = servers.collect();
+        drop(held);
+        let mut servers = Self { directory: tempfile::tempdir().unwrap(), binary, servers };
+        (0..count).for_each(|n| servers.run(n));
+        drop(servers.table(|_| {}).await);
+        Some(servers)
+    }
+
+    /// Starts one that does not run.
+    pub(crate) fn run(&mut self, n: usize) {
+        let directory = self.directory.path().join(n.to_string());
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("server.conf");
+        fs::write(&path, self.config_file(n, &directory)).unwrap();
+        let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(&path).stdout(Stdio::null()).stderr(log);
+        self.servers[n].running = Some(command.spawn().unwrap());
+    }
+
+    fn config_file(&self, n: usize, directory: &Path) -> String {
+        let Server { clients, routes, .. } = &self.servers[n];
+        let store = directory.join("store");
+        let others = self.servers.iter().map(|other| format!("nats://127.0.0.1:{}", other.routes));
+        let others = others.collect::<Vec<_>>().join(", ");
+        let cluster = match self.servers.len() {
+            1 => String::new(),
+            _ => format!(
+                "cluster {{ name: test, listen: \"127.0.0.1:{routes}\", routes: [{others}] }}\n"
+            ),
+        };
+        format!(
+            "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\n\
+             jetstream {{ store_dir: {store:?}, sync_interval: always }}\n{cluster}"
+        )
+    }
+
+    /// Kills one without warning.
+    pub(crate) fn kill(&mut self, n: usize) {
+        if let Some(mut running) = self.servers[n].running.take() {
+            running.kill().unwrap();
+            running.wait().unwrap();
+        }
+    }
+
+    /// How they are reached, three copies of everything or as many as there are servers.
+    pub(crate) fn config(&self) -> NatsConfig {
+        let addresses =
+            self.servers.iter().map(|server| format!("nats://127.0.0.1:{}", server.clients));
+        NatsConfig { replicas: self.servers.len().min(3), ..NatsConfig::new(addresses) }
+    }
+
+    /// A table on them, as soon as they can have one.
+    pub(crate) async fn table(&self, change: impl Fn(&mut NatsConfig)) -> Table {
+        let mut config = self.config();
+        change(&mut config);
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match Table::open(&config).await {
+                Ok(table) => return table,
+                Err(error) if Instant::now() >= until => panic!("{error}"),
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// What one has said.
+    pub(crate) fn log(&self, n: usize) -> String {
+        fs::read_to_string(self.directory.path().join(n.to_string()).join("log")).unwrap()
+    }
+
+    /// The number of the server with that name.
+    pub(crate) fn called(name: &str) -> usize {
+        name.trim_start_matches('s').parse().unwrap()
+    }
+}
+
+/// A server to run: on the path, or where the build's tools are.
+fn binary() -> Option<PathBuf> {
+    let own =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/nats-server/bin/nats-server");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let tools = target.map(|target| target.join("tools/nats-server/bin/nats-server"));
+    let known = [Some(PathBuf::from("nats-server")), tools, Some(own)];
+    known.into_iter().flatten().find(|binary| {
+        let mut version = Command::new(binary);
+        version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+        version.status().is_ok_and(|status| status.success())
+    })
+}
