@@ -1,14 +1,20 @@
 //! What a storefront may know of an order: four words and the exact state, nothing personal.
 
+use std::time::Duration;
+
 use forebay_buffer::{Buffer, BufferError, OrderView};
 use forebay_order::key::decode;
 use forebay_order::{Fingerprint, HoldReason, OrderKey};
 use http::StatusCode;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::answer::{Response, json, timestamp};
 use crate::door::Shared;
 use crate::problem::Problem;
+
+/// What is known is known to the one that writes, and while the disk hangs that one waits for it.
+const LOOK_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct Look<'a> {
@@ -32,7 +38,8 @@ struct Look<'a> {
 /// `GET /v1/orders/{channel}/{source}/{id}`, parts as they stand in the path.
 ///
 /// # Errors
-/// 400 for a part that is no percent-encoded UTF-8, 404 for an order never accepted, 503 while the buffer cannot say.
+/// 400 for a part that is no percent-encoded UTF-8, 404 for an order never accepted, 503 while the buffer
+/// cannot say, or has not said for [`LOOK_TIME`].
 pub(crate) async fn look<B: Buffer>(
     shared: &Shared<B>,
     parts: [&str; 3],
@@ -42,7 +49,10 @@ pub(crate) async fn look<B: Buffer>(
         return Err(Problem::bad_path());
     };
     let key = OrderKey::new(channel, source, id);
-    match shared.buffer.order(&key).await {
+    let Ok(found) = timeout(LOOK_TIME, shared.buffer.order(&key)).await else {
+        return Err(Problem::cannot_look());
+    };
+    match found {
         Ok(Some(view)) => Ok(json(StatusCode::OK, &Look::of(&view))),
         Ok(None) => Err(Problem::no_such_order()),
         Err(BufferError::Closing) => Err(Problem::closing()),

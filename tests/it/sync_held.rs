@@ -132,6 +132,36 @@ fn no_answer_comes_before_the_sync_of(write_mode: &str) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "measures when answers come")]
+fn who_asks_for_an_order_while_the_disk_hangs_is_told_to_come_back() {
+    if !strace_is_there() {
+        return;
+    }
+    const HANGS: Duration = Duration::from_secs(12);
+    let server = start("auto");
+    let tampered = Tampered::attach(&server, &format!("delay_enter={}", HANGS.as_micros()));
+    let (orders, start) = (server.orders, Instant::now());
+    let body = br#"{"id":"hangs","currency":"EUR","lines":[]}"#;
+    let post = std::thread::spawn(move || {
+        Request::post(PATH, body).header("Content-Type", "application/json").send(orders)
+    });
+    // Until the write hangs, an order that is not there yet is not there.
+    let answer = loop {
+        let answer = Request::get("/v1/orders/forebay/demo/hangs").send(orders).unwrap();
+        if answer.status != 404 {
+            break answer;
+        }
+    };
+    assert!(start.elapsed() < HANGS, "{:?}", start.elapsed());
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some(), "{}", answer.text());
+    assert_eq!(post.join().unwrap().unwrap().status, 202);
+    drop(tampered);
+    let found = Request::get("/v1/orders/forebay/demo/hangs").send(orders).unwrap();
+    assert_eq!(found.status, 200, "{}", found.text());
+}
+
+#[test]
 fn a_failed_sync_acknowledges_nothing_and_ends_the_process() {
     if !strace_is_there() {
         return;

@@ -57,7 +57,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
 
     pub(super) fn poison(&self, lease: Lease) {
         let reason = format!(
-            "{} attempts failed and it is not in the OMS; look at the order, then retry or discard it",
+            "{} attempts failed, and none put it into the OMS; look at the order, then retry or discard it",
             lease.attempts
         );
         self.exception(lease, ExceptionCategory::Poison, reason);
