@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use xtask::bench::{self, Name};
 use xtask::cargo::Workspace;
+use xtask::cluster::Cluster;
 use xtask::failure::Result;
 use xtask::say::complain;
 use xtask::torture::{Fault, Oms, Plan, WriteMode};
@@ -72,12 +73,33 @@ enum Command {
         #[arg(long, value_name = "BINARY")]
         server: Option<PathBuf>,
     },
+    /// Three NATS servers on loopback, as config/cluster/server.conf has them: TLS, users with least rights, synced.
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// Serve the bench's baseline (a process of the benches; ends with its stdin).
     #[command(hide = true)]
     Hello { threads: usize },
     /// Serve the volatile disk (a process of the power cuts; commands on stdin).
     #[command(hide = true)]
     VolatileDisk { directory: PathBuf, size: u64, seed: u64 },
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    /// Start them, on the store they had before if there is one, and wait until they take orders.
+    Up {
+        /// The first server's port; the others have the next two, and routes are 2,000 above.
+        #[arg(long, default_value_t = 4222)]
+        port: u16,
+    },
+    /// Stop them.
+    Down {
+        /// Their stores, certificates and passwords too.
+        #[arg(long)]
+        delete: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -115,6 +137,13 @@ fn perform(command: Command) -> Result<()> {
         }
         Command::Bench { name, full, short, json, server } => {
             bench::run(&bench::Plan { name, full, short, json, server })
+        }
+        Command::Cluster { command } => {
+            let workspace = Workspace::find()?;
+            match command {
+                ClusterCommand::Up { port } => Cluster::of(&workspace, port).up(&workspace.target),
+                ClusterCommand::Down { delete } => Cluster::of(&workspace, 0).down(delete),
+            }
         }
         Command::Hello { threads } => bench::hello::run(threads),
         Command::VolatileDisk { directory, size, seed } => {

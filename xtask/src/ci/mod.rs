@@ -2,7 +2,6 @@
 
 mod books;
 mod steps;
-mod tools;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -11,8 +10,8 @@ use std::process::{Command, Stdio};
 use crate::cargo::Workspace;
 use crate::failure::{Failure, Result, While as _};
 use crate::say::say;
-use crate::tidy;
 use crate::torture::{self, Fault, Plan};
+use crate::{tidy, tools};
 use steps::Steps;
 
 /// Runs every check, from the cheapest to the dearest, and stops at the first that fails.

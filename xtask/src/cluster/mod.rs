@@ -1,0 +1,264 @@
+//! Three NATS servers on loopback, as `config/cluster/server.conf` has them: TLS, users with least rights, synced.
+
+mod certificates;
+
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use forebay_buffer::nats::{Login, NatsConfig, Table};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cargo::Workspace;
+use crate::failure::{Failure, Result, While as _};
+use crate::say::say;
+use crate::time::{Stopwatch, poll_until};
+use crate::tools;
+
+const SERVERS: u16 = 3;
+/// From connections of clients to those of the other servers.
+const ROUTES_ABOVE: u16 = 2_000;
+/// What each may take of the disk.
+const DISK: &str = "10GB";
+/// How long they may take to choose a leader, and to end.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Where a cluster on loopback keeps everything, and its first port.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    root: PathBuf,
+    config: PathBuf,
+    port: u16,
+}
+
+impl Cluster {
+    /// The one of this workspace.
+    pub fn of(workspace: &Workspace, port: u16) -> Self {
+        Self::at(workspace.target.join("cluster"), workspace, port)
+    }
+
+    fn at(root: PathBuf, workspace: &Workspace, port: u16) -> Self {
+        Self { root, config: workspace.root.join("config/cluster/server.conf"), port }
+    }
+
+    /// Starts the servers and waits until a stream can be made on them. A store that is there is used again.
+    ///
+    /// # Errors
+    /// [`Failure::Skipped`] without a nats-server; [`Failure::Broken`] if they run already, or do not come up.
+    pub fn up(&self, target: &Path) -> Result<()> {
+        if (0..SERVERS).any(|n| self.running(n).is_some()) {
+            return Err(Failure::Broken("the cluster runs already".to_owned()));
+        }
+        let binary = tools::nats_server(target)?;
+        for n in 0..SERVERS {
+            fs::create_dir_all(self.server(n)).when(self.server(n).display())?;
+        }
+        let names: Vec<_> = (0..SERVERS).map(|n| self.server(n)).collect();
+        certificates::make(&self.root, &names)?;
+        let password = self.password()?;
+        for n in 0..SERVERS {
+            self.start(n, &binary, &password)?;
+        }
+        self.ready()?;
+        say(format_args!(
+            "three servers run: {}\ntrust {}; the user is forebay, its password in {}\n\
+             `cargo xtask cluster down` stops them",
+            self.addresses().join(", "),
+            self.root.join("ca.pem").display(),
+            self.root.join("password").display()
+        ));
+        Ok(())
+    }
+
+    /// Stops the servers; with `delete`, their stores go too.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if one does not end.
+    pub fn down(&self, delete: bool) -> Result<()> {
+        for n in 0..SERVERS {
+            let Some(pid) = self.running(n) else { continue };
+            kill_process(pid, Signal::TERM).when("stopping a server")?;
+            if !poll_until(SOON, || self.running(n).is_none()) {
+                return Err(Failure::Broken(format!("server {n} does not end")));
+            }
+        }
+        if delete && self.root.exists() {
+            fs::remove_dir_all(&self.root).when(self.root.display())?;
+        }
+        Ok(())
+    }
+
+    /// How Forebay reaches it.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`] if it was never up.
+    pub fn nats(&self) -> Result<NatsConfig> {
+        let password = self.password()?;
+        Ok(NatsConfig {
+            login: Login::User { name: "forebay".to_owned(), password },
+            roots: Some(self.root.join("ca.pem")),
+            ..NatsConfig::new(self.addresses())
+        })
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        (0..SERVERS).map(|n| format!("tls://localhost:{}", self.port + n)).collect()
+    }
+
+    fn server(&self, n: u16) -> PathBuf {
+        self.root.join(format!("server-{n}"))
+    }
+
+    fn start(&self, n: u16, binary: &Path, password: &str) -> Result<()> {
+        let directory = self.server(n);
+        let log = File::options().create(true).append(true).open(directory.join("log"));
+        let quoted = |text: &str| format!("\"{text}\"");
+        let file = |name: &str| quoted(&directory.join(name).to_string_lossy());
+        let address = |port: u16| quoted(&format!("127.0.0.1:{port}"));
+        let mut command = Command::new(binary);
+        command
+            .arg("--config")
+            .arg(&self.config)
+            .env("FOREBAY_NATS_NAME", quoted(&format!("forebay-{n}")))
+            .env("FOREBAY_NATS_CLIENTS", address(self.port + n))
+            .env("FOREBAY_NATS_ROUTES", address(self.port + ROUTES_ABOVE + n))
+            .env("FOREBAY_NATS_STORE", file("store"))
+            .env("FOREBAY_NATS_DISK", DISK)
+            .env("FOREBAY_NATS_CERT", file("cert.pem"))
+            .env("FOREBAY_NATS_KEY", file("key.pem"))
+            .env("FOREBAY_NATS_CA", quoted(&self.root.join("ca.pem").to_string_lossy()))
+            .env("FOREBAY_NATS_PASSWORD", quoted(password))
+            .env("FOREBAY_NATS_SYS_PASSWORD", quoted(password));
+        for other in 0..SERVERS {
+            let route = format!("nats://localhost:{}", self.port + ROUTES_ABOVE + other);
+            command.env(format!("FOREBAY_NATS_ROUTE_{}", other + 1), quoted(&route));
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.when("a server's log")?)
+            .spawn()
+            .when("starting a server")?;
+        fs::write(directory.join("pid"), child.id().to_string()).when("a server's id")
+    }
+
+    /// The process of a server that runs.
+    fn running(&self, n: u16) -> Option<Pid> {
+        let pid = fs::read_to_string(self.server(n).join("pid")).ok()?;
+        let pid = Pid::from_raw(pid.trim().parse().ok()?)?;
+        // The number may be another process's by now.
+        let binary = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok()?;
+        binary
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("nats-server"))
+            .then_some(pid)
+    }
+
+    /// Waits until a stream is there.
+    fn ready(&self) -> Result<()> {
+        let config = self.nats()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.when("a runtime")?;
+        let watch = Stopwatch::start();
+        loop {
+            let error = match runtime.block_on(Table::open(&config)) {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if watch.left_of(SOON).is_zero() {
+                let log = self.server(0).join("log");
+                return Err(Failure::Broken(format!("{error}; see {}", log.display())));
+            }
+            poll_until(Duration::from_millis(200), || false);
+        }
+    }
+
+    /// The password of all users, made once.
+    fn password(&self) -> Result<String> {
+        let path = self.root.join("password");
+        if let Ok(password) = fs::read_to_string(&path) {
+            return Ok(password);
+        }
+        let password = format!("{:032x}", fastrand::u128(..));
+        let mut options = File::options();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        let mut file = file.when(path.display())?;
+        std::io::Write::write_all(&mut file, password.as_bytes()).when(path.display())?;
+        Ok(password)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use forebay_buffer::nats::Put;
+
+    use super::*;
+
+    /// A first port above which all that are needed are free.
+    fn port() -> u16 {
+        let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let all =
+            |first: &u16| (0..SERVERS).all(|n| free(first + n) && free(first + ROUTES_ABOVE + n));
+        std::iter::repeat_with(|| fastrand::u16(12_000..28_000)).find(all).unwrap()
+    }
+
+    /// Stops the servers also where the test fails.
+    struct Ended(Cluster);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.down(true).ok();
+        }
+    }
+
+    #[test]
+    fn three_servers_come_up_take_orders_over_tls_from_a_user_who_can_delete_nothing_and_end() {
+        let workspace = Workspace::find().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let cluster = Cluster::at(directory.path().join("cluster"), &workspace, port());
+        let ended = Ended(cluster.clone());
+        match cluster.up(&workspace.target) {
+            Err(Failure::Skipped(why)) => return say(format_args!("skipped: {why}")),
+            up => up.unwrap(),
+        }
+        assert!(cluster.up(&workspace.target).is_err(), "not twice");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let config = cluster.nats().unwrap();
+        runtime.block_on(async {
+            let table = Table::open(&config).await.unwrap();
+            let put = table.create("FOREBAY.o.1", "an order".into()).await.unwrap();
+            assert!(matches!(put, Put::Done(_)));
+            let replication = table.replication().await.unwrap();
+            assert_eq!((replication.replicas, replication.quorum()), (3, 2));
+            let Login::User { name, password } = &config.login else { unreachable!() };
+            let client = async_nats::ConnectOptions::new()
+                .user_and_password(name.clone(), password.clone())
+                .add_root_certificates(config.roots.clone().unwrap())
+                .request_timeout(Some(Duration::from_secs(2)))
+                .connect(config.servers.as_slice())
+                .await
+                .unwrap();
+            let context = async_nats::jetstream::new(client);
+            assert!(context.get_stream("FOREBAY").await.is_ok());
+            assert!(context.delete_stream("FOREBAY").await.is_err());
+            assert!(table.read("FOREBAY.o.1").await.unwrap().is_some());
+            let wrong = Login::User { name: name.clone(), password: "wrong".to_owned() };
+            let refused = Table::open(&NatsConfig { login: wrong, ..config.clone() }).await;
+            assert!(refused.unwrap_err().to_string().contains("password"));
+            let plain = Table::open(&NatsConfig { roots: None, ..config.clone() }).await;
+            assert!(plain.is_err(), "nobody vouches for such a server");
+        });
+        cluster.down(false).unwrap();
+        assert!((0..SERVERS).all(|n| cluster.running(n).is_none()));
+        cluster.up(&workspace.target).unwrap();
+        let table = runtime.block_on(Table::open(&config)).unwrap();
+        let kept = runtime.block_on(table.read("FOREBAY.o.1")).unwrap();
+        assert_eq!(&*kept.unwrap().bytes, b"an order");
+        drop(ended);
+        assert!(!directory.path().join("cluster").exists());
+    }
+}
