@@ -61,6 +61,9 @@ pub(super) struct Outcomes {
     keeper: Keeper,
     stretch_ms: i64,
     horizon_ms: i64,
+    /// How long outcomes are remembered, and how long they were before.
+    horizon: Duration,
+    remembered: Option<Duration>,
     /// Of the last batch.
     number: u64,
     /// See [`Outcomes::stored_below`].
@@ -141,11 +144,21 @@ impl Outcomes {
         let mut found = find(&home)?;
         let mut notes: Vec<_> = found.runs.iter().filter_map(|run| partly_damaged(run)).collect();
         let (number, stored_below) = (found.highest, found.stored_below);
+        let remembered = found.remembered;
         let keeper = Keeper::of(home, &mut found)?;
         notes.extend(left_out(&found));
         let horizon_ms = i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2);
         let stretch_ms = (horizon_ms / STRETCHES).max(60_000);
-        let outcomes = Self { keeper, stretch_ms, horizon_ms, number, stored_below, generation: 0 };
+        let outcomes = Self {
+            keeper,
+            stretch_ms,
+            horizon_ms,
+            horizon,
+            remembered,
+            number,
+            stored_below,
+            generation: 0,
+        };
         Ok((outcomes, notes))
     }
 
@@ -166,6 +179,20 @@ impl Outcomes {
     /// the index that was there, or not all of it.
     pub(super) fn stored_below(&self) -> u64 {
         self.stored_below
+    }
+
+    /// By how much longer outcomes are remembered now than before: what was placed that much earlier may be forgotten already.
+    pub(super) fn remembers_longer(&self) -> Option<Duration> {
+        let longer = self.horizon.checked_sub(self.remembered?)?;
+        (!longer.is_zero()).then_some(longer)
+    }
+
+    /// Notes durably for how long outcomes are remembered from now on.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(super) fn note_horizon(&self) -> io::Result<()> {
+        reach::remember(&self.keeper.shared.home, self.horizon)
     }
 
     /// Whether, since this was last asked, an outcome was forgotten, so that its key is taken for a new one.

@@ -107,6 +107,13 @@ pub(super) fn recover(
             tracing::warn!(%reason, "the outcome index cannot be written");
         }
     }
+    if let Some(longer) = outcomes.remembers_longer() {
+        let damage = state.look_first().damage;
+        look_first::note(&mut journal, &mut state, longer, now_ms, damage)?;
+    }
+    if let Err(error) = outcomes.note_horizon() {
+        tracing::warn!(%error, "the outcome index cannot be written");
+    }
     report.iter().for_each(|note| tracing::warn!("{note}"));
     look_first::say(&state, now_ms);
     Ok(Recovered { journal, state, outcomes, report })

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use forebay_buffer::{Answer, Buffer, Embedded, Envelope, OrderState, Verdict};
+use forebay_buffer::{Answer, Buffer, Embedded, EmbeddedConfig, Envelope, OrderState, Verdict};
 use forebay_order::Readiness;
 
 use crate::support::*;
@@ -59,6 +60,35 @@ async fn a_whole_store_that_starts_again_looks_nothing_up() {
         if round == 1 {
             buffer.close().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn once_outcomes_are_remembered_longer_what_was_forgotten_sooner_is_looked_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let day = Duration::from_secs(86_400);
+    let remembering = |days: u32| {
+        let dedup_horizon = day * days;
+        open(EmbeddedConfig { dedup_horizon, ..config(dir.path(), SLOT) }, &clock)
+    };
+    for (days, until) in [
+        (2, None),
+        // Shorter: what is forgotten from now on is older than what is known.
+        (1, None),
+        (1, None),
+        (30, Some(START_MS + 29 * 86_400_000 + HOUR_MS)),
+        // The same again adds nothing.
+        (30, Some(START_MS + 29 * 86_400_000 + HOUR_MS)),
+        (10, Some(START_MS + 29 * 86_400_000 + HOUR_MS)),
+    ] {
+        let buffer = remembering(days);
+        assert_eq!(until_ms(&buffer).await, until, "{days}");
+        assert_eq!(
+            looked_up(&buffer, &format!("{days}-{until:?}-{}", fastrand::u64(..))).await,
+            until.is_some()
+        );
+        buffer.close().await;
     }
 }
 

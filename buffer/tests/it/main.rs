@@ -1,14 +1,12 @@
 //! The buffer from outside: one suite on every backend, a model with random reopens, and what only the
 //! embedded backend must stand.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod conformance;
 mod embedded;
 mod inspect;
 mod look_first;
 mod model;
-mod nats_servers;
-mod nats_table;
 mod pinned;
 mod support;
 mod trouble;

@@ -90,7 +90,11 @@ pub(crate) fn config(dir: &Path, slot_bytes: u64) -> EmbeddedConfig {
 }
 
 pub(crate) fn embedded(dir: &Path, slot_bytes: u64, clock: &Arc<HandClock>) -> Embedded {
+    open(config(dir, slot_bytes), clock)
+}
+
+pub(crate) fn open(config: EmbeddedConfig, clock: &Arc<HandClock>) -> Embedded {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let on_failure = Box::new(|reason| panic!("the buffer failed: {reason}"));
-    Embedded::open(config(dir, slot_bytes), clock, on_failure).unwrap()
+    Embedded::open(config, clock, on_failure).unwrap()
 }

@@ -74,6 +74,8 @@ pub(super) struct Found {
     pub(super) highest: u64,
     /// The outcomes of all segments below this epoch were stored.
     pub(super) stored_below: u64,
+    /// The shortest time for which outcomes were remembered, as far as it was noted.
+    pub(super) remembered: Option<Duration>,
 }
 
 /// Opens every run there is. Changes nothing.
@@ -91,6 +93,9 @@ pub(super) fn find(home: &Home) -> io::Result<Found> {
         }
         if let Some(epoch) = reach::parse(&name) {
             found.stored_below = found.stored_below.max(epoch);
+        }
+        if let Some(horizon) = reach::parse_horizon(&name) {
+            found.remembered = Some(found.remembered.map_or(horizon, |other| other.min(horizon)));
         }
         let Some(id) = RunId::parse(&name) else { continue };
         found.highest = found.highest.max(id.last);

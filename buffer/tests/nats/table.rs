@@ -12,7 +12,7 @@ use forebay_buffer::nats::{NatsConfig, OpenError, Put, Table, TableError};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::nats_servers::{DEADLINE, Servers};
+use crate::servers::{DEADLINE, Servers};
 
 fn subject(key: impl std::fmt::Display) -> String {
     format!("FOREBAY.o.{key}")

@@ -1,0 +1,6 @@
+//! What stands on NATS, on real servers. A process of its own: one that starts others would hold the locks of stores that the
+//! other tests open and close, for as long as a child takes to begin.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
+
+mod servers;
+mod table;
