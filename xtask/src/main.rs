@@ -8,7 +8,7 @@ use xtask::bench::{self, Name};
 use xtask::cargo::Workspace;
 use xtask::cluster::Cluster;
 use xtask::failure::Result;
-use xtask::say::complain;
+use xtask::say::{complain, say};
 use xtask::torture::{Fault, Oms, Plan, WriteMode};
 use xtask::{ci, tidy, torture, volatile_disk};
 
@@ -141,7 +141,15 @@ fn perform(command: Command) -> Result<()> {
         Command::Cluster { command } => {
             let workspace = Workspace::find()?;
             match command {
-                ClusterCommand::Up { port } => Cluster::of(&workspace, port).up(&workspace.target),
+                ClusterCommand::Up { port } => {
+                    let cluster = Cluster::of(&workspace, port);
+                    cluster.up(&workspace.target)?;
+                    say(format_args!(
+                        "{}\n`cargo xtask cluster down` stops them",
+                        cluster.describe()
+                    ));
+                    Ok(())
+                }
                 ClusterCommand::Down { delete } => Cluster::of(&workspace, 0).down(delete),
             }
         }

@@ -10,6 +10,7 @@ mod journal;
 mod load;
 mod memory;
 mod mixed;
+mod nats;
 mod outcomes;
 mod place;
 mod process;
@@ -46,6 +47,8 @@ pub enum Name {
     Memory,
     /// From a start to ready, with a million pending.
     Recovery,
+    /// The key table on three servers, against bare JetStream.
+    Nats,
     /// What ended orders cost once their segment is gone: disk, memory, look-ups, storing, opening.
     Outcomes,
 }
@@ -148,6 +151,7 @@ pub fn run(plan: &Plan) -> Result<()> {
         Name::Mixed => mixed::run(&bench)?,
         Name::Memory => memory::run(&bench)?,
         Name::Recovery => recovery::run(&bench)?,
+        Name::Nats => nats::run(&bench)?,
         Name::Outcomes => outcomes::run(&bench)?,
     };
     report::close(&lines, plan.json, !plan.short)

@@ -3,6 +3,8 @@
 mod certificates;
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cargo::Workspace;
 use crate::failure::{Failure, Result, While as _};
-use crate::say::say;
+use crate::say::complain;
 use crate::time::{Stopwatch, poll_until};
 use crate::tools;
 
@@ -39,6 +41,27 @@ impl Cluster {
         Self::at(workspace.target.join("cluster"), workspace, port)
     }
 
+    /// One below `root` on ports that are free, until it is dropped.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`].
+    pub fn for_now(root: PathBuf, workspace: &Workspace) -> Result<ForNow> {
+        let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let all =
+            |first: &u16| (0..SERVERS).all(|n| free(first + n) && free(first + ROUTES_ABOVE + n));
+        // Below those that connections are given.
+        let port = std::iter::repeat_with(|| fastrand::u16(12_000..28_000)).find(all);
+        let cluster = ForNow(Self::at(root, workspace, port.unwrap_or_default()));
+        cluster.up(&workspace.target)?;
+        Ok(cluster)
+    }
+
+    /// The servers' processes.
+    pub fn pids(&self) -> Vec<u32> {
+        let running = (0..SERVERS).filter_map(|n| self.running(n));
+        running.filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok()).collect()
+    }
+
     fn at(root: PathBuf, workspace: &Workspace, port: u16) -> Self {
         Self { root, config: workspace.root.join("config/cluster/server.conf"), port }
     }
@@ -61,15 +84,17 @@ impl Cluster {
         for n in 0..SERVERS {
             self.start(n, &binary, &password)?;
         }
-        self.ready()?;
-        say(format_args!(
-            "three servers run: {}\ntrust {}; the user is forebay, its password in {}\n\
-             `cargo xtask cluster down` stops them",
+        self.ready()
+    }
+
+    /// How to reach it, for people.
+    pub fn describe(&self) -> String {
+        format!(
+            "three servers run: {}\ntrust {}; the user is forebay, its password in {}",
             self.addresses().join(", "),
             self.root.join("ca.pem").display(),
             self.root.join("password").display()
-        ));
-        Ok(())
+        )
     }
 
     /// Stops the servers; with `delete`, their stores go too.
@@ -190,41 +215,41 @@ impl Cluster {
     }
 }
 
+/// A cluster that ends, with all it stored, when this is dropped.
+#[derive(Debug)]
+pub struct ForNow(Cluster);
+
+impl Deref for ForNow {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+impl Drop for ForNow {
+    fn drop(&mut self) {
+        if let Err(failure) = self.0.down(true) {
+            complain(&failure);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
-
     use forebay_buffer::nats::Put;
 
     use super::*;
-
-    /// A first port above which all that are needed are free.
-    fn port() -> u16 {
-        let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        let all =
-            |first: &u16| (0..SERVERS).all(|n| free(first + n) && free(first + ROUTES_ABOVE + n));
-        std::iter::repeat_with(|| fastrand::u16(12_000..28_000)).find(all).unwrap()
-    }
-
-    /// Stops the servers also where the test fails.
-    struct Ended(Cluster);
-
-    impl Drop for Ended {
-        fn drop(&mut self) {
-            self.0.down(true).ok();
-        }
-    }
+    use crate::say::say;
 
     #[test]
     fn three_servers_come_up_take_orders_over_tls_from_a_user_who_can_delete_nothing_and_end() {
         let workspace = Workspace::find().unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let cluster = Cluster::at(directory.path().join("cluster"), &workspace, port());
-        let ended = Ended(cluster.clone());
-        match cluster.up(&workspace.target) {
+        let cluster = match Cluster::for_now(directory.path().join("cluster"), &workspace) {
             Err(Failure::Skipped(why)) => return say(format_args!("skipped: {why}")),
             up => up.unwrap(),
-        }
+        };
         assert!(cluster.up(&workspace.target).is_err(), "not twice");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let config = cluster.nats().unwrap();
@@ -258,7 +283,7 @@ mod tests {
         let table = runtime.block_on(Table::open(&config)).unwrap();
         let kept = runtime.block_on(table.read("FOREBAY.o.1")).unwrap();
         assert_eq!(&*kept.unwrap().bytes, b"an order");
-        drop(ended);
+        drop(cluster);
         assert!(!directory.path().join("cluster").exists());
     }
 }

@@ -14,6 +14,7 @@ fn every_bench_still_measures() {
         ("mixed", true),
         ("memory", false),
         ("recovery", true),
+        ("nats", true),
         ("outcomes", false),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_xtask"))

@@ -1,0 +1,167 @@
+//! The key table on three servers that sync before they acknowledge, against bare publishes to the same stream, by turns.
+
+mod baseline;
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_buffer::nats::{NatsConfig, Put, Table};
+use futures_util::future::try_join_all;
+use tokio::runtime::Runtime;
+
+use super::{Bench, Line, process, tell};
+use crate::cargo::Workspace;
+use crate::cluster::Cluster;
+use crate::failure::{Failure, Result, While as _};
+use crate::time::Stopwatch;
+use baseline::Bare;
+
+/// Orders under way at once, and bytes of one.
+const IN_FLIGHT: usize = 256;
+const ORDER_BYTES: usize = 2_048;
+/// What is left of an order once it is settled, and how long.
+const OUTCOME_BYTES: usize = 128;
+const OUTCOME_TTL: Duration = Duration::from_secs(3_600);
+/// Subjects of which the servers' memory is taken.
+const SUBJECTS: u64 = 1_000_000;
+
+/// Both ways to the same stream.
+struct Sides {
+    runtime: Runtime,
+    pids: Vec<u32>,
+    table: Table,
+    bare: Bare,
+    next: Cell<u64>,
+}
+
+/// What one round came to.
+struct Round {
+    per_second: f64,
+    servers_us: f64,
+}
+
+/// One order's way, one of the two sides'.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    TableCreate,
+    BareCreate,
+    TableCycle,
+    BareCycle,
+}
+
+/// Runs both sides.
+pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
+    let workspace = Workspace::find()?;
+    let cluster = Cluster::for_now(bench.place.directory("nats")?.join("cluster"), &workspace)?;
+    let sides = Sides::open(&cluster.nats()?, cluster.pids())?;
+    let mut lines = Vec::new();
+    for (name, own, bare) in [
+        ("nats_create", Way::TableCreate, Way::BareCreate),
+        ("nats_cycle", Way::TableCycle, Way::BareCycle),
+    ] {
+        let (mut rounds, mut baseline) = (Vec::new(), Vec::new());
+        for _ in 0..bench.pace().runs {
+            baseline.push(sides.round(bench, bare)?);
+            rounds.push(sides.round(bench, own)?);
+        }
+        let of = |rounds: &[Round], figure: fn(&Round) -> f64| -> Vec<f64> {
+            rounds.iter().map(figure).collect()
+        };
+        let line = Line::new(name, "orders/s", &of(&rounds, |round| round.per_second))
+            .against("bare publishes", &of(&baseline, |round| round.per_second))
+            .count("in_flight", IN_FLIGHT as u64)
+            .with("servers_us", super::report::median(&of(&rounds, |round| round.servers_us)))
+            .with(
+                "bare_servers_us",
+                super::report::median(&of(&baseline, |round| round.servers_us)),
+            );
+        lines.push(line);
+    }
+    if bench.plan.full {
+        lines.push(sides.subjects()?);
+    }
+    Ok(lines)
+}
+
+impl Sides {
+    fn open(config: &NatsConfig, pids: Vec<u32>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.when("starting a runtime")?;
+        let table = runtime.block_on(Table::open(config)).when("the table")?;
+        let bare = runtime.block_on(Bare::connect(config))?;
+        Ok(Self { runtime, pids, table, bare, next: Cell::new(0) })
+    }
+
+    fn round(&self, bench: &Bench, way: Way) -> Result<Round> {
+        let (watch, cpu) = (Stopwatch::start(), self.servers_cpu()?);
+        let lasting = bench.pace().measured;
+        let orders = self.drive(ORDER_BYTES, |_| watch.elapsed() < lasting, way)?;
+        let (within, cpu) = (watch.elapsed(), self.servers_cpu()?.saturating_sub(cpu));
+        let per_second = orders as f64 / within.as_secs_f64();
+        let servers_us = cpu.as_secs_f64() * 1e6 / orders.max(1) as f64;
+        tell(format_args!("{way:?}: {per_second:.0}/s, servers {servers_us:.0} us"));
+        Ok(Round { per_second, servers_us })
+    }
+
+    /// Does orders while `more` of them are wanted; how many were done.
+    fn drive(&self, bytes: usize, more: impl Fn(u64) -> bool, way: Way) -> Result<u64> {
+        let body = Bytes::from(vec![b'x'; bytes]);
+        let first = self.next.get();
+        let one = async || {
+            while more(self.next.get() - first) {
+                let number = self.next.replace(self.next.get() + 1);
+                self.order(format!("FOREBAY.o.{number}"), body.clone(), way).await?;
+            }
+            Ok::<(), Failure>(())
+        };
+        self.runtime.block_on(try_join_all((0..IN_FLIGHT).map(|_| one())))?;
+        Ok(self.next.get() - first)
+    }
+
+    async fn order(&self, subject: String, body: Bytes, way: Way) -> Result<()> {
+        let outcome = body.slice(..OUTCOME_BYTES.min(body.len()));
+        match way {
+            Way::TableCreate | Way::TableCycle => {
+                let sequence = stored(self.table.create(&subject, body).await.when("a create")?)?;
+                if matches!(way, Way::TableCycle) {
+                    let settled =
+                        self.table.replace(&subject, sequence, outcome, Some(OUTCOME_TTL));
+                    stored(settled.await.when("a replace")?)?;
+                }
+            }
+            Way::BareCreate | Way::BareCycle => {
+                let sequence = self.bare.publish(subject.clone(), body, 0).await?;
+                if matches!(way, Way::BareCycle) {
+                    self.bare.publish(subject, outcome, sequence).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory of the servers for each subject that is there.
+    fn subjects(&self) -> Result<Line> {
+        let (before, first) = (self.resident()?, self.next.get());
+        self.drive(OUTCOME_BYTES, |done| done < SUBJECTS, Way::TableCreate)?;
+        let count = self.next.get() - first;
+        let grown = self.resident()?.saturating_sub(before) as f64;
+        let each = grown / self.pids.len().max(1) as f64 / count as f64;
+        Ok(Line::new("nats_subjects_1m", "bytes a server", &[each]).count("subjects", count))
+    }
+
+    fn servers_cpu(&self) -> Result<Duration> {
+        self.pids.iter().map(|pid| process::cpu(*pid)).sum()
+    }
+
+    fn resident(&self) -> Result<u64> {
+        self.pids.iter().map(|pid| process::resident(*pid)).sum()
+    }
+}
+
+fn stored(put: Put) -> Result<u64> {
+    match put {
+        Put::Done(sequence) => Ok(sequence),
+        Put::Overtaken(_) => Err(Failure::Broken("a key of one's own was taken".to_owned())),
+    }
+}
