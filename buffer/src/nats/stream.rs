@@ -151,11 +151,17 @@ fn check(found: &Config, wanted: &Config) -> Result<(), OpenError> {
     if found.no_ack || found.sealed {
         return fault("acknowledges nothing, or is sealed".to_owned(), OTHER);
     }
+    let fed = found.mirror.is_some() || found.sources.as_ref().is_some_and(|from| !from.is_empty());
+    if fed || found.subject_transform.is_some() {
+        return fault("holds messages of other streams, or renames its own".to_owned(), OTHER);
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use async_nats::jetstream::stream::Source;
+
     use super::*;
 
     #[test]
@@ -176,6 +182,7 @@ mod tests {
             (Config { allow_direct: true, ..good.clone() }, "lags behind"),
             (Config { subjects: vec!["a.>".into()], ..good.clone() }, "subjects"),
             (Config { sealed: true, ..good.clone() }, "sealed"),
+            (Config { mirror: Some(Source::default()), ..good.clone() }, "other streams"),
         ];
         for (found, said) in faults {
             let error = check(&found, &good).unwrap_err().to_string();
