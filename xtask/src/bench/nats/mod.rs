@@ -53,8 +53,10 @@ enum Way {
 /// Runs both sides.
 pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     let workspace = Workspace::find()?;
-    let cluster = Cluster::for_now(bench.place.directory("nats")?.join("cluster"), &workspace)?;
-    let sides = Sides::open(&cluster.nats()?, cluster.pids())?;
+    let cluster =
+        |name: &str| Cluster::for_now(bench.place.directory(name)?.join("cluster"), &workspace);
+    let servers = cluster("nats")?;
+    let sides = Sides::open(&servers.nats()?, servers.pids())?;
     let mut lines = Vec::new();
     for (name, own, bare) in [
         ("nats_create", Way::TableCreate, Way::BareCreate),
@@ -79,7 +81,10 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
         lines.push(line);
     }
     if bench.plan.full {
-        lines.push(sides.subjects()?);
+        // Servers that have done nothing yet, for what they once needed they keep.
+        drop((sides, servers));
+        let servers = cluster("nats-subjects")?;
+        lines.push(Sides::open(&servers.nats()?, servers.pids())?.subjects()?);
     }
     Ok(lines)
 }
