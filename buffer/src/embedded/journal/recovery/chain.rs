@@ -3,6 +3,7 @@
 //! Touches nothing. Everything it decides comes from bytes that verify.
 
 use super::super::files::name;
+use super::super::group::GroupHeader;
 use super::super::header::Store;
 use super::super::layout::GROUPS_AT;
 use super::super::slots::Slot;
@@ -79,13 +80,10 @@ pub(super) fn chain(
             }
             continue;
         }
-        if let Some(next) = after {
-            if next.prev_epoch.is_some_and(|prev| epoch > prev) {
-                // Void: the segment after it repeats all it held, and says so.
-                chain.spare.push(candidate.slot);
-                continue;
-            }
-            chain.note_gap(&next, epoch);
+        if after.is_some_and(|next| next.prev_epoch.is_some_and(|prev| epoch > prev)) {
+            // Void: the segment after it repeats all it held, and says so.
+            chain.spare.push(candidate.slot);
+            continue;
         }
         chain.look(candidate, store, &mut after)?;
     }
@@ -181,7 +179,8 @@ impl Chain {
         }
     }
 
-    /// An epoch that should be there and is not.
+    /// An epoch that should be there and is not. Where the groups go on without a break nothing of it is missing: its header was
+    /// made, and a slot made ready after it holds what an earlier life left there.
     fn note_gap(&mut self, next: &Successor, epoch: u64) {
         let Some(prev) = next.prev_epoch else { return };
         if prev > epoch && prev >= self.retired_below && prev != 0 {
@@ -225,6 +224,14 @@ impl Chain {
         if after.is_none() && live.is_unfinished() {
             self.spare.push(live.candidate.slot);
             return Ok(());
+        }
+        if let Some(next) = *after {
+            let goes_on = |last: &GroupHeader| {
+                (last.group_no.saturating_add(1), last.crc) == (next.group_no, next.prev_crc)
+            };
+            if !live.last.as_ref().is_some_and(|(_, last)| goes_on(last)) {
+                self.note_gap(&next, live.candidate.place.epoch);
+            }
         }
         if let Some(next) = *after
             && let Some(tail) = live.tail.take()

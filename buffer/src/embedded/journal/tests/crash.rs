@@ -254,6 +254,13 @@ fn a_slot_made_ready_and_not_taken_does_not_void_the_one_that_was() {
     life(5876);
 }
 
+/// Found by a hundred thousand seeds: two segments were to be begun at once, and the power went before either held a group. The
+/// second had a torn group of an earlier life in its slot, was taken for begun, and the first was said to be missing.
+#[test]
+fn a_segment_that_was_never_written_is_not_missing() {
+    life(54874);
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_else_appears_whenever_the_power_goes() {
     let lanes: Vec<_> = (0..2)
