@@ -21,7 +21,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`OpenError::Connect`], [`OpenError::TooOld`].
 pub(super) async fn connect(config: &NatsConfig) -> Result<Client, OpenError> {
-    let servers = config.servers.join(", ");
+    let shown: Vec<_> = config.servers.iter().map(|server| without_login(server)).collect();
+    let servers = shown.join(", ");
     let mut options = ConnectOptions::new()
         .name("forebay")
         .connection_timeout(CONNECT_TIMEOUT)
@@ -61,6 +62,12 @@ fn tell(event: &Event) {
     }
 }
 
+/// An address as it may be shown: a password may stand in it.
+fn without_login(server: &str) -> String {
+    let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
+    format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or_default())
+}
+
 /// Whether a server of that version may be used; one whose version nobody understands may not.
 fn is_new_enough(version: &str) -> bool {
     let mut parts = version.split(['.', '-']).map(str::parse::<u64>);
@@ -73,6 +80,14 @@ fn is_new_enough(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_password_is_shown_with_an_address() {
+        for server in ["tls://who:p@ss@host:4222", "tls://token@host:4222", "tls://host:4222"] {
+            assert_eq!(without_login(server), "tls://host:4222");
+        }
+        assert_eq!(without_login("who:secret@host"), "nats://host");
+    }
 
     #[test]
     fn old_servers_are_told_from_new_ones() {

@@ -200,12 +200,17 @@ impl Table {
         let mark = format!("{:032x}", fastrand::u128(..));
         let until = Instant::now() + self.deadline;
         let highest = self.highest.load(Ordering::Acquire);
+        let mut may_be_stored = false;
         loop {
             let missed = match self.attempt(subject, expected, &mark, bytes.clone(), ttl).await {
                 Ok(given) => return self.stored(given, highest),
                 Err(missed) => missed,
             };
             let (reason, pause) = match missed {
+                // What became of an earlier try is not known by this one's refusal.
+                Missed::Never(error) if may_be_stored => {
+                    return Err(TableError::Unknown(error.to_string()));
+                }
                 Missed::Never(error) => return Err(error),
                 Missed::Overtaken => {
                     return match self.read(subject).await? {
@@ -216,7 +221,10 @@ impl Table {
                     };
                 }
                 Missed::Busy(reason) => (reason, BUSY_PAUSE),
-                Missed::Lost(reason) => (reason, LOST_PAUSE),
+                Missed::Lost(reason) => {
+                    may_be_stored = true;
+                    (reason, LOST_PAUSE)
+                }
             };
             if Instant::now() >= until {
                 return Err(TableError::Unknown(reason));

@@ -146,19 +146,19 @@ impl Cluster {
         command
             .arg("--config")
             .arg(&self.config)
-            .env("FOREBAY_NATS_NAME", quoted(&format!("forebay-{n}")))
-            .env("FOREBAY_NATS_CLIENTS", address(self.port + n))
-            .env("FOREBAY_NATS_ROUTES", address(self.port + ROUTES_ABOVE + n))
-            .env("FOREBAY_NATS_STORE", file("store"))
-            .env("FOREBAY_NATS_DISK", DISK)
-            .env("FOREBAY_NATS_CERT", file("cert.pem"))
-            .env("FOREBAY_NATS_KEY", file("key.pem"))
-            .env("FOREBAY_NATS_CA", quoted(&self.root.join("ca.pem").to_string_lossy()))
-            .env("FOREBAY_NATS_PASSWORD", quoted(password))
-            .env("FOREBAY_NATS_SYS_PASSWORD", quoted(password));
+            .env("CLUSTER_NAME", quoted(&format!("forebay-{n}")))
+            .env("CLUSTER_CLIENTS", address(self.port + n))
+            .env("CLUSTER_ROUTES", address(self.port + ROUTES_ABOVE + n))
+            .env("CLUSTER_STORE", file("store"))
+            .env("CLUSTER_DISK", DISK)
+            .env("CLUSTER_CERT", file("cert.pem"))
+            .env("CLUSTER_KEY", file("key.pem"))
+            .env("CLUSTER_CA", quoted(&self.root.join("ca.pem").to_string_lossy()))
+            .env("CLUSTER_PASSWORD", quoted(password))
+            .env("CLUSTER_SYS_PASSWORD", quoted(password));
         for other in 0..SERVERS {
             let route = format!("nats://localhost:{}", self.port + ROUTES_ABOVE + other);
-            command.env(format!("FOREBAY_NATS_ROUTE_{}", other + 1), quoted(&route));
+            command.env(format!("CLUSTER_ROUTE_{}", other + 1), quoted(&route));
         }
         let child = command
             .stdin(Stdio::null())

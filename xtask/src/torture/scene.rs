@@ -192,7 +192,7 @@ impl<'a> Scene<'a> {
     /// A start that is struck at that moment, ready or not; under load as soon as it is ready.
     pub(super) fn start_and_strike(&mut self, moment: Moment, survival: f64) -> Result<()> {
         self.watch_for(moment)?;
-        let server = self.setup.spawn(&[])?;
+        let mut server = self.setup.spawn(&[])?;
         self.reach(moment, |scene| {
             if scene.load()?.is_over()
                 && let Some(target) = server.ready_now()?

@@ -22,6 +22,8 @@ use crate::time::{Stopwatch, poll_until};
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long a graceful stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long the kernel may take to say that a process is dead that has stopped answering.
+const DYING: Duration = Duration::from_secs(2);
 /// How long one answer of the ops listener may take.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -113,16 +115,23 @@ impl Server {
     }
 
     /// Its addresses if it has become ready since it was last asked.
-    pub(super) fn ready_now(&self) -> Result<Option<Target>> {
-        self.lines.try_recv().ok().map(|line| self.target(&line)).transpose()
+    pub(super) fn ready_now(&mut self) -> Result<Option<Target>> {
+        let line = self.lines.try_recv().ok();
+        line.map(|line| self.target(&line)).transpose()
     }
 
     /// Its addresses by its ready line, once it is sure that this very process answers there.
-    fn target(&self, line: &str) -> Result<Target> {
+    fn target(&mut self, line: &str) -> Result<Target> {
         let ready: Value = serde_json::from_str(line).when("the ready line")?;
         let target = Target { orders: address(&ready, "orders")?, ops: address(&ready, "ops")? };
-        // One that dies as soon as it is ready, of a poisonous order, answers nothing; whoever asks it next finds it dead.
-        let Ok(status) = get(target.ops, "/v1/status") else { return Ok(target) };
+        let status = match get(target.ops, "/v1/status") {
+            Ok(status) => status,
+            // It died as soon as it was ready, of a poisonous order; whoever asks it next finds it dead.
+            Err(_) if poll_until(DYING, || matches!(self.ended(), Ok(Some(_)))) => {
+                return Ok(target);
+            }
+            Err(failure) => return Err(failure),
+        };
         for (whose, view) in [("ready line", &ready), ("status", &status)] {
             if view.get("pid").and_then(Value::as_u64) != Some(u64::from(self.child.id())) {
                 return Err(Failure::Missed(format!("the {whose} is another process's: {view}")));

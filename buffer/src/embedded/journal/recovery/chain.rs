@@ -213,7 +213,11 @@ impl Chain {
                 live.candidate = candidate;
                 match after {
                     None => live.tail = Some(GROUPS_AT),
-                    Some(next) => next.prev_epoch = live.candidate.prev_epoch,
+                    Some(next) if next.prev_epoch == Some(live.candidate.place.epoch) => {
+                        next.prev_epoch = live.candidate.prev_epoch;
+                    }
+                    // The one it names is missing, and this one is not it.
+                    Some(_) => {}
                 }
                 self.segments.push(live);
             } else {
@@ -229,21 +233,9 @@ impl Chain {
             let goes_on = |last: &GroupHeader| {
                 (last.group_no.saturating_add(1), last.crc) == (next.group_no, next.prev_crc)
             };
-            if !live.last.as_ref().is_some_and(|(_, last)| goes_on(last)) {
-                self.note_gap(&next, live.candidate.place.epoch);
-            }
-        }
-        if let Some(next) = *after
-            && let Some(tail) = live.tail.take()
-        {
-            let range = tail..store.slot_bytes;
-            live.holes.push(Hole { range, from: live.next_seq, to: Some(next.first_seq) });
-            for begun in &mut self.segments {
-                let between = begun.first.is_none() && begun.candidate.place.epoch < next.epoch;
-                if between && begun.holes.is_empty() {
-                    let range = GROUPS_AT..store.slot_bytes;
-                    begun.holes.push(Hole { range, from: None, to: None });
-                }
+            let whole = live.tail.is_none() && live.last.as_ref().is_some_and(|(_, l)| goes_on(l));
+            if !whole {
+                self.note_break(&mut live, &next, store.slot_bytes);
             }
         }
         *after = Some(Successor {
@@ -263,6 +255,24 @@ impl Chain {
         }
         self.segments.push(live);
         Ok(())
+    }
+
+    /// Groups are missing between a segment and the next that holds any: at its own end, in segments that were begun after it, or in
+    /// one that is not there.
+    fn note_break(&mut self, live: &mut Live, next: &Successor, slot_bytes: u64) {
+        self.note_gap(next, live.candidate.place.epoch);
+        let mut bounds = (live.next_seq, Some(next.first_seq));
+        if let Some(tail) = live.tail.take() {
+            let (from, to) = std::mem::take(&mut bounds);
+            live.holes.push(Hole { range: tail..slot_bytes, from, to });
+        }
+        for begun in &mut self.segments {
+            let between = begun.first.is_none() && begun.candidate.place.epoch < next.epoch;
+            if between && begun.holes.is_empty() {
+                let (from, to) = std::mem::take(&mut bounds);
+                begun.holes.push(Hole { range: GROUPS_AT..slot_bytes, from, to });
+            }
+        }
     }
 
     /// Reports what stands in a segment's holes, and how much is gone.

@@ -367,6 +367,48 @@ fn damaged_copy(later_groups: bool) {
     }
 }
 
+/// A store of six segments, of which the third has no group left, and perhaps the fourth is gone: what a start says.
+fn without_groups(next_gone: bool) -> (Vec<u64>, Vec<String>) {
+    let disk = Disk::default();
+    let (mut journal, _) = open_disk(&disk);
+    let mut ids = 0..;
+    while journal.segments().len() < 6 {
+        journal.append(&[accept(ids.next().unwrap(), 9_000)]).unwrap();
+    }
+    let epochs: Vec<u64> = journal.segments().iter().map(|segment| segment.epoch).collect();
+    drop(journal);
+    let slot = |epoch| {
+        let is = |number: &u32| match Header::parse(&disk.bytes_of(*number)[..BLOCK]) {
+            Parsed::Valid(header) => header.epoch == epoch,
+            _ => false,
+        };
+        disk.numbers().into_iter().find(is).unwrap()
+    };
+    let (emptied, next) = (slot(epochs[2]), slot(epochs[3]));
+    disk.damage(emptied, |bytes| bytes[2 * BLOCK..].fill(0xa5));
+    if next_gone {
+        disk.damage(next, |bytes| bytes.fill(0));
+    }
+    let (_, recovered) = open_disk(&disk);
+    (epochs, recovered.report().to_vec())
+}
+
+#[test]
+fn a_segment_of_which_no_group_is_left_is_damage() {
+    let (_, report) = without_groups(false);
+    let says = |what: &str| report.iter().any(|note| note.contains(what));
+    assert!(says("are damaged") && says("records cannot be found any more"), "{report:?}");
+}
+
+#[test]
+fn a_missing_segment_is_named_also_behind_one_of_which_no_group_is_left() {
+    let (epochs, report) = without_groups(true);
+    let missing =
+        format!("the segment of epoch {}, before epoch {}, is missing", epochs[3], epochs[4]);
+    assert!(report.contains(&missing), "{report:?}");
+    assert!(report.iter().any(|note| note.contains("are damaged")), "{report:?}");
+}
+
 #[test]
 fn a_slot_that_names_anothers_epoch_and_holds_no_group_of_it_voids_nothing() {
     let disk = Disk::default();
