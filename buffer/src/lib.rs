@@ -21,6 +21,7 @@
 
 pub mod admission;
 pub mod clock;
+mod codec;
 pub mod control;
 mod digest;
 pub mod embedded;

@@ -85,7 +85,7 @@ impl Memory {
 
     fn lend(&self, limit: usize) -> Result<Vec<Lease>, BufferError> {
         let mut model = self.open()?;
-        let loans = model.state.lend(limit, self.shared.clock.wall_ms());
+        let loans = model.state.lend(limit, true, self.shared.clock.wall_ms());
         let home: Arc<dyn LeaseHome> = Arc::clone(&self.shared) as _;
         let lease = |loan: crate::state::Loan| {
             let delivery = model.deliveries.get(&loan.kept.record)?.clone();

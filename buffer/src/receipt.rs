@@ -1,5 +1,6 @@
 //! Proof that something is durable.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use forebay_order::Fingerprint;
@@ -86,23 +87,40 @@ impl Answer {
 pub enum Durability {
     /// Synced to this machine's disk.
     Fsync,
+    /// On a majority of several servers.
+    Quorum {
+        /// Servers that must have it.
+        needed: usize,
+        /// Servers that are to have it.
+        of: usize,
+        /// Whether each of them syncs it to its disk before it says so; `None` if that is not known.
+        synced: Option<bool>,
+    },
     /// Kept in memory only (the model backend; nothing a 2xx may stand on outside tests).
     Memory,
 }
 
 impl Durability {
     /// The words in answers.
-    pub fn words(&self) -> &'static str {
+    pub fn words(&self) -> Cow<'static, str> {
         match self {
-            Self::Fsync => "fsync(this disk)",
-            Self::Memory => "memory",
+            Self::Fsync => "fsync(this disk)".into(),
+            Self::Memory => "memory".into(),
+            Self::Quorum { needed, of, synced } => {
+                let synced = match synced {
+                    Some(true) => "synced",
+                    Some(false) => "not synced",
+                    None => "sync not verified",
+                };
+                format!("quorum({needed} of {of}, {synced})").into()
+            }
         }
     }
 }
 
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
+        f.write_str(&self.words())
     }
 }
 

@@ -130,6 +130,8 @@ pub(crate) struct Snapshot {
     pub(crate) ticket: Option<String>,
     /// Fingerprints of earlier versions, whose repeats are duplicates.
     pub(crate) earlier: Vec<[u8; 16]>,
+    /// Newest version of a change that came too late.
+    pub(crate) newest: Option<u64>,
 }
 
 /// An exception row.

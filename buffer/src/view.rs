@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use forebay_order::{Fingerprint, HoldReason, OrderKey};
+use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 
 /// Where an order is on its way. Only `Pending` counts as backlog.
@@ -131,6 +132,32 @@ pub struct Status {
     pub look_first_until_ms: Option<i64>,
     /// What recovery found when the store was opened, for people; empty when all was clean.
     pub recovery: Vec<String>,
+}
+
+impl Status {
+    /// Adds the counts of another part of the orders.
+    pub(crate) fn add(&mut self, part: Self) {
+        for (state, count) in part.live {
+            *self.live.entry(state).or_default() += count;
+        }
+        for (state, count) in part.ended {
+            *self.ended.entry(state).or_default() += count;
+        }
+        for (category, count) in part.exceptions {
+            *self.exceptions.entry(category).or_default() += count;
+        }
+        self.oldest_pending_ms = self.oldest_pending_ms.max(part.oldest_pending_ms);
+        self.delayed += part.delayed;
+        for (currency, sum) in part.money_waiting {
+            let before = self.money_waiting.get(&currency);
+            let sums = [before.unwrap_or(&String::new()), &sum].map(|sum| sum.parse::<Decimal>());
+            let sum = match sums {
+                [Ok(one), Ok(other)] => one.saturating_add(other).to_string(),
+                _ => sum,
+            };
+            self.money_waiting.insert(currency, sum);
+        }
+    }
 }
 
 /// How much the outcome index holds and takes.

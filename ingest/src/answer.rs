@@ -46,7 +46,7 @@ pub(crate) struct Kept {
     status: &'static str,
     sequence: u64,
     accepted_at: String,
-    durability: &'static str,
+    durability: std::borrow::Cow<'static, str>,
     fingerprint: Fingerprint,
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<String>,

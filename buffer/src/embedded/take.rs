@@ -93,7 +93,7 @@ impl Writer {
         let full = self.full_now() || !self.journal.room_to_lend();
         while let Some(waiter) = self.waiters.front().filter(|_| !full) {
             let room = LOANS_MAX.saturating_sub(self.state.lent());
-            let loans = self.state.lend(waiter.limit.min(room), now_ms);
+            let loans = self.state.lend(waiter.limit.min(room), true, now_ms);
             let Some(waiter) = (!loans.is_empty()).then(|| self.waiters.pop_front()).flatten()
             else {
                 break;

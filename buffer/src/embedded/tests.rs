@@ -181,6 +181,7 @@ async fn a_copy_that_went_bad_gives_way_to_its_original() {
         not_before_ms: None,
         ticket: None,
         earlier: Vec::new(),
+        newest: None,
     };
     let copy = Record::Moved { order: placed[0].sequence, snapshot, delivery: original };
     journal.carry(&[copy]).unwrap();

@@ -21,10 +21,27 @@ pub struct NatsConfig {
     pub bytes_max: u64,
     /// How long a call whose outcome is unknown is pursued before it is given up as unknown.
     pub deadline: Duration,
+    /// Into how many parts the keys of a new store are divided. Each is drained by one process at a time, so it is the most
+    /// processes that can take part. What a store was begun with stays.
+    pub partitions: u16,
+    /// Whether this process takes part in the drain, or only takes orders in.
+    pub drains: bool,
+    /// How long a partition stays with a process that does not answer.
+    pub lease: Duration,
+    /// How long the first answer of an order is remembered: how long after it ended what stands under its key expires. Whole
+    /// seconds.
+    pub dedup_horizon: Duration,
+    /// Bytes of the largest message the servers must take.
+    pub message_bytes: usize,
+    /// Deliveries in flight at most.
+    pub in_flight_orders: usize,
+    /// Bytes in flight at most.
+    pub in_flight_bytes: usize,
 }
 
 impl NatsConfig {
-    /// Stream `FOREBAY`, three copies, no limit of its own, 10 s.
+    /// Stream `FOREBAY`, three copies, no limit of its own, 10 s; 16 partitions, leases of 10 s, 24 hours, messages of 4 MiB, 8,192
+    /// deliveries and 256 MiB in flight.
     pub fn new(servers: impl IntoIterator<Item = String>) -> Self {
         Self {
             servers: servers.into_iter().collect(),
@@ -34,6 +51,13 @@ impl NatsConfig {
             replicas: 3,
             bytes_max: 0,
             deadline: Duration::from_secs(10),
+            partitions: 16,
+            drains: true,
+            lease: Duration::from_secs(10),
+            dedup_horizon: Duration::from_secs(86_400),
+            message_bytes: 4 << 20,
+            in_flight_orders: 8_192,
+            in_flight_bytes: 256 << 20,
         }
     }
 }

@@ -6,16 +6,28 @@
 //! cannot overwrite what came after it.
 //!
 //! ```text
-//! open: connect -> refuse old servers -> declare or check the stream -> Table
-//! Table::create | replace -> publish, with what must stand there -> ack | rejected: read it from the leader
+//! open: connect -> refuse old servers -> declare or check the stream -> Table -> a share of the partitions
+//! append: page created, or looked at, judged, replaced                                    (any process, any key)
+//! lease:  scheduler -> listed in the owner's message -> page read -> the OMS -> page replaced      (a key's owner)
 //! ```
 //! Nothing here trusts `Nats-Msg-Id`: it answers another body under the same id with success.
 
+mod buffer;
 mod config;
 mod connect;
+mod door;
+mod drain;
+mod known;
+mod page;
+mod partition;
+mod shared;
+mod store;
 mod stream;
 mod table;
+mod tend;
+mod tenure;
 
+pub use buffer::Nats;
 pub use config::{Login, NatsConfig};
 pub use stream::Replication;
 pub use table::{Put, Stored, Table, TableError};

@@ -8,11 +8,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{InfoError, LastRawMessageErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::time::{Instant, sleep};
 
 use super::connect::{TRY_TIMEOUT, connect};
@@ -25,6 +27,13 @@ const MARK: &str = "Forebay-Mark";
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Servers that did not answer, or have no leader, are asked again after so long.
 const LOST_PAUSE: Duration = Duration::from_millis(50);
+/// One pull of a feed: bytes it may bring, and how long it may take; a server that is silent for twice the heartbeat is
+/// taken for gone.
+const FEED_BATCH: usize = 16 << 20;
+const FEED_EXPIRES: Duration = Duration::from_secs(5);
+const FEED_HEARTBEAT: Duration = Duration::from_secs(1);
+/// A feed nobody pulls from is dropped by the servers.
+const FEED_FORGOTTEN: Duration = Duration::from_secs(30);
 /// Publishes under way at most; the buffer's own budget is smaller.
 const IN_FLIGHT: usize = 65_536;
 
@@ -37,6 +46,20 @@ pub struct Stored {
     pub bytes: Bytes,
     /// Whose write it was.
     mark: Option<String>,
+}
+
+#[cfg(test)]
+impl Stored {
+    pub(super) fn new(sequence: u64, bytes: Bytes) -> Self {
+        Self { sequence, bytes, mark: None }
+    }
+}
+
+/// One message of a feed: its subject, and what stands there.
+#[derive(Clone, Debug)]
+pub(super) struct Fed {
+    pub(super) subject: String,
+    pub(super) stored: Stored,
 }
 
 /// What became of a write.
@@ -97,7 +120,7 @@ enum Missed {
 #[derive(Debug)]
 pub struct Table {
     context: Context,
-    stream: Stream,
+    stream: jetstream::stream::Stream,
     deadline: Duration,
     /// The highest sequence that was acknowledged here.
     highest: AtomicU64,
@@ -145,7 +168,71 @@ impl Table {
         self.put(subject, 0, bytes, None).await
     }
 
-    /// Stores a message in the place of the one at `sequence`; it expires after `ttl` (whole seconds), if there is one.
+    /// Bytes the stream takes, bytes it may take (0 for no limit of its own), and its newest sequence.
+    ///
+    /// # Errors
+    /// [`TableError::Unknown`] if nobody answers.
+    pub(super) async fn size(&self) -> Result<(u64, u64, u64), TableError> {
+        let info = self.stream.get_info().await;
+        let info = info.map_err(|error| TableError::Unknown(error.to_string()))?;
+        let limit = u64::try_from(info.config.max_bytes).unwrap_or_default();
+        Ok((info.state.bytes, limit, info.state.last_sequence))
+    }
+
+    /// The subjects under which something stands, of those that fit the filter.
+    ///
+    /// # Errors
+    /// [`TableError::Unknown`] if nobody answers.
+    pub(super) async fn subjects(&self, filter: &str) -> Result<Vec<String>, TableError> {
+        let unknown = |error: String| TableError::Unknown(error);
+        let found = self.stream.info_with_subjects(filter).await;
+        let found = found.map_err(|error| unknown(error.to_string()))?;
+        let found = found.map_ok(|(subject, _)| subject).try_collect().await;
+        found.map_err(|error: InfoError| unknown(error.to_string()))
+    }
+
+    /// What stands under the subjects that fit the filter, from that sequence on, and then whatever comes, in order. Ends
+    /// with an error as soon as anything may be missing; it is to be begun anew from there.
+    ///
+    /// # Errors
+    /// [`TableError::Unknown`] if the servers cannot do it now.
+    pub(super) async fn feed(
+        &self,
+        filter: String,
+        from: u64,
+    ) -> Result<impl Stream<Item = Result<Fed, TableError>> + use<>, TableError> {
+        let config = pull::Config {
+            filter_subject: filter,
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
+            ack_policy: AckPolicy::None,
+            num_replicas: 1,
+            memory_storage: true,
+            inactive_threshold: FEED_FORGOTTEN,
+            ..pull::Config::default()
+        };
+        let unknown = |error: &dyn std::error::Error| TableError::Unknown(error.to_string());
+        let consumer = self.stream.create_consumer(config).await.map_err(|e| unknown(&e))?;
+        let messages = consumer
+            .stream()
+            .max_bytes_per_batch(FEED_BATCH)
+            .expires(FEED_EXPIRES)
+            .heartbeat(FEED_HEARTBEAT)
+            .messages();
+        let messages = messages.await.map_err(|error| unknown(&error))?;
+        Ok(messages.enumerate().map(|(n, message)| {
+            let message = message.map_err(|error| TableError::Unknown(error.to_string()))?;
+            let info = message.info().map_err(|error| TableError::Unknown(error.to_string()))?;
+            if info.consumer_sequence != n as u64 + 1 {
+                return Err(TableError::Unknown("the feed left messages out".to_owned()));
+            }
+            let mark = None;
+            let stored =
+                Stored { sequence: info.stream_sequence, bytes: message.payload.clone(), mark };
+            Ok(Fed { subject: message.subject.to_string(), stored })
+        }))
+    }
+
+    /// Stores a message in the place of the one at `sequence` (0: of none); it expires after `ttl` (whole seconds), if there is one.
     ///
     /// # Errors
     /// [`TableError`].
@@ -254,7 +341,8 @@ impl Table {
         ack.await.map(|ack| ack.sequence).map_err(|error| self.missed(&error, size))
     }
 
-    fn sound(&self) -> Result<(), TableError> {
+    /// An error if the stream went back.
+    pub(super) fn sound(&self) -> Result<(), TableError> {
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 

@@ -10,6 +10,9 @@ use crate::OrderState;
 use crate::control::Control;
 use crate::record::{Delivery, Record, Snapshot};
 
+/// No segment: what is kept by a backend without a journal hangs on none.
+const NOWHERE: u64 = 0;
+
 /// Orders looked at in one go.
 const LOOKED_AT: usize = 1_024;
 
@@ -92,6 +95,9 @@ impl Segments {
     }
 
     pub(super) fn add_bytes(&mut self, epoch: u64, bytes: u64) {
+        if epoch == NOWHERE {
+            return;
+        }
         let hanging = self.by_epoch.entry(epoch).or_default();
         hanging.live_bytes = hanging.live_bytes.saturating_add(bytes);
     }
@@ -104,6 +110,9 @@ impl Segments {
 
     /// An order came to hang on a segment: accepted there, or `moved` there.
     pub(super) fn list_order(&mut self, epoch: u64, sequence: u64, moved: bool) {
+        if epoch == NOWHERE {
+            return;
+        }
         let hanging = self.by_epoch.entry(epoch).or_default();
         if moved {
             hanging.moved.push(sequence);
@@ -116,6 +125,9 @@ impl Segments {
     }
 
     pub(super) fn list_row(&mut self, epoch: u64, id: u64) {
+        if epoch == NOWHERE {
+            return;
+        }
         self.by_epoch.entry(epoch).or_default().rows.push(id);
     }
 }
@@ -261,6 +273,7 @@ impl State {
             not_before_ms: order.not_before.map(|time| time.at_ms),
             ticket: detail.and_then(|detail| detail.ticket.as_deref()).map(str::to_owned),
             earlier: detail.iter().flat_map(|d| &d.earlier).map(|f| f.0).collect(),
+            newest: detail.and_then(|detail| detail.newest),
         };
         Some(Record::Moved { order: sequence, snapshot, delivery })
     }

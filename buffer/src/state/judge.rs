@@ -33,6 +33,16 @@ impl Judged {
         self.decision.write == Write::Refused
     }
 
+    /// The order was lent while its change was being written: the change waits for what becomes of that.
+    pub(crate) fn park(&mut self) {
+        self.decision.write = match self.decision.write {
+            Write::Replace { .. } => Write::Replace { parked: true },
+            Write::Cancel { .. } => Write::Cancel { parked: true },
+            _ => return,
+        };
+        self.decision.answer = Answer::Parked;
+    }
+
     /// The record that keeps the delivery, or nothing.
     pub(crate) fn into_record(self, mut envelope: Envelope, accepted_at_ms: i64) -> Option<Record> {
         let order = self.order.unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hashbrown::HashMap;
 
 use super::State;
-use super::order::Kept;
+use super::order::{Kept, Order};
 use super::pack::DEATHS_COUNTED;
 use crate::control::Control;
 use crate::record::{Record, Settled};
@@ -102,32 +102,30 @@ impl State {
         self.queue.next_due_ms()
     }
 
-    /// Lends up to `limit` orders, oldest first; a suspect comes alone, and only one is out at a time.
-    pub(crate) fn lend(&mut self, limit: usize, now_ms: i64) -> Vec<Loan> {
+    /// Loans get numbers above this one.
+    pub(crate) fn number_loans_from(&mut self, number: u64) {
+        self.loans.given = number;
+    }
+
+    /// Lends up to `limit` orders, oldest first; a suspect comes alone, only one is out at a time, and none without `suspects`.
+    pub(crate) fn lend(&mut self, limit: usize, suspects: bool, now_ms: i64) -> Vec<Loan> {
         self.wake_due(now_ms);
-        let suspect_out = self.loans.out.values().any(|out| out.suspect);
         let chosen = match self.queue.suspect() {
-            Some(suspect) if !suspect_out && limit > 0 => vec![suspect],
+            Some(suspect) if suspects && !self.suspect_out() && limit > 0 => vec![suspect],
             _ => self.queue.ready().take(limit).collect(),
         };
         chosen.into_iter().filter_map(|sequence| self.lend_one(sequence)).collect()
     }
 
+    /// Whether an order is out that may have killed a process.
+    pub(super) fn suspect_out(&self) -> bool {
+        self.loans.out.values().any(|out| out.suspect)
+    }
+
     fn lend_one(&mut self, sequence: u64) -> Option<Loan> {
         self.loans.given += 1;
         let order = self.get(sequence)?;
-        let detail = self.detail(sequence);
-        let loan = Loan {
-            sequence,
-            number: self.loans.given,
-            kept: order.kept,
-            accepted_at_ms: detail.and_then(|detail| detail.accepted_at_ms),
-            attempts: order.attempts,
-            deaths: order.deaths,
-            sent_before: order.sent_before,
-            look_first: self.looks_first(&order),
-            ticket: detail.and_then(|detail| detail.ticket.as_deref()).map(str::to_owned),
-        };
+        let loan = self.loan(sequence, &order, self.loans.given);
         let out = Out {
             number: loan.number,
             suspect: loan.deaths > 0,
@@ -142,6 +140,21 @@ impl State {
             }
         });
         Some(loan)
+    }
+
+    pub(super) fn loan(&self, sequence: u64, order: &Order, number: u64) -> Loan {
+        let detail = self.detail(sequence);
+        Loan {
+            sequence,
+            number,
+            kept: order.kept,
+            accepted_at_ms: detail.and_then(|detail| detail.accepted_at_ms),
+            attempts: order.attempts,
+            deaths: order.deaths,
+            sent_before: order.sent_before,
+            look_first: self.looks_first(order),
+            ticket: detail.and_then(|detail| detail.ticket.as_deref()).map(str::to_owned),
+        }
     }
 
     /// Takes a loan back of which nothing was noted and nobody heard.

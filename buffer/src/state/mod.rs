@@ -33,6 +33,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod view;
+mod whole;
 
 use std::collections::BTreeMap;
 
@@ -45,6 +46,7 @@ pub(crate) use order::{Before, Head, Kept};
 pub(crate) use outcome::Outcome;
 pub(crate) use pace::Meter;
 pub(crate) use view::{RowHead, Sight};
+pub(crate) use whole::{Numbered, content_among};
 
 use crate::digest::{KeyHasher, Plain};
 use crate::record::Record;

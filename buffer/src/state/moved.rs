@@ -64,6 +64,11 @@ impl State {
         {
             detail.earlier = snapshot.earlier.iter().copied().map(Fingerprint).collect();
         }
+        if snapshot.newest.is_some()
+            && let Some(detail) = self.detail_mut(sequence)
+        {
+            detail.newest = snapshot.newest;
+        }
     }
 
     pub(super) fn moved_row(

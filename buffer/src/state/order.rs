@@ -13,14 +13,14 @@ use crate::record::{Delivery, LOST, Record};
 pub(crate) struct Kept {
     /// The record's sequence. Of an order's content in the journal only the place is remembered, and this is the order's.
     pub(crate) record: u64,
-    /// Its place in the journal; `None` in the memory backend.
+    /// Its place in the journal; `None` in a backend that has none.
     pub(crate) location: Option<Location>,
     /// Bytes of its body; of an order's content rounded up to 64.
     pub(crate) bytes: u32,
 }
 
 impl Kept {
-    /// The segment it is in; 0 in the memory backend.
+    /// The segment it is in; 0, which is none, without a journal.
     pub(crate) fn epoch(&self) -> u64 {
         self.location.map_or(0, Location::epoch)
     }

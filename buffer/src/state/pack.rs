@@ -32,6 +32,8 @@ impl Flags {
     pub(super) const DETAIL: u32 = 1 << 12;
     /// It has a time before which it is not lent.
     pub(super) const DELAYED: u32 = 1 << 13;
+    /// Its content is not in a journal: the place is the record's sequence.
+    const ELSEWHERE: u32 = 1 << 14;
     const ATTEMPTS_AT: u32 = 16;
     const DEATHS_AT: u32 = 24;
 
@@ -75,6 +77,7 @@ impl Flags {
             | flag(order.lost, Self::LOST)
             | flag(matches!(order.worth, Worth::Wide(..)), Self::WIDE)
             | flag(order.not_before.is_some(), Self::DELAYED)
+            | flag(order.kept.location.is_none(), Self::ELSEWHERE)
             | u32::from(order.attempts) << Self::ATTEMPTS_AT
             | u32::from(order.deaths.min(DEATHS_COUNTED)) << Self::DEATHS_AT
     }
@@ -84,9 +87,11 @@ impl Flags {
 pub(super) fn unpack(slot: &Slot, detail: Option<&Detail>, not_before: Option<NotBefore>) -> Order {
     let flags = Flags::of(slot);
     let state = flags.state();
-    let location = (slot.epoch != 0).then(|| Location::new(slot.epoch, slot.offset));
+    let elsewhere = flags.has(Flags::ELSEWHERE);
+    let location = (!elsewhere).then(|| Location::new(slot.epoch, slot.offset));
+    let record = u64::from(slot.epoch) << 32 | u64::from(slot.offset);
     let kept = Kept {
-        record: if location.is_some() { slot.sequence() } else { u64::from(slot.offset) },
+        record: if elsewhere { record } else { slot.sequence() },
         location,
         bytes: slot.bytes(),
     };
@@ -124,8 +129,11 @@ pub(super) fn pack(sequence: u64, order: &Order, has_detail: bool) -> Slot {
             slot.epoch = u32::try_from(location.epoch()).unwrap_or(u32::MAX);
             slot.offset = u32::try_from(location.offset()).unwrap_or(u32::MAX);
         }
-        // Only tests keep orders nowhere, and few.
-        None => slot.offset = u32::try_from(order.kept.record).unwrap_or(u32::MAX),
+        None => {
+            let record = order.kept.record;
+            slot.epoch = u32::try_from(record >> 32).unwrap_or(u32::MAX);
+            slot.offset = u32::try_from(record & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        }
     }
     slot.accepted_at_s = order.accepted_at_s;
     slot.set_value(match order.worth {

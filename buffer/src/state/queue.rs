@@ -88,15 +88,20 @@ impl Queue {
         firsts.into_iter().flatten().min()
     }
 
-    /// About how many ready orders come before this one, by where it stands between the oldest and the youngest.
+    /// About how many ready orders come before this one, if it is ready.
     pub(super) fn position(&self, sequence: u64) -> Option<u64> {
-        let (first, last) = (self.ready.first()?, self.ready.last()?);
-        if !self.ready.contains(sequence) {
-            return None;
+        self.ready.contains(sequence).then(|| self.ready_before(sequence))
+    }
+
+    /// About how many ready orders come before that sequence, by where it stands between the oldest and the youngest.
+    pub(super) fn ready_before(&self, sequence: u64) -> u64 {
+        let (Some(first), Some(last)) = (self.ready.first(), self.ready.last()) else { return 0 };
+        if sequence > last {
+            return self.ready.len();
         }
-        let (before, span) = (u128::from(sequence - first), u128::from((last - first).max(1)));
+        let before = u128::from(sequence.saturating_sub(first));
         let others = u128::from(self.ready.len().saturating_sub(1));
-        u64::try_from(before * others / span).ok()
+        u64::try_from(before * others / u128::from((last - first).max(1))).unwrap_or(u64::MAX)
     }
 
     /// Bytes the ready ones take.

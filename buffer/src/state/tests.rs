@@ -109,7 +109,7 @@ fn an_acceptance_time_hours_ahead_is_not_followed() {
 fn a_verdict_ends_its_loan_though_the_order_is_gone() {
     let mut state = accepted(&["1"]);
     state.replayed(NOW_MS);
-    let loans = state.lend(1, NOW_MS);
+    let loans = state.lend(1, true, NOW_MS);
     state.forget(1);
     let summary = Verdict::Summarised { summary_id: "S".into(), existing: false };
     assert_eq!(state.verdict(1, loans[0].number, Some(summary), NOW_MS), None);
@@ -121,7 +121,7 @@ fn an_order_that_is_lent_is_neither_set_aside_nor_discarded() {
     let mut state = accepted(&["1"]);
     state.replayed(NOW_MS);
     assert!(state.damaged_order(1, NOW_MS).is_some());
-    let loans = state.lend(1, NOW_MS);
+    let loans = state.lend(1, true, NOW_MS);
     assert_eq!(state.damaged_order(1, NOW_MS), None);
     // As an earlier release wrote it.
     apply(&mut state, 2, &rejected(1));
@@ -278,13 +278,13 @@ fn a_discarded_order_is_remembered_from_its_discard_on_wherever_it_is_rebuilt_fr
     apply(&mut state, 3, &Record::Act { exception: 2, act: Act::Discard, at_ms: discarded_at });
     let moved = state.moved_record(1, &head("1", 1), delivery("1", 1)).unwrap();
     let mut rebuilt = State::new(b"secret");
-    apply(&mut rebuilt, 4, &moved);
+    apply_in(&mut rebuilt, 9, 4, &moved);
     let key = OrderKey::new("shopify", "demo", "1");
     let shown = |state: &State| state.view(&key).unwrap().with(Some(&head("1", 1)));
     assert_eq!(shown(&rebuilt), shown(&state));
     assert_eq!(shown(&rebuilt).settled_at_ms, Some(discarded_at));
-    assert_eq!(carry(&mut rebuilt, 0, discarded_at).len(), 1, "within the horizon");
-    assert!(carry(&mut rebuilt, 0, discarded_at + 1).is_empty(), "past it");
+    assert_eq!(carry(&mut rebuilt, 9, discarded_at).len(), 1, "within the horizon");
+    assert!(carry(&mut rebuilt, 9, discarded_at + 1).is_empty(), "past it");
 }
 
 /// Bytes of memory that the orders of a state take.

@@ -176,12 +176,20 @@ async fn a_damaged_run_of_the_outcome_index_is_named_with_its_blocks() {
     assert_eq!(found.damaged_runs().next(), None);
     assert!(found.status(START_MS).outcomes.outcomes > 0);
     drop(found);
-    let (path, mut bytes) = files(&dir.path().join("outcomes")).remove(0);
-    bytes[100] ^= 1;
-    fs::write(&path, bytes).unwrap();
+    // A run that a merged one covers, and that is about to be removed, is not looked at any more.
+    let runs = files(&dir.path().join("outcomes")).into_iter();
+    let runs = runs.filter(|(path, _)| path.extension().is_some_and(|end| end == "run"));
+    let mut names = Vec::new();
+    for (path, mut bytes) in runs {
+        bytes[100] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        names.push(path.file_name().unwrap().to_owned());
+    }
     let found = inspect(dir.path()).unwrap();
     let damaged: Vec<_> = found.damaged_runs().collect();
-    assert_eq!(damaged.len(), 1);
-    assert_eq!(damaged[0].blocks, Some(1));
-    assert!(path.ends_with(&damaged[0].name), "{damaged:?}");
+    assert!(!damaged.is_empty());
+    for run in damaged {
+        assert_eq!(run.blocks, Some(1));
+        assert!(names.contains(&run.name.clone().into()), "{run:?}");
+    }
 }

@@ -2,5 +2,11 @@
 //! other tests open and close, for as long as a child takes to begin.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
+mod conformance;
 mod servers;
+#[path = "../it/conformance.rs"]
+mod suite;
+#[path = "../it/support.rs"]
+#[expect(dead_code, reason = "shared with the tests of the other backends")]
+mod support;
 mod table;

@@ -1,8 +1,9 @@
 //! A group: what one sync makes durable. A header, the descriptors of its records, then their bodies.
 
-use super::codec::kinds;
 use super::files::Aligned;
-use super::layout::{BLOCK, GROUP_MAX, Part, Seed, Take, len32, size, to_blocks};
+use super::layout::{BLOCK, GROUP_MAX, Part, Seed, size, to_blocks};
+use crate::codec::kinds;
+use crate::codec::{Take, len32};
 use crate::control::Control;
 
 const MAGIC: &[u8; 4] = b"FBG1";

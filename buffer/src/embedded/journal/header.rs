@@ -1,6 +1,7 @@
 //! The segment header: which store, which life of the slot, what came before. Block 0 and block 1 hold the same.
 
-use super::layout::{BLOCK, SLOT_MAX, SLOT_MIN, Take};
+use super::layout::{BLOCK, SLOT_MAX, SLOT_MIN};
+use crate::codec::Take;
 
 const MAGIC: &[u8; 8] = b"FBYSEG1\0";
 const FORMAT: u16 = 1;

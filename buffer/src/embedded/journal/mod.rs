@@ -30,7 +30,6 @@
 
 #[cfg(forebay_control)]
 mod broken;
-mod codec;
 pub(super) mod files;
 mod group;
 mod header;

@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use super::codec;
 use super::files::Aligned;
 use super::group::{DESCRIPTOR, Descriptor, Place};
 use super::layout::{BLOCK, size, to_blocks};
 use super::slots::Slot;
 use super::types::{Location, ReadError};
+use crate::codec;
 use crate::record::Record;
 
 /// The segments that can be read, by epoch.

@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
-use super::codec::kinds;
 use super::group::{DESCRIPTOR, HEADER, descriptor_bytes};
-use super::layout::{BLOCK, GROUP_MAX, Take, group_max, len32, put_varint, size, to_blocks};
+use super::layout::{BLOCK, GROUP_MAX, group_max, size, to_blocks};
+use crate::codec::kinds;
+use crate::codec::{Take, len32, put_varint};
 use crate::digest::{KeyHasher, PackedMoney, Plain};
 use crate::record::Record;
 

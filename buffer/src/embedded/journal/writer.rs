@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::codec;
 use super::files::Aligned;
 use super::group::{self, Entry, GroupHeader, HEADER, Heading, Place, assemble, descriptor_bytes};
 use super::header::{Header, Store};
-use super::layout::{GROUPS_AT, Seed, group_max, len32, size, to_blocks};
+use super::layout::{GROUPS_AT, Seed, group_max, size, to_blocks};
 use super::reader::{Live, LiveSegment};
 use super::seal::{self, Index, IndexEntry};
 use super::slots::{NoSlot, Purpose, Slot, Slots, failed};
 use super::types::{Failed, Location, Placed, Segment, WriteError};
+use crate::codec;
+use crate::codec::len32;
 use crate::record::Record;
 use crate::{Clock, metrics};
 

@@ -1,7 +1,8 @@
 //! Blocks of 4 KiB, each with a checksum of its own: what is read verifies, or is damaged by itself.
 
-use super::super::journal::layout::{Part, Seed, Take};
+use super::super::journal::layout::{Part, Seed};
 use super::entry::{Packer, Unpacker};
+use crate::codec::Take;
 use crate::state::Outcome;
 
 pub(super) const BLOCK: usize = 4096;

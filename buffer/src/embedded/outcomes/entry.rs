@@ -14,8 +14,8 @@
 
 use forebay_order::Fingerprint;
 
-use super::super::journal::layout::{Take, put_text, put_varint64};
 use crate::OrderState;
+use crate::codec::{Take, put_text, put_varint64};
 use crate::state::Outcome;
 
 /// Bytes of a hash; keys are known by 96 bits.

@@ -3,7 +3,8 @@
 //! All bits of a key lie in one line of 64 bytes, so that asking costs one access to memory. A small run takes more bits
 //! a key: together they hold little, and a new key must pass every one of them.
 
-use super::super::journal::layout::{len32, size};
+use super::super::journal::layout::size;
+use crate::codec::len32;
 
 const LINE_BITS: u64 = 512;
 /// With seven bits set for each key about one new key in 250 is looked up in vain in a large run, one in 1,000 in a small.

@@ -13,11 +13,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::super::journal::layout::{Part, Seed, Take, size};
+use super::super::journal::layout::{Part, Seed, size};
 use super::block::{self, BLOCK, Outcomes};
 use super::files::{Directory, RunFile};
 use super::filter::{Filter, Probe, upper};
 use super::scan::{Blocks, Cursor};
+use crate::codec::Take;
 use crate::state::Outcome;
 
 const MAGIC: &[u8; 8] = b"FBYRUN1\0";

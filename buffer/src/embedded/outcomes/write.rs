@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use super::super::journal::layout::{Part, Seed, len32};
+use super::super::journal::layout::{Part, Seed};
 use super::block::{self, BLOCK, Gathered};
 use super::files::RunFile;
 use super::filter::{Filter, Probe, upper};
 use super::run::{Footer, Home, Run, RunId, WORDS};
+use crate::codec::len32;
 use crate::state::Outcome;
 
 /// Bytes that are handed to the file system together.

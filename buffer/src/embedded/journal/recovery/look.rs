@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use forebay_order::OrderKey;
 
-use super::super::codec::kinds;
 use super::super::files::{Aligned, Directory, RealDirectory, name};
 use super::super::group::{Descriptor, SEAL};
 use super::super::header::{Header, Parsed, Store};
@@ -20,6 +19,7 @@ use super::segment::{Hole, Live, decode, location, tail_range};
 use super::survey::survey;
 use super::walk::{Bodies, Salvaged, Step, Walker, salvage};
 use crate::SystemClock;
+use crate::codec::kinds;
 use crate::record::Record;
 
 /// What is wrong with one place of the journal.

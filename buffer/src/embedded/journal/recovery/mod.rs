@@ -29,16 +29,17 @@ pub(crate) use self::replay::Recovered;
 use self::segment::{Live as LiveSegmentFound, all_records, decode, last_group, tail_range};
 use self::survey::{Survey, place};
 use self::walk::{Salvaged, salvage};
-use super::codec::{self, kinds};
 use super::files::{Aligned, Directory, RealDirectory};
 use super::group::{COPIES_END, COPY, Entry, HEADER, Heading, assemble, descriptor_bytes};
 use super::header::{Header, OPENED, Store, valid_slot_bytes};
-use super::layout::{GROUPS_AT, group_max, len32};
+use super::layout::{GROUPS_AT, group_max};
 use super::reader::{Live, LiveSegment};
 use super::seal::{Index, IndexEntry};
 use super::slots::{Census, NoSlot, Purpose, RESERVED, Slot, Slots};
 use super::types::{OpenError, Options, Segment};
 use super::writer::{Chain as GroupChain, OpenSegment, Writer};
+use crate::codec::len32;
+use crate::codec::{self, kinds};
 
 /// What the journal stands on; other than the machine's in tests.
 #[derive(Debug)]

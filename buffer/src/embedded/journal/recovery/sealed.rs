@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::super::codec::kinds;
 use super::super::files::{SlotFile, name};
 use super::super::group::{
     COPIES_END, COPY, Described, Descriptor, GroupHeader, HEADER, Place, SEAL, descriptors,
@@ -12,6 +11,7 @@ use super::super::seal::{ENTRY, FROM_END_MAX, Head, IndexEntry};
 use super::super::types::OpenError;
 use super::segment::{Records, decode};
 use super::window::Window;
+use crate::codec::kinds;
 
 /// Bytes read at once to find the index, and to read one descriptor.
 const PIECE: u64 = 1 << 20;

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::codec::{self, Undecodable, kinds};
 use super::super::files::name;
 use super::super::group::{
     COPIES_END, COPY, Described, Descriptor, GroupHeader, HEADER, MUST_KNOW, SEAL, descriptors,
@@ -15,6 +14,7 @@ use super::sealed::Sealed;
 use super::survey::Candidate;
 use super::walk::{Bodies, Salvaged, Step, Walker};
 use super::window::Window;
+use crate::codec::{self, Undecodable, kinds};
 use crate::record::Record;
 
 /// One live segment.

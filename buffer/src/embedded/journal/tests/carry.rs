@@ -16,6 +16,7 @@ fn moved(accept: Record) -> Record {
         not_before_ms: Some(2_000),
         ticket: Some("t".repeat(200)),
         earlier: vec![[7; 16]; 64],
+        newest: Some(u64::MAX),
     };
     Record::Moved { order: 1, snapshot, delivery }
 }

@@ -321,7 +321,7 @@ fn append_by_hand(disk: &Disk, kind: u8, flags: u8, extensions: &[u8]) {
 #[test]
 fn what_a_later_release_wrote_is_passed_over_where_it_says_so_and_else_refused_untouched() {
     let (disk, _) = store(2, 50);
-    append_by_hand(&disk, 99, super::super::codec::SKIPPABLE, &[7, 1, 1]);
+    append_by_hand(&disk, 99, crate::codec::SKIPPABLE, &[7, 1, 1]);
     let (mut journal, mut recovered) = open_disk(&disk);
     assert_eq!(found(&mut recovered).len(), 2);
     assert_eq!(journal.append(&[accept(5, 5)]).unwrap()[0].sequence, 4, "3 stays taken");

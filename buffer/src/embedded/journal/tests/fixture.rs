@@ -86,6 +86,7 @@ fn snapshot() -> Snapshot {
         not_before_ms: Some(-5),
         ticket: Some("ticket-1".to_owned()),
         earlier: vec![[1; 16], [2; 16]],
+        newest: None,
     }
 }
 

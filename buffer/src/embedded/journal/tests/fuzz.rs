@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::super::files::{Aligned, Directory};
 use super::super::group::{Entry, Heading, assemble};
-use super::super::layout::put_varint;
 use super::super::recovery::look_on;
 use super::super::{Journal, OpenError};
 use super::disk::Disk;
 use super::fixture::{corpus, every_record};
 use super::support::{ground, open_disk, small};
+use crate::codec::put_varint;
 
 /// Inputs of each kind; more with `FOREBAY_FUZZ_INPUTS=100000 cargo test --release -p forebay-buffer fuzz`.
 fn inputs() -> u64 {

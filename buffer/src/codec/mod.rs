@@ -1,22 +1,24 @@
-//! One record as a descriptor: everything about it except an order's bytes, which stand apart as its body.
+//! One record as bytes: its kind, its *extensions*, and its body, an order's bytes, which stand apart.
 //!
-//! A descriptor is 40 fixed bytes and then *extensions*, each a tag, a length and a value, padded with zeros to a
-//! multiple of 8. One number for each kind of record and each extension, never used again for another meaning.
-//! The fixed bytes belong to [`super::group`]; here are the kinds and the extensions.
+//! An extension is a tag, a length and a value. One number for each kind of record and each extension, never used again for
+//! another meaning. The journal frames them as descriptors (`embedded/journal/group.rs`), the key table as pages
+//! (`nats/page.rs`).
 
 mod decode;
 mod encode;
+mod primitives;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
-pub(super) use decode::{Undecodable, record};
-pub(super) use encode::{body, extensions, kind};
+pub(crate) use decode::{Undecodable, record};
+pub(crate) use encode::{body, extensions, kind};
+pub(crate) use primitives::{Take, len32, put_text, put_varint, put_varint64};
 
 /// Descriptor flag: a reader that does not know the kind may pass over the record.
-pub(super) const SKIPPABLE: u8 = 1;
+pub(crate) const SKIPPABLE: u8 = 1;
 
 /// Kinds of records.
-pub(super) mod kinds {
+pub(crate) mod kinds {
     pub(crate) const ACCEPT: u8 = 1;
     pub(crate) const HOLD: u8 = 2;
     pub(crate) const TOMBSTONE: u8 = 3;
@@ -81,8 +83,9 @@ mod tags {
     pub(super) const CHECKPOINT: u8 = 29;
     /// The text that goes with `RETRY`, `FAILED` or `ROW`.
     pub(super) const WHY: u8 = 30;
+    pub(super) const SNAPSHOT_NEWEST: u8 = 32;
     /// One past the highest.
-    pub(super) const COUNT: usize = 31;
+    pub(super) const COUNT: usize = 33;
     /// Unknown ones from here on may be passed over.
     pub(super) const SKIPPABLE: u8 = 128;
 }

@@ -112,6 +112,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         option::of(any::<i64>()),
         option::of(".{0,20}"),
         vec(any::<[u8; 16]>(), 0..4),
+        option::of(any::<u64>()),
     )
         .prop_map(
             |(
@@ -122,6 +123,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 not_before_ms,
                 ticket,
                 earlier,
+                newest,
             )| {
                 Snapshot {
                     state,
@@ -131,6 +133,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                     not_before_ms,
                     ticket,
                     earlier,
+                    newest,
                 }
             },
         )
@@ -164,7 +167,7 @@ fn settled() -> impl Strategy<Value = Settled> {
 }
 
 /// Any record.
-pub(in super::super) fn any_record() -> impl Strategy<Value = Record> {
+pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     let order = any::<u64>();
     prop_oneof![
         delivery().prop_map(Record::Accept),

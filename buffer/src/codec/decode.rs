@@ -4,21 +4,21 @@ use bytes::Bytes;
 use forebay_order::{Currency, Fingerprint, MaskedSpan, Money, OrderKey, Readiness};
 use rust_decimal::Decimal;
 
-use super::super::layout::Take;
+use super::primitives::Take;
 use super::{SKIPPABLE, flags, kinds, tags};
 use crate::record::{Delivery, Record, RowSnapshot, Settled, Snapshot};
 use crate::{Act, Envelope, ExceptionCategory, OrderState};
 
 /// A record whose checksum holds and whose content this release does not understand: a later one wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Undecodable(pub(in super::super) String);
+pub(crate) struct Undecodable(pub(crate) String);
 
 /// Reads a record of that kind out of its extensions. `None` for one a reader passes over: the journal's own
 /// seal, or an unknown kind flagged so.
 ///
 /// # Errors
 /// [`Undecodable`] for an unknown kind, extension or value that must not be passed over.
-pub(in super::super) fn record(
+pub(crate) fn record(
     kind: u8,
     descriptor_flags: u8,
     extensions: &[u8],
@@ -248,6 +248,7 @@ impl<'a> Ext<'a> {
             earlier: self
                 .get(tags::EARLIER)
                 .map_or(Some(Vec::new()), |take| list(take, Take::array))?,
+            newest: self.optional(tags::SNAPSHOT_NEWEST, Take::u64)?,
         })
     }
 

@@ -2,12 +2,12 @@
 
 use forebay_order::Readiness;
 
-use super::super::layout::{len32, put_text, put_varint};
+use super::primitives::{len32, put_text, put_varint};
 use super::{flags, kinds, tags};
 use crate::record::{Delivery, Record, RowSnapshot, Settled, Snapshot};
 
 /// The number of a record's kind.
-pub(in super::super) fn kind(record: &Record) -> u8 {
+pub(crate) fn kind(record: &Record) -> u8 {
     match record {
         Record::Accept(delivery) => match delivery.envelope.readiness {
             Readiness::Held(_) => kinds::HOLD,
@@ -35,12 +35,12 @@ pub(in super::super) fn kind(record: &Record) -> u8 {
 }
 
 /// A record's body: the order's bytes, empty where it carries none.
-pub(in super::super) fn body(record: &Record) -> &[u8] {
+pub(crate) fn body(record: &Record) -> &[u8] {
     record.delivery().map_or(&[], |delivery| &delivery.envelope.body)
 }
 
 /// Appends a record's extensions to `out`, unpadded.
-pub(in super::super) fn extensions(record: &Record, out: &mut Vec<u8>) {
+pub(crate) fn extensions(record: &Record, out: &mut Vec<u8>) {
     let mut ext = Ext(out);
     match record {
         Record::Accept(_) | Record::Recorded(_) | Record::Stray(_) => {}
@@ -163,6 +163,9 @@ impl Ext<'_> {
             self.list(tags::EARLIER, &snapshot.earlier, 16, |out, fingerprint| {
                 out.extend_from_slice(fingerprint);
             });
+        }
+        if let Some(newest) = snapshot.newest {
+            self.u64(tags::SNAPSHOT_NEWEST, newest);
         }
     }
 

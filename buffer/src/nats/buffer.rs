@@ -1,0 +1,200 @@
+//! The buffer over the key table: what its callers see.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_order::OrderKey;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::shared::{Shared, failed};
+use super::store::Store;
+use super::table::Table;
+use super::tend::Rounds;
+use super::{NatsConfig, OpenError};
+use crate::{
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
+    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
+};
+
+/// A start waits so long for what it took over to be read; the rest is read while it serves.
+const LOAD_WAIT: Duration = Duration::from_secs(10);
+const LOAD_LOOK: Duration = Duration::from_millis(5);
+
+/// A buffer on a NATS JetStream cluster, shared by any number of processes. Its receipts say on how many servers an order
+/// is, and whether they sync.
+///
+/// Every process takes orders in and answers for any key; a partition of the keys is drained by the one that owns it. What
+/// only an owner knows (its exceptions, its counts, its pending orders) is told of the partitions this process owns.
+#[derive(Clone)]
+pub struct Nats {
+    shared: Arc<Shared>,
+}
+
+impl Nats {
+    /// Connects, declares or checks the stream, and takes its share of the partitions. Must be called in a tokio runtime,
+    /// where its tasks will run.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(config: NatsConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let table = Table::open(&config).await?;
+        let store = Store::open(&table, &config.stream, config.partitions).await?;
+        let unavailable = |error: super::TableError| OpenError::Unavailable {
+            stream: config.stream.clone(),
+            reason: error.to_string(),
+        };
+        let replication = table.replication().await.map_err(unavailable)?;
+        let durability = Durability::Quorum {
+            needed: replication.quorum(),
+            of: replication.replicas,
+            synced: None,
+        };
+        let shared = Arc::new(Shared::new(config, clock, table, store, durability));
+        if shared.config.drains {
+            let mut rounds = Rounds::default();
+            shared.tend_once(&mut rounds).await;
+            drop(tokio::spawn(Arc::clone(&shared).tend(rounds)));
+            let mut waited = Duration::ZERO;
+            while !shared.is_loaded() && waited < LOAD_WAIT {
+                sleep(LOAD_LOOK).await;
+                waited += LOAD_LOOK;
+            }
+        }
+        Ok(Self { shared })
+    }
+
+    /// How many partitions this process owns, and of how many.
+    pub fn owned(&self) -> (usize, usize) {
+        let partitions = &self.shared.partitions;
+        (
+            partitions.iter().filter(|partition| partition.with(|_| ()).is_some()).count(),
+            partitions.len(),
+        )
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+impl Buffer for Nats {
+    fn admission(&self) -> &Admission {
+        &self.shared.admission
+    }
+
+    /// Hands the delivery in at once, not at the first poll.
+    fn append(
+        &self,
+        envelope: Envelope,
+        permit: Permit,
+    ) -> impl Future<Output = Result<Receipt, AppendError>> {
+        let (reply, answer) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        drop(self.shared.tasks.spawn(async move {
+            let answer = shared.append(envelope).await;
+            drop(permit);
+            reply.send(answer).ok();
+        }));
+        async move {
+            let gone = |_| Err(AppendError::Failed("its task ended".to_owned()));
+            answer.await.unwrap_or_else(gone)
+        }
+    }
+
+    async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
+        self.shared.lease(limit, wait).await
+    }
+
+    async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {
+        self.shared.submitting(leases, synced).await
+    }
+
+    async fn order(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
+        self.shared.view(key).await
+    }
+
+    async fn body(&self, sequence: u64) -> Result<Option<Bytes>, BufferError> {
+        let shared = &self.shared;
+        shared.open()?;
+        let mut hashes = shared
+            .partitions
+            .iter()
+            .filter_map(|p| p.with(|mine| mine.state.hash_at(sequence)).flatten());
+        let Some(hash) = hashes.next() else { return Ok(None) };
+        Ok(shared.look(hash).await?.known.body(sequence))
+    }
+
+    async fn exceptions(&self, after: u64, limit: usize) -> Result<Vec<ExceptionRow>, BufferError> {
+        let shared = &self.shared;
+        shared.open()?;
+        shared.all_settled().await;
+        let mut ids: Vec<(u64, u128)> = Vec::new();
+        for partition in &shared.partitions {
+            partition.with(|mine| ids.extend(mine.state.row_ids(after).take(limit)));
+        }
+        ids.sort_unstable();
+        ids.truncate(limit);
+        let mut hashes: Vec<u128> = ids.iter().map(|(_, hash)| *hash).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        let looks = join_all(hashes.into_iter().map(|hash| shared.look(hash))).await;
+        let mut rows = Vec::with_capacity(ids.len());
+        for look in looks {
+            rows.extend(look?.known.exceptions());
+        }
+        rows.retain(|row| ids.binary_search_by_key(&row.id, |(id, _)| *id).is_ok());
+        rows.sort_unstable_by_key(|row| row.id);
+        Ok(rows)
+    }
+
+    async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
+        self.shared.act(exception, act).await
+    }
+
+    async fn status(&self) -> Result<Status, BufferError> {
+        let shared = &self.shared;
+        shared.open()?;
+        shared.all_settled().await;
+        let now_ms = shared.clock.wall_ms();
+        let mut status = Status::default();
+        for partition in &shared.partitions {
+            if let Some(part) = partition.with(|mine| mine.state.status(now_ms)) {
+                status.add(part);
+            }
+        }
+        let (bytes, bytes_max, sequence) = shared.table.size().await.map_err(failed)?;
+        (status.disk_bytes, status.disk_bytes_max, status.durable_sequence) =
+            (bytes, bytes_max, sequence);
+        status.durability = shared.durability.to_string();
+        Ok(status)
+    }
+
+    fn health(&self) -> Result<(), String> {
+        self.shared.health()
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            pending: self.shared.partitions.iter().map(|partition| partition.pending()).sum(),
+            drained_per_s: self.shared.meter.per_second(self.shared.clock.elapsed()),
+        }
+    }
+
+    async fn close(&self) {
+        let shared = &self.shared;
+        if shared.closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        shared.changed.notify_waiters();
+        shared.end_loans();
+        shared.all_settled().await;
+        join_all(shared.partitions.iter().map(|partition| shared.release(partition))).await;
+    }
+}

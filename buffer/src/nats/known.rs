@@ -1,0 +1,235 @@
+//! What is known of one key: its page, folded by the same rules as the embedded buffer's state.
+
+use bytes::Bytes;
+use forebay_order::{OrderKey, Readiness};
+
+use super::page::{Page, PageError};
+use super::table::Stored;
+use super::tenure::Lent;
+use crate::record::{Delivery, Record};
+use crate::state::{Head, Judged, Kept, Loan, Numbered, RowHead, State, content_among};
+use crate::{Durability, Envelope, ExceptionRow, OrderState, OrderView, Receipt, Verdict};
+
+/// One key's order, alone in a state of its own.
+#[derive(Debug)]
+pub(super) struct Known {
+    state: State,
+    records: Vec<Numbered>,
+    /// The order; `None` while nothing stands under the key.
+    pub(super) order: Option<u64>,
+    /// The sequence of the message it was read from; 0 for none.
+    pub(super) stored: u64,
+    /// Its loans up to this one are over.
+    loans_over: u64,
+}
+
+impl Known {
+    /// A key under which nothing stands.
+    pub(super) fn nothing(secret: &[u8]) -> Self {
+        Self {
+            state: State::new(secret),
+            records: Vec::new(),
+            order: None,
+            stored: 0,
+            loans_over: 0,
+        }
+    }
+
+    /// A key under which that message stands.
+    ///
+    /// # Errors
+    /// [`PageError`].
+    pub(super) fn of(secret: &[u8], stored: &Stored) -> Result<Self, PageError> {
+        let page = Page::decode(&stored.bytes, stored.sequence)?;
+        let order = page.order().ok_or(PageError::Damaged)?;
+        let mut known = Self::nothing(secret);
+        known.state.apply_whole(&page.records);
+        known.records = page.records;
+        known.loans_over = page.loans_over;
+        // A body that waited to be fetched and was discarded leaves nothing behind: its key may come anew.
+        known.order = known.state.known_state(order).map(|_| order);
+        known.stored = stored.sequence;
+        Ok(known)
+    }
+
+    /// The order, or 0, which none is.
+    fn sequence(&self) -> u64 {
+        self.order.unwrap_or_default()
+    }
+
+    /// Whether its owner may have lent the order, so that a change must wait for what becomes of that.
+    pub(super) fn waits(&self) -> bool {
+        self.state.waits_or_lent(self.sequence())
+    }
+
+    /// It is with a worker, which may have begun to send it.
+    pub(super) fn lent(&mut self, sending: bool) {
+        let order = self.sequence();
+        self.fold(&Record::Leased { orders: vec![(order, 0)] }, order);
+        if sending {
+            self.fold(&Record::Submitting { orders: vec![order] }, order);
+        }
+    }
+
+    /// A loan of it is over.
+    pub(super) fn loan_is_over(&mut self, loan: u64) {
+        self.loans_over = self.loans_over.max(loan);
+    }
+
+    /// Whether a loan is under way for all that its page says.
+    pub(super) fn is_lent(&self, lent: &Lent) -> bool {
+        lent.loan > self.loans_over
+    }
+
+    /// Nobody has it, so a change that waited has its effect; whether there was one.
+    pub(super) fn free(&mut self) -> bool {
+        let waited = self.state.has_parked(self.sequence());
+        self.state.take_free_parked(self.sequence());
+        waited && !self.state.has_parked(self.sequence())
+    }
+
+    /// What a delivery comes to.
+    pub(super) fn judge(&self, envelope: &Envelope) -> Judged {
+        let hash = self.state.hash_of(envelope);
+        let kept = self.order.and_then(|order| self.state.kept(order));
+        let head = kept.and_then(|kept| self.head(kept));
+        let body = &envelope.body;
+        let same = |kept: Kept| {
+            let delivery = self.record(kept).and_then(Record::delivery);
+            delivery.is_some_and(|delivery| delivery.envelope.body == *body)
+        };
+        self.state.judge(hash, envelope, head.as_ref(), None, same)
+    }
+
+    /// Makes a delivery that says its order failed at the source hold this order, if it is that one's.
+    pub(super) fn hold_failed(&self, envelope: &mut Envelope) {
+        self.state.hold_failed(envelope, None);
+    }
+
+    /// When a delivery that comes now is accepted.
+    pub(super) fn accepted_at(&self, now_ms: i64) -> i64 {
+        self.state.accepted_at(now_ms)
+    }
+
+    /// The page that adds a record; `None` if this one cannot be written out again.
+    pub(super) fn page_with(&self, record: Record) -> Option<Page> {
+        let Some(order) = self.order else { return Some(Page::first(record)) };
+        let replaces = matches!(
+            record,
+            Record::Replace { parked: false, .. }
+                | Record::Cancel { parked: false, .. }
+                | Record::Settle { .. }
+        );
+        let records = self.state.whole(order, !replaces, |kept| self.record(kept))?;
+        let page =
+            Page { records, ended_before: self.state.is_over(order), loans_over: self.loans_over };
+        Some(page.with(record))
+    }
+
+    /// The page without anything new: what waited has had its effect.
+    pub(super) fn page(&self) -> Option<Page> {
+        let order = self.order?;
+        let records = self.state.whole(order, true, |kept| self.record(kept))?;
+        Some(Page { records, ended_before: false, loans_over: self.loans_over })
+    }
+
+    /// A record was written under that sequence.
+    pub(super) fn wrote(&mut self, sequence: u64, record: Record) {
+        self.fold(&record, sequence);
+        self.order = self.order.or(Some(sequence));
+        self.stored = sequence;
+        self.records.push((sequence, record));
+    }
+
+    fn fold(&mut self, record: &Record, sequence: u64) {
+        self.state.apply_among(sequence, record, &self.records);
+    }
+
+    /// The receipt of a judged delivery; `written`: its record's sequence, and when it was accepted.
+    pub(super) fn receipt(
+        &self,
+        judged: &Judged,
+        written: Option<(u64, i64)>,
+        durability: Durability,
+    ) -> Option<Receipt> {
+        self.state.receipt(judged, written, None, durability)
+    }
+
+    /// Whether nothing but how its order ended is of interest once a page is written, so that it may expire.
+    pub(super) fn is_over_with(secret: &[u8], page: &Page) -> bool {
+        /// Stands for the sequence nobody knows yet; no message ever gets it.
+        const NOT_YET: u64 = (1 << 48) - 1;
+        if let [(_, Record::Accept(delivery))] = page.records.as_slice() {
+            return delivery.envelope.readiness == Readiness::Cancelled;
+        }
+        let page = page.clone().stored_at(NOT_YET);
+        let mut state = State::new(secret);
+        state.apply_whole(&page.records);
+        page.order().is_some_and(|order| state.is_over(order))
+    }
+
+    /// The order as people see it.
+    pub(super) fn view(&self, key: &OrderKey) -> Option<OrderView> {
+        let sight = self.state.view(key)?;
+        let head = self.head(sight.kept);
+        Some(sight.with(head.as_ref()))
+    }
+
+    /// Its open exceptions.
+    pub(super) fn exceptions(&self) -> Vec<ExceptionRow> {
+        let named = |mut head: RowHead| {
+            let delivery =
+                head.named_in.and_then(|kept| self.record(kept)).and_then(Record::delivery);
+            if let Some(Delivery { envelope, .. }) = delivery {
+                head.row.key = envelope.key.clone();
+                head.row.number.clone_from(&envelope.number);
+            }
+            head.row
+        };
+        self.state.row_heads(0, usize::MAX).into_iter().map(named).collect()
+    }
+
+    /// The bytes kept under a sequence: the order's, or an exception row's.
+    pub(super) fn body(&self, sequence: u64) -> Option<Bytes> {
+        let kept = self.state.body_at(sequence)?;
+        Some(self.record(kept)?.delivery()?.envelope.body.clone())
+    }
+
+    /// What is lent of it, and when its first delivery was accepted.
+    pub(super) fn content(&self, loan: &Loan) -> Option<(Delivery, i64)> {
+        let kept = self.state.kept(loan.sequence)?;
+        let head = self.head(kept)?;
+        let delivery = self.record(kept)?.delivery()?.clone();
+        Some((delivery, loan.accepted_at_ms.unwrap_or(head.first_accepted_at_ms)))
+    }
+
+    /// Where the order is.
+    pub(super) fn state(&self) -> Option<OrderState> {
+        self.state.known_state(self.order?)
+    }
+
+    /// Where the order is that a page is of, if it still is one.
+    pub(super) fn state_with(secret: &[u8], page: &Page) -> Option<OrderState> {
+        let mut state = State::new(secret);
+        state.apply_whole(&page.records);
+        state.known_state(page.order()?)
+    }
+
+    /// The record of a verdict on a loan nobody remembers; only that its summary exists is still of interest.
+    pub(super) fn late_verdict(&mut self, verdict: Option<Verdict>, now_ms: i64) -> Option<Record> {
+        self.state.verdict(self.sequence(), 0, verdict, now_ms)
+    }
+
+    /// The page it was read from.
+    pub(super) fn to_page(&self) -> Page {
+        Page { records: self.records.clone(), ended_before: false, loans_over: self.loans_over }
+    }
+
+    fn record(&self, kept: Kept) -> Option<&Record> {
+        content_among(&self.records, kept)
+    }
+
+    fn head(&self, kept: Kept) -> Option<Head> {
+        Head::of(self.record(kept)?, kept)
+    }
+}

@@ -1,0 +1,275 @@
+//! One partition as this process holds it: while it is ours, all of its live orders, in the embedded buffer's scheduler.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tokio::task::AbortHandle;
+
+use super::page::Page;
+use super::tenure::{Lent, Tenure};
+use crate::Verdict;
+use crate::record::Record;
+use crate::state::{Loan, State};
+
+/// A share of the keys.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) number: u16,
+    mine: Mutex<Option<Mine>>,
+    /// Held while the owner's message is being replaced: each stands on the one before.
+    pub(super) turn: tokio::sync::Mutex<()>,
+    pending: AtomicU64,
+}
+
+/// A partition that is ours.
+#[derive(Debug)]
+pub(super) struct Mine {
+    pub(super) epoch: u64,
+    /// The sequence of our message.
+    pub(super) row: u64,
+    /// By the clock's elapsed time: past it another may have taken it over.
+    pub(super) good_until: Duration,
+    pub(super) state: State,
+    /// What may have been sent, as the next message of ours says it.
+    pub(super) lent: BTreeMap<u64, Lent>,
+    /// Everything up to here must be read before it is complete; `None` once it was.
+    loading_to: Option<u64>,
+    /// How far the feed is.
+    position: u64,
+    /// What is known from elsewhere than the feed, which may bring something older.
+    ahead: Ahead,
+    /// The list has changed since our message was last replaced.
+    pub(super) to_be_noted: bool,
+    /// It is to be released as soon as nothing of it is lent.
+    pub(super) leaving: bool,
+    feed: AbortHandle,
+}
+
+/// How a loan ended.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    /// With something to be kept.
+    Record(Box<Record>),
+    /// As it began, with nothing sent: only that it is over is to be noted.
+    Unsent,
+    /// It was over before.
+    Nothing,
+}
+
+impl Partition {
+    pub(super) fn new(number: u16) -> Self {
+        Self {
+            number,
+            mine: Mutex::new(None),
+            turn: tokio::sync::Mutex::default(),
+            pending: AtomicU64::new(0),
+        }
+    }
+
+    /// Does something with it, if it is ours.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Mine) -> T) -> Option<T> {
+        // What a panic left half done is one order's state; the servers have the truth.
+        let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = mine.as_mut().map(act);
+        self.pending.store(mine.as_ref().map_or(0, |mine| mine.state.pending()), Ordering::Relaxed);
+        done
+    }
+
+    /// It is ours from now on.
+    pub(super) fn gain(&self, mine: Mine) {
+        *self.mine.lock().unwrap_or_else(PoisonError::into_inner) = Some(mine);
+    }
+
+    /// It is ours no more.
+    pub(super) fn lose(&self) {
+        let mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.pending.store(0, Ordering::Relaxed);
+        if let Some(mine) = mine {
+            mine.feed.abort();
+        }
+    }
+
+    /// Orders that wait here.
+    pub(super) fn pending(&self) -> u64 {
+        self.pending.load(Ordering::Relaxed)
+    }
+}
+
+impl Mine {
+    /// Ours by the message `row`, until `good_until`; nothing is known of it yet.
+    pub(super) fn new(
+        secret: &[u8],
+        tenure: &Tenure,
+        row: u64,
+        good_until: Duration,
+        feed: AbortHandle,
+    ) -> Self {
+        let mut state = State::new(secret);
+        // No number of an earlier tenure's loans comes again.
+        state.number_loans_from(tenure.epoch << 32);
+        Self {
+            epoch: tenure.epoch,
+            row,
+            good_until,
+            state,
+            lent: tenure.lent.iter().map(|lent| (lent.order, *lent)).collect(),
+            loading_to: Some(row),
+            position: 0,
+            ahead: Ahead::default(),
+            to_be_noted: false,
+            leaving: false,
+            feed,
+        }
+    }
+
+    /// Whether all of it is known.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loading_to.is_none()
+    }
+
+    /// Whether it is certainly ours, so that what is lent of it is in our list and nowhere else.
+    pub(super) fn is_certain(&self, elapsed: Duration) -> bool {
+        elapsed < self.good_until
+    }
+
+    /// Whether orders of it may be lent.
+    pub(super) fn may_lend(&self, elapsed: Duration) -> bool {
+        self.is_loaded() && !self.leaving && self.is_certain(elapsed)
+    }
+
+    /// Our message as it should be now.
+    pub(super) fn tenure(&mut self, node: u64, lease_ms: u32, released: bool) -> Tenure {
+        self.to_be_noted = false;
+        let lent = self.lent.values().copied().collect();
+        Tenure { epoch: self.epoch, node, lease_ms, released, lent }
+    }
+
+    /// Takes in a page that this process wrote or read.
+    pub(super) fn take(&mut self, hash: u128, sequence: u64, page: &Page) {
+        if sequence > self.position && self.ahead.note(hash, sequence) {
+            self.put(hash, page);
+        }
+    }
+
+    /// Takes in what the feed brings; a `page` of `None` says only how far it is.
+    pub(super) fn follow(&mut self, sequence: u64, page: Option<(u128, &Page)>) {
+        self.position = self.position.max(sequence);
+        if let Some((hash, page)) = page.filter(|(hash, _)| self.ahead.is_news(*hash, sequence)) {
+            self.put(hash, page);
+        }
+        self.ahead.reached(self.position);
+    }
+
+    fn put(&mut self, hash: u128, page: &Page) {
+        let Some(order) = page.order() else { return };
+        if let Some(other) = self.state.find(hash).filter(|other| *other != order) {
+            // Its key had expired, and came anew.
+            self.state.take_out(other);
+        }
+        let again = page.ended_before && self.is_loaded();
+        let loan_over = self.lent.get(&order).is_none_or(|lent| lent.loan <= page.loans_over);
+        self.state.renew(order, &page.records, again, loan_over);
+    }
+
+    /// Whether the feed has brought everything that stood here when it became ours; true once only. Orders that the owner
+    /// before had lent may have been sent, and may be what ended it: the records set repeat offenders aside.
+    pub(super) fn completes(&mut self, now_ms: i64) -> Option<Vec<Record>> {
+        self.loading_to.filter(|to| self.position >= *to)?;
+        self.loading_to = None;
+        self.lent.retain(|order, _| self.state.waits_or_lent(*order));
+        // The message that took it over counts one death more, and so does what follows.
+        let orders = self.lent.values().map(|lent| (lent.order, lent.deaths.saturating_sub(1)));
+        let leased = Record::Leased { orders: orders.collect() };
+        self.state.apply_among(0, &leased, &[]);
+        Some(self.state.replayed(now_ms))
+    }
+
+    /// Lends these, to be noted before they are handed out.
+    pub(super) fn lend(&mut self, limit: usize, suspects: bool, now_ms: i64) -> Vec<(u128, Loan)> {
+        let loans = self.state.lend(limit, suspects, now_ms).into_iter();
+        let note = |loan: Loan| {
+            let hash = self.state.hash_at(loan.sequence).unwrap_or_default();
+            let (order, deaths) = (loan.sequence, loan.deaths);
+            let lent = Lent { order, loan: loan.number, hash, deaths, sending: false };
+            self.lent.insert(loan.sequence, lent);
+            (hash, loan)
+        };
+        loans.map(note).collect()
+    }
+
+    /// Ends a loan.
+    pub(super) fn verdict(
+        &mut self,
+        order: u64,
+        loan: u64,
+        verdict: Option<Verdict>,
+        now_ms: i64,
+    ) -> End {
+        let Some(record) = self.state.verdict(order, loan, verdict, now_ms) else {
+            return End::Nothing;
+        };
+        if !self.state.changes_nothing(&record) {
+            return End::Record(Box::new(record));
+        }
+        self.state.apply_among(0, &record, &[]);
+        self.ended(order, loan);
+        End::Unsent
+    }
+
+    /// A loan has ended, and its order's page says so, or it needs not.
+    pub(super) fn ended(&mut self, order: u64, loan: u64) {
+        if self.lent.get(&order).is_some_and(|lent| lent.loan == loan) {
+            self.lent.remove(&order);
+            self.to_be_noted = true;
+        }
+    }
+
+    /// Takes a loan back that nobody had.
+    pub(super) fn unlend(&mut self, loan: &Loan) {
+        self.state.unlend(loan);
+        if !loan.sent_before {
+            self.lent.remove(&loan.sequence);
+        }
+    }
+}
+
+/// What is known of keys beyond the feed's position.
+#[derive(Debug, Default)]
+struct Ahead {
+    by_hash: HashMap<u128, u64>,
+    by_sequence: BTreeSet<(u64, u128)>,
+}
+
+impl Ahead {
+    /// Notes that a key is known as of `sequence`; false if something as new was known.
+    fn note(&mut self, hash: u128, sequence: u64) -> bool {
+        let known = self.by_hash.get(&hash).copied();
+        if known.is_some_and(|known| known >= sequence) {
+            return false;
+        }
+        if let Some(known) = known {
+            self.by_sequence.remove(&(known, hash));
+        }
+        self.by_hash.insert(hash, sequence);
+        self.by_sequence.insert((sequence, hash));
+        true
+    }
+
+    fn is_news(&self, hash: u128, sequence: u64) -> bool {
+        self.by_hash.get(&hash).is_none_or(|known| *known < sequence)
+    }
+
+    /// The feed is there now.
+    fn reached(&mut self, position: u64) {
+        while let Some((sequence, hash)) = self.by_sequence.first().copied() {
+            if sequence > position {
+                break;
+            }
+            self.by_sequence.pop_first();
+            self.by_hash.remove(&hash);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What the doors, the drain and the tending of partitions share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use super::NatsConfig;
+use super::known::Known;
+use super::page::{Page, PageError};
+use super::partition::Partition;
+use super::store::Store;
+use super::table::{Stored, Table, TableError};
+use super::tenure::{Lent, Tenure};
+use crate::state::Meter;
+use crate::{Admission, BufferError, Clock, Durability};
+
+/// One process's part of the store.
+pub(super) struct Shared {
+    pub(super) config: NatsConfig,
+    pub(super) admission: Admission,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) table: Table,
+    pub(super) store: Store,
+    /// This process, to the others.
+    pub(super) node: u64,
+    pub(super) partitions: Vec<Partition>,
+    pub(super) durability: Durability,
+    /// Orders became ready, or the phase changed.
+    pub(super) changed: Notify,
+    pub(super) meter: Meter,
+    /// Where tasks run, whoever starts them.
+    pub(super) tasks: Handle,
+    pub(super) closing: AtomicBool,
+    pub(super) loans: Mutex<Loans>,
+    /// Verdicts on their way, by the hash of their order; each ends with its sender.
+    pub(super) settling: Mutex<HashMap<u128, watch::Receiver<()>>>,
+    trouble: Mutex<Option<String>>,
+}
+
+/// Loans that were handed out, by order and loan.
+pub(super) type Loans = HashMap<(u64, u64), HandedOut>;
+
+/// A loan that was handed out, and what it was of. It outlives the tenure it was made in.
+#[derive(Clone, Debug)]
+pub(super) struct HandedOut {
+    pub(super) hash: u128,
+    pub(super) epoch: u64,
+    pub(super) loan: u64,
+    pub(super) stored: Stored,
+}
+
+/// A key, and whether its order is with a worker.
+pub(super) struct Look {
+    pub(super) known: Known,
+    pub(super) lent: Option<Lent>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: NatsConfig,
+        clock: Arc<dyn Clock>,
+        table: Table,
+        store: Store,
+        durability: Durability,
+    ) -> Self {
+        Self {
+            admission: Admission::new(config.in_flight_orders, config.in_flight_bytes),
+            partitions: (0..store.partitions).map(Partition::new).collect(),
+            node: fastrand::u64(..),
+            changed: Notify::new(),
+            meter: Meter::default(),
+            tasks: Handle::current(),
+            closing: AtomicBool::new(false),
+            loans: Mutex::default(),
+            settling: Mutex::default(),
+            trouble: Mutex::default(),
+            config,
+            clock,
+            table,
+            store,
+            durability,
+        }
+    }
+
+    /// Fails once it is closing.
+    pub(super) fn open(&self) -> Result<(), BufferError> {
+        if self.closing.load(Ordering::Acquire) { Err(BufferError::Closing) } else { Ok(()) }
+    }
+
+    /// The partition a key is in.
+    pub(super) fn partition(&self, hash: u128) -> Option<&Partition> {
+        self.partitions.get(usize::from(self.store.partition(hash)))
+    }
+
+    pub(super) fn loans(&self) -> MutexGuard<'_, Loans> {
+        self.loans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn settling(&self) -> MutexGuard<'_, HashMap<u128, watch::Receiver<()>>> {
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Folds what stands under a key.
+    pub(super) fn known(&self, stored: Option<&Stored>) -> Result<Known, PageError> {
+        let secret = &self.store.secret;
+        stored.map_or_else(|| Ok(Known::nothing(secret)), |stored| Known::of(secret, stored))
+    }
+
+    /// What is known of a key now, from the leader; what this process is settling is waited for.
+    pub(super) async fn look(&self, hash: u128) -> Result<Look, BufferError> {
+        self.settled(hash).await;
+        let stored = self.table.read(&self.store.subject(hash)).await.map_err(failed)?;
+        self.look_at(hash, stored.as_ref()).await
+    }
+
+    /// The same of a key that was just read.
+    pub(super) async fn look_at(
+        &self,
+        hash: u128,
+        stored: Option<&Stored>,
+    ) -> Result<Look, BufferError> {
+        let mut known =
+            self.known(stored).map_err(|error| BufferError::Failed(error.to_string()))?;
+        let mut lent = None;
+        if known.waits() {
+            lent = self.lent(hash, &known).await?;
+            match &lent {
+                Some(lent) => known.lent(lent.sending),
+                None => drop(known.free()),
+            }
+        }
+        Ok(Look { known, lent })
+    }
+
+    /// Whether an order is with a worker, wherever that is.
+    pub(super) async fn lent(
+        &self,
+        hash: u128,
+        known: &Known,
+    ) -> Result<Option<Lent>, BufferError> {
+        let Some(order) = known.order else { return Ok(None) };
+        let elapsed = self.clock.elapsed();
+        let ours = self.partition(hash).and_then(|partition| {
+            partition.with(|mine| mine.is_certain(elapsed).then(|| mine.lent.get(&order).copied()))
+        });
+        let lent = match ours.flatten() {
+            Some(lent) => lent,
+            None => {
+                let stored = self.table.read(&self.store.owner(self.store.partition(hash))).await;
+                let Some(stored) = stored.map_err(failed)? else { return Ok(None) };
+                let tenure = Tenure::decode(&stored.bytes).ok_or_else(unreadable_tenure)?;
+                tenure.lent(order).copied()
+            }
+        };
+        Ok(lent.filter(|lent| known.is_lent(lent)))
+    }
+
+    /// Waits for the verdict on a key that is on its way.
+    pub(super) async fn settled(&self, hash: u128) {
+        let settling = self.settling().get(&hash).cloned();
+        if let Some(mut settling) = settling {
+            settling.changed().await.ok();
+        }
+    }
+
+    /// Waits for all verdicts that are on their way now.
+    pub(super) async fn all_settled(&self) {
+        let settling: Vec<_> = self.settling().values().cloned().collect();
+        for mut settling in settling {
+            settling.changed().await.ok();
+        }
+    }
+
+    /// Takes in what this process wrote, if the partition is its own.
+    pub(super) fn take(&self, hash: u128, sequence: u64, page: &Page) {
+        let Some(partition) = self.partition(hash) else { return };
+        if partition.with(|mine| mine.take(hash, sequence, page)).is_some() {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Notes how the servers did.
+    pub(super) fn answered(&self, error: Option<&TableError>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        *trouble = error.map(ToString::to_string);
+    }
+
+    /// Whether the servers do what they should.
+    pub(super) fn health(&self) -> Result<(), String> {
+        self.open().map_err(|error| error.to_string())?;
+        self.table.sound().map_err(|error| error.to_string())?;
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble.map_or(Ok(()), Err)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nats").field("stream", &self.config.stream).finish_non_exhaustive()
+    }
+}
+
+/// A failed call, to whoever waits for its answer.
+pub(super) fn failed(error: TableError) -> BufferError {
+    BufferError::Failed(error.to_string())
+}
+
+pub(super) fn unreadable_tenure() -> BufferError {
+    BufferError::Failed(
+        "who owns the order's partition was written by a later release: upgrade this one"
+            .to_owned(),
+    )
+}

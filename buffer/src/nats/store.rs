@@ -1,0 +1,135 @@
+//! What all nodes of a store must agree on, and where everything of it stands.
+//!
+//! ```text
+//! STREAM.store        what is agreed on, written once by whoever comes first
+//! STREAM.node.NODE    a node that takes part in the drain, expiring
+//! STREAM.3.owner      who owns partition 3
+//! STREAM.3.HASH       a key of partition 3
+//! ```
+
+use bytes::Bytes;
+
+use super::OpenError;
+use super::table::{Put, Stored, Table, TableError};
+use crate::codec::Take;
+
+const VERSION: u8 = 1;
+
+/// What all nodes agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Store {
+    stream: String,
+    /// Keys the hashes, so that nobody outside can make two keys collide.
+    pub(super) secret: [u8; 16],
+    /// Into how many parts the keys are divided, each owned by one node at a time.
+    pub(super) partitions: u16,
+}
+
+impl Store {
+    /// Reads what was agreed on, or settles it if nobody has.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(super) async fn open(
+        table: &Table,
+        stream: &str,
+        partitions: u16,
+    ) -> Result<Self, OpenError> {
+        let subject = format!("{stream}.store");
+        let wanted = Self {
+            stream: stream.to_owned(),
+            secret: fastrand::u128(..).to_le_bytes(),
+            partitions,
+        };
+        let unavailable = |error: TableError| OpenError::Unavailable {
+            stream: stream.to_owned(),
+            reason: error.to_string(),
+        };
+        let stored = match table.read(&subject).await.map_err(unavailable)? {
+            Some(stored) => stored,
+            None => match table.create(&subject, wanted.encode()).await.map_err(unavailable)? {
+                Put::Done(_) | Put::Overtaken(None) => return Ok(wanted),
+                Put::Overtaken(Some(stored)) => stored,
+            },
+        };
+        Self::decode(stream, &stored).ok_or_else(|| OpenError::Stream {
+            stream: stream.to_owned(),
+            fault: "was begun by another release, or by something else".to_owned(),
+            mend: "use that release, or name another stream".to_owned(),
+        })
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&self.secret);
+        out.extend_from_slice(&self.partitions.to_le_bytes());
+        out.into()
+    }
+
+    fn decode(stream: &str, stored: &Stored) -> Option<Self> {
+        let mut take = Take(&stored.bytes);
+        (take.u8()? == VERSION).then_some(())?;
+        let (secret, partitions) = (take.array()?, take.u16()?);
+        (take.is_empty() && partitions > 0).then(|| Self {
+            stream: stream.to_owned(),
+            secret,
+            partitions,
+        })
+    }
+
+    /// The partition of a key.
+    pub(super) fn partition(&self, hash: u128) -> u16 {
+        let partition = hash % u128::from(self.partitions);
+        u16::try_from(partition).unwrap_or_default()
+    }
+
+    /// Where a key's page stands.
+    pub(super) fn subject(&self, hash: u128) -> String {
+        format!("{}.{}.{hash:024x}", self.stream, self.partition(hash))
+    }
+
+    /// The hash in the subject of a page; `None` for the subject of something else.
+    pub(super) fn hash(&self, subject: &str) -> Option<u128> {
+        let (_, hash) = subject.rsplit_once('.')?;
+        (hash.len() == 24).then(|| u128::from_str_radix(hash, 16).ok()).flatten()
+    }
+
+    /// Where a partition's owner stands.
+    pub(super) fn owner(&self, partition: u16) -> String {
+        format!("{}.{partition}.owner", self.stream)
+    }
+
+    /// Everything of a partition.
+    pub(super) fn all(&self, partition: u16) -> String {
+        format!("{}.{partition}.>", self.stream)
+    }
+
+    /// Where a node stands.
+    pub(super) fn node(&self, node: u64) -> String {
+        format!("{}.node.{node:016x}", self.stream)
+    }
+
+    /// Where the nodes stand.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}.node.*", self.stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_its_subject() {
+        let store = Store { stream: "FOREBAY".to_owned(), secret: [7; 16], partitions: 16 };
+        for hash in [0, 1, 15, 16, (1 << 96) - 1] {
+            let subject = store.subject(hash);
+            assert_eq!(store.hash(&subject), Some(hash));
+            assert!(subject.starts_with(&format!("FOREBAY.{}.", hash % 16)));
+        }
+        assert_eq!(store.hash(&store.owner(3)), None);
+        let stored = Stored::new(1, store.encode());
+        assert_eq!(Store::decode("FOREBAY", &stored), Some(store));
+        assert_eq!(Store::decode("FOREBAY", &Stored::new(1, Bytes::from_static(b"\x02"))), None);
+    }
+}

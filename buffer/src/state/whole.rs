@@ -1,0 +1,221 @@
+//! A whole order as records, for a backend that keeps all of an order in one place: taken out of a state, and put into
+//! another in the place of what was known of it.
+
+use super::order::{Head, Kept, Order};
+use super::{Loan, State};
+use crate::OrderState;
+use crate::record::{Record, Settled};
+
+/// A record, and the sequence under which it has its effect.
+pub(crate) type Numbered = (u64, Record);
+
+/// What only one process knows of an order, and no record of its place says.
+#[derive(Clone, Copy, Debug)]
+struct Private {
+    on_loan: bool,
+    sent_before: bool,
+    deaths: u8,
+}
+
+impl State {
+    /// The records that build an order anew: itself, what waits for its loan to end, its exception rows, how it was settled.
+    /// `content` gives the record of a content; without `with_body` its bytes are left out, since it has ended or another
+    /// content is about to take its place. `None` if one of them is not to be had.
+    pub(crate) fn whole<'a>(
+        &self,
+        sequence: u64,
+        with_body: bool,
+        content: impl Fn(Kept) -> Option<&'a Record>,
+    ) -> Option<Vec<Numbered>> {
+        let order = self.get(sequence)?;
+        let record = content(order.kept)?;
+        let head = Head::of(record, order.kept)?;
+        let mut delivery = record.delivery()?.clone();
+        if !with_body || order.ended() {
+            delivery.envelope.body = bytes::Bytes::new();
+        }
+        let settled = self.settled_as(&order);
+        let mut moved = self.moved_record(sequence, &head, delivery)?;
+        if let (Record::Moved { snapshot, .. }, OrderState::Summarised) = (&mut moved, order.state)
+        {
+            // How it was settled stands in a record of its own.
+            snapshot.state = OrderState::Submitted;
+        }
+        let mut records = vec![(sequence, moved)];
+        if let Some((at_ms, summary_id)) = settled {
+            let attempts = order.attempts;
+            let entry = Settled { order: sequence, summary_id, existing: false, attempts, at_ms };
+            records.push((sequence, Record::Settle { entries: vec![entry] }));
+        }
+        if let Some(parked) = self.parked(sequence) {
+            let kept = parked.content.kept;
+            let delivery = content(kept)?.delivery()?.clone();
+            records.push((kept.record, self.parked_record(sequence, delivery)?));
+        }
+        for (id, row) in self.rows.of(sequence) {
+            let delivery = match row.body {
+                Some(body) => Some(content(body.kept)?.delivery()?.clone()),
+                None => None,
+            };
+            records.push((id, self.moved_row_record(id, delivery)?));
+        }
+        Some(records)
+    }
+
+    /// Puts an order as `records` say it in the place of what was known of it; `again`: an ended one was counted before. Of
+    /// one that needs nothing any more only the count is kept. `loan_over`: what this process alone knew of the order ends
+    /// with these records; otherwise it stays.
+    pub(crate) fn renew(&mut self, order: u64, records: &[Numbered], again: bool, loan_over: bool) {
+        let private = self.get(order).map(|order| Private {
+            on_loan: order.on_loan,
+            sent_before: order.sent_before,
+            deaths: order.deaths,
+        });
+        self.take_out(order);
+        let known = private.is_some();
+        self.apply_whole(records);
+        let Some(now) = self.get(order) else { return };
+        if let Some(private) = private.filter(|_| !loan_over && now.waits()) {
+            self.change(order, |order| private.give_back(order));
+        }
+        self.take_free_parked(order);
+        if self.get(order).is_some_and(|order| order.ended()) && self.rows.ids_of(order).is_empty()
+        {
+            let again = again && !known;
+            self.finish(order, again);
+        }
+    }
+
+    /// Applies the records of one order, one after another.
+    pub(crate) fn apply_whole(&mut self, records: &[Numbered]) {
+        for (sequence, record) in records {
+            self.apply_among(*sequence, record, records);
+        }
+    }
+
+    /// Applies a record that has its effect under that sequence; the contents it may take the place of are `among` these.
+    pub(crate) fn apply_among(&mut self, sequence: u64, record: &Record, among: &[Numbered]) {
+        let bytes = record.delivery().map_or(0, |delivery| delivery.envelope.body.len());
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let kept = Kept { record: sequence, location: None, bytes };
+        let before = |kept: Kept| Head::of(content_among(among, kept)?, kept);
+        self.apply(record, kept, |kept| before(kept).map(|head| head.before()));
+    }
+
+    /// Lets a change take effect that waits for a loan nobody has, of an order that was never sent.
+    pub(crate) fn take_free_parked(&mut self, sequence: u64) {
+        let free = self
+            .get(sequence)
+            .is_some_and(|order| order.waits() && !order.sent_before && !order.on_loan);
+        if free {
+            self.take_parked(sequence);
+        }
+    }
+
+    /// Whether a change waits for the order's loan to end.
+    pub(crate) fn has_parked(&self, sequence: u64) -> bool {
+        self.parked(sequence).is_some()
+    }
+
+    /// Whether an order is ready, delayed, or with the order management system.
+    pub(crate) fn waits_or_lent(&self, sequence: u64) -> bool {
+        self.get(sequence).is_some_and(|order| order.waits() || order.on_loan)
+    }
+
+    /// Whether only how an order ended is of interest.
+    pub(crate) fn is_over(&self, sequence: u64) -> bool {
+        self.get(sequence).is_some_and(|order| order.ended())
+            && self.rows.ids_of(sequence).is_empty()
+    }
+
+    /// Whether a record of a loan's end leaves the order as it was before it.
+    pub(crate) fn changes_nothing(&self, record: &Record) -> bool {
+        let Record::Retry { order, not_before_ms: 0, attempts, sent: false, .. } = record else {
+            return false;
+        };
+        self.get(*order).is_some_and(|order| order.attempts == *attempts && !order.sent_before)
+    }
+
+    /// The state of an order in memory.
+    pub(crate) fn known_state(&self, sequence: u64) -> Option<OrderState> {
+        self.get(sequence).map(|order| order.state)
+    }
+
+    /// The hash of an order in memory, or of the one an exception row belongs to.
+    pub(crate) fn hash_at(&self, sequence: u64) -> Option<u128> {
+        let order = self.rows.get(sequence).map_or(sequence, |row| row.order);
+        self.get(order).map(|order| order.hash)
+    }
+
+    /// Open exceptions with `id > after`, oldest first, and the hash of their order.
+    pub(crate) fn row_ids(&self, after: u64) -> impl Iterator<Item = (u64, u128)> {
+        self.rows.after(after).filter_map(|(id, _)| Some((id, self.hash_at(id)?)))
+    }
+
+    /// About how many ready orders come before one.
+    pub(crate) fn position(&self, sequence: u64) -> Option<u64> {
+        self.queue.position(sequence)
+    }
+
+    /// About how many ready orders come before that sequence.
+    pub(crate) fn ready_before(&self, sequence: u64) -> u64 {
+        self.queue.ready_before(sequence)
+    }
+
+    /// Ready orders, oldest first.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = u64> {
+        self.queue.ready()
+    }
+
+    /// Whether an order waits that is to be lent alone, and whether one is lent already.
+    pub(crate) fn suspects(&self) -> (bool, bool) {
+        (self.queue.suspect().is_some(), self.suspect_out())
+    }
+
+    /// A loan under way, as its order stands now; `None` if it is over, or the order is not to be sent any more.
+    pub(crate) fn loan_again(&self, loan: &Loan) -> Option<Loan> {
+        self.kept_on_loan(loan.sequence, loan.number)?;
+        let order = self.get(loan.sequence).filter(|order| order.on_loan)?;
+        Some(self.loan(loan.sequence, &order, loan.number))
+    }
+
+    /// Removes an order and its rows, as if they had never been.
+    pub(crate) fn take_out(&mut self, sequence: u64) {
+        for id in self.rows.ids_of(sequence).to_vec() {
+            self.close_row(id);
+        }
+        self.late.remove(&sequence);
+        if let Some(order) = self.get(sequence) {
+            self.counts.leave(&order);
+            self.forget(sequence);
+        }
+    }
+
+    /// Forgets an ended order; it stays counted, unless it was before.
+    fn finish(&mut self, sequence: u64, again: bool) {
+        if again && let Some(order) = self.get(sequence) {
+            self.counts.leave(&order);
+        }
+        self.late.remove(&sequence);
+        self.forget(sequence);
+    }
+}
+
+impl Private {
+    fn give_back(self, order: &mut Order) {
+        order.on_loan = self.on_loan;
+        order.sent_before |= self.sent_before;
+        order.deaths = self.deaths;
+        order.state = match (order.sent_before, self.on_loan) {
+            (true, _) => OrderState::Submitted,
+            (false, true) => OrderState::Leased,
+            (false, false) => OrderState::Pending,
+        };
+    }
+}
+
+/// The record of a content among some.
+pub(crate) fn content_among(records: &[Numbered], kept: Kept) -> Option<&Record> {
+    let of_sequence = records.iter().filter(|(sequence, _)| *sequence == kept.record);
+    of_sequence.map(|(_, record)| record).find(|record| record.delivery().is_some())
+}

@@ -1,0 +1,43 @@
+//! The conformance suite on a real server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::nats::{Nats, NatsConfig};
+use forebay_buffer::{Buffer, Clock};
+
+use crate::servers::Servers;
+use crate::suite::{self, suite};
+use crate::support::HandClock;
+
+/// A buffer on a stream of its own.
+async fn open(servers: &Servers, stream: &str, clock: &Arc<HandClock>) -> Nats {
+    let config = NatsConfig {
+        stream: stream.to_owned(),
+        partitions: 4,
+        in_flight_orders: 1_000,
+        // The tests move the clock by minutes, which is no reason to lose a partition.
+        lease: Duration::from_secs(3_600),
+        ..servers.config()
+    };
+    Nats::open(config, Arc::clone(clock) as Arc<dyn Clock>).await.unwrap()
+}
+
+/// All of them in one test, so that they share a server; each says its name before it begins.
+macro_rules! on_nats {
+    ($($name:ident),* $(,)?) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn conformance() {
+            let Some(servers) = Servers::start(1).await else { return };
+            $({
+                println!("{}", stringify!($name));
+                let clock = Arc::new(HandClock::default());
+                let buffer = open(&servers, stringify!($name), &clock).await;
+                suite::$name(buffer.clone(), &clock).await;
+                buffer.close().await;
+            })*
+        }
+    };
+}
+
+suite!(on_nats);
