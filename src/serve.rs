@@ -5,16 +5,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_buffer::nats::Nats;
 use forebay_buffer::{Buffer, Clock, Embedded, SystemClock};
 use forebay_ingest::Door;
 use forebay_ops::{Ops, View};
-use forebay_processor::Drain;
+use forebay_processor::{Drain, Oms};
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::cli::{EXIT_FAILED, EXIT_MET, EXIT_MISSED, EXIT_USAGE, ServeArgs, fail, print};
-use crate::config::{self, Config, Sockets};
+use crate::config::{self, Backend, Config, Role, Sockets};
 use crate::wiring;
 
 /// How long answers get to leave once the buffer has failed.
@@ -75,77 +77,153 @@ async fn serve(config: &Config, sockets: Sockets, json: bool) -> Result<Ended, S
             "the data directory does not exist and is made, empty; if there should be one, stop and look for its disk"
         );
     }
-    let lookup_key = wiring::lookup_key(&config.data_dir)?;
-    let (failed, failure) = oneshot::channel();
-    let on_failure = Box::new(move |reason: String| drop(failed.send(reason)));
-    let buffer = Embedded::open(wiring::buffer(config), Arc::clone(&clock), on_failure)
-        .map_err(|error| error.to_string())?;
-    let oms = Arc::new(wiring::oms(config, &clock)?);
-    let settings = wiring::drain(config);
-    let drain = Drain::start(settings, buffer.clone(), Arc::clone(&oms), Arc::clone(&clock))
-        .map_err(|error| error.to_string())?;
-    let door = match sockets.orders {
-        Some(held) => {
-            let settings = wiring::door(config)?;
-            Door::on(held, settings, buffer.clone(), lookup_key, Arc::clone(&clock))
-        }
-        None => Door::bind(wiring::door(config)?, buffer.clone(), lookup_key, Arc::clone(&clock)),
-    };
-    let door = door.map_err(|error| error.to_string())?;
-    let governor = drain.governor().clone();
-    let view = View {
-        buffer: buffer.clone(),
-        oms,
-        oms_kind: wiring::oms_word(config.oms.kind),
-        drain: Box::new(move || wiring::drain_status(&governor)),
-        metrics,
-        clock,
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
+    let mut service = Service {
+        oms: Arc::new(wiring::oms(config, &clock)?),
+        config,
+        sockets,
+        json,
+        clock: Arc::clone(&clock),
+        signals,
         started,
-        version: crate::control::VERSION,
+        metrics,
+        lookup_key: [0; 32],
     };
-    let ops = match sockets.ops {
-        Some(held) => Ops::on(held, view),
-        None => Ops::bind(config.ops.listen, view),
-    };
-    let ops = ops.map_err(|error| error.to_string())?;
-    let ops_address = ops.local_addr().map_err(|error| error.to_string())?;
-    let orders_address = door.local_addr();
-    let (stop, stops) = watch::channel(false);
-    let (stop_ops, ops_stops) = watch::channel(false);
-    let ops = tokio::spawn(ops.run(ops_stops));
-    let mut door = tokio::spawn(door.run(stops, config.drain.grace.0));
-    tracing::info!(%orders_address, %ops_address, "ready");
-    if json {
-        print(&ready_line(orders_address, ops_address));
+    match config.buffer.backend {
+        Backend::Embedded => {
+            service.lookup_key = wiring::lookup_key(&config.data_dir)?;
+            let (failed, failure) = oneshot::channel();
+            let on_failure = Box::new(move |reason: String| drop(failed.send(reason)));
+            let buffer = Embedded::open(wiring::embedded(config), clock, on_failure)
+                .map_err(|error| error.to_string())?;
+            service.run(buffer, failure).await
+        }
+        Backend::Nats => {
+            let buffer = Nats::open(wiring::nats(config)?, clock).await;
+            let buffer = buffer.map_err(|error| error.to_string())?;
+            service.lookup_key = buffer.lookup_key();
+            // Trouble of the servers passes, or is theirs to mend: this process goes on, and its readiness says so.
+            let (_never, failure) = oneshot::channel();
+            service.run(buffer, failure).await
+        }
     }
+}
 
-    let ended = tokio::select! {
-        () = signals.asked() => Ended::Asked,
-        Ok(reason) = failure => Ended::Failed(reason),
-        ended = &mut door => return Err(format!("the door broke: {ended:?}")),
-    };
-    tracing::info!("stopping: no new orders, finishing what is under way");
-    stop.send_replace(true);
-    let grace = match &ended {
-        Ended::Asked => config.drain.grace.0,
-        Ended::Failed(_) => LAST_WORDS,
-    };
-    // Both within the one grace time.
-    let (closed, ()) =
-        tokio::join!(tokio::time::timeout(grace + LAST_WORDS, door), drain.stop(grace));
-    if !matches!(closed, Ok(Ok(Ok(())))) {
-        tracing::warn!(
-            "requests were cut off at the end of the grace time; their senders send again"
-        );
+/// What a service runs with, whatever its buffer.
+struct Service<'a> {
+    oms: Arc<Oms>,
+    config: &'a Config,
+    sockets: Sockets,
+    json: bool,
+    clock: Arc<dyn Clock>,
+    signals: Signals,
+    started: Duration,
+    metrics: PrometheusHandle,
+    lookup_key: [u8; 32],
+}
+
+impl Service<'_> {
+    /// Opens the doors this process has, and runs until it is asked to stop, or the buffer fails.
+    async fn run<B: Buffer>(
+        self,
+        buffer: B,
+        failure: oneshot::Receiver<String>,
+    ) -> Result<Ended, String> {
+        let Self { oms, config, sockets, json, clock, signals, started, metrics, lookup_key } =
+            self;
+        let drain = match config.role {
+            Role::Ingest => None,
+            Role::All | Role::Process => {
+                let settings = wiring::drain(config);
+                let drain =
+                    Drain::start(settings, buffer.clone(), Arc::clone(&oms), Arc::clone(&clock));
+                Some(drain.map_err(|error| error.to_string())?)
+            }
+        };
+        let door = match (config.role, sockets.orders) {
+            (Role::Process, _) => None,
+            (Role::All | Role::Ingest, held) => {
+                let settings = wiring::door(config)?;
+                let (buffer, clock) = (buffer.clone(), Arc::clone(&clock));
+                let door = match held {
+                    Some(held) => Door::on(held, settings, buffer, lookup_key, clock),
+                    None => Door::bind(settings, buffer, lookup_key, clock),
+                };
+                Some(door.map_err(|error| error.to_string())?)
+            }
+        };
+        let governor = drain.as_ref().map(|drain| drain.governor().clone());
+        let view = View {
+            buffer: buffer.clone(),
+            oms,
+            oms_kind: wiring::oms_word(config.oms.kind),
+            drain: Box::new(move || wiring::drain_status(governor.as_ref())),
+            metrics,
+            clock,
+            started,
+            version: crate::control::VERSION,
+        };
+        let ops = match sockets.ops {
+            Some(held) => Ops::on(held, view),
+            None => Ops::bind(config.ops.listen, view),
+        };
+        let ops = ops.map_err(|error| error.to_string())?;
+        let ops_address = ops.local_addr().map_err(|error| error.to_string())?;
+        let orders_address = door.as_ref().map(Door::local_addr);
+        let (stop, stops) = watch::channel(false);
+        let (stop_ops, ops_stops) = watch::channel(false);
+        let ops = tokio::spawn(ops.run(ops_stops));
+        let grace = config.drain.grace.0;
+        let mut door = tokio::spawn(async move {
+            match door {
+                Some(door) => door.run(stops, grace).await,
+                None => until(stops).await,
+            }
+        });
+        tracing::info!(?orders_address, %ops_address, "ready");
+        if json {
+            print(&ready_line(orders_address, ops_address));
+        }
+
+        let ended = tokio::select! {
+            () = signals.asked() => Ended::Asked,
+            Ok(reason) = failure => Ended::Failed(reason),
+            ended = &mut door => return Err(format!("the door broke: {ended:?}")),
+        };
+        tracing::info!("stopping: no new orders, finishing what is under way");
+        stop.send_replace(true);
+        let grace = match &ended {
+            Ended::Asked => grace,
+            Ended::Failed(_) => LAST_WORDS,
+        };
+        let drained = async {
+            if let Some(drain) = drain {
+                drain.stop(grace).await;
+            }
+        };
+        // Both within the one grace time.
+        let (closed, ()) = tokio::join!(tokio::time::timeout(grace + LAST_WORDS, door), drained);
+        if !matches!(closed, Ok(Ok(Ok(())))) {
+            tracing::warn!(
+                "requests were cut off at the end of the grace time; their senders send again"
+            );
+        }
+        buffer.close().await;
+        stop_ops.send_replace(true);
+        drop(ops.await);
+        Ok(ended)
     }
-    buffer.close().await;
-    stop_ops.send_replace(true);
-    drop(ops.await);
-    Ok(ended)
+}
+
+/// Where there is no door: nothing until the stop.
+async fn until<E>(mut stops: watch::Receiver<bool>) -> Result<(), E> {
+    drop(stops.wait_for(|stop| *stop).await);
+    Ok(())
 }
 
 /// The one line of `serve --json`.
-fn ready_line(orders: SocketAddr, ops: SocketAddr) -> String {
+fn ready_line(orders: Option<SocketAddr>, ops: SocketAddr) -> String {
     let pid = std::process::id();
     json!({ "event": "ready", "orders": orders, "ops": ops, "pid": pid }).to_string()
 }

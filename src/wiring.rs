@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_buffer::nats::{Login, NatsConfig};
 use forebay_buffer::{Clock, EmbeddedConfig};
 use forebay_ingest::{Channel, DoorConfig, SourceRule};
 use forebay_ops::DrainStatus;
@@ -15,7 +16,7 @@ use forebay_processor::{DrainConfig, Governor, Limiter, Limits as DrainLimits, O
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Backend, Caller, Config, OmsKind};
+use crate::config::{self, Backend, Caller, Config, OmsKind, Role};
 
 /// Seconds; every histogram of ours is a duration.
 const BUCKETS: [f64; 14] =
@@ -55,7 +56,7 @@ pub(crate) async fn keep_metrics_small(metrics: PrometheusHandle) {
     }
 }
 
-/// The key of the e-mail lookup hash: made once per data directory, never leaves it.
+/// The key of the e-mail lookup hash of a buffer on this disk: made once per data directory, never leaves it.
 pub(crate) fn lookup_key(data_dir: &Path) -> Result<[u8; 32], String> {
     let path = data_dir.join("lookup.key");
     let explain = |error: std::io::Error| format!("cannot keep {}: {error}", path.display());
@@ -81,9 +82,8 @@ pub(crate) fn lookup_key(data_dir: &Path) -> Result<[u8; 32], String> {
     Ok(key)
 }
 
-/// The buffer's settings.
-pub(crate) fn buffer(config: &Config) -> EmbeddedConfig {
-    let Backend::Embedded = config.buffer.backend;
+/// The settings of a buffer on this machine's disk.
+pub(crate) fn embedded(config: &Config) -> EmbeddedConfig {
     EmbeddedConfig {
         dir: config.data_dir.join("buffer"),
         slot_bytes: config.buffer.slot_bytes.0,
@@ -94,6 +94,36 @@ pub(crate) fn buffer(config: &Config) -> EmbeddedConfig {
         in_flight_orders: config.door.in_flight_orders,
         in_flight_bytes: config.door.in_flight_bytes.bytes(),
     }
+}
+
+/// The settings of a buffer on NATS.
+pub(crate) fn nats(config: &Config) -> Result<NatsConfig, String> {
+    let nats = &config.nats;
+    let login = match (&nats.user, &nats.password_file) {
+        (Some(name), Some(path)) => {
+            let password = std::fs::read_to_string(path)
+                .map_err(|error| format!("nats.password_file: {}: {error}", path.display()))?;
+            let password = password.trim_end_matches(['\r', '\n']).to_owned();
+            Login::User { name: name.clone(), password }
+        }
+        _ => Login::Nobody,
+    };
+    Ok(NatsConfig {
+        login,
+        roots: nats.roots.clone(),
+        stream: nats.stream.clone(),
+        replicas: nats.replicas,
+        bytes_max: nats.bytes_max.0,
+        deadline: nats.deadline.0,
+        partitions: nats.partitions,
+        drains: config.role != Role::Ingest,
+        lease: nats.lease.0,
+        dedup_horizon: nats.outcome_ttl.0,
+        order_bytes: config.door.item_bytes.bytes(),
+        in_flight_orders: config.door.in_flight_orders,
+        in_flight_bytes: config.door.in_flight_bytes.bytes(),
+        ..NatsConfig::new(nats.servers.iter().cloned())
+    })
 }
 
 /// The OMS, opened.
@@ -138,17 +168,22 @@ pub(crate) fn drain(config: &Config) -> DrainConfig {
         },
         retry: RetryPolicy { base: drain.retry_base.0, max: drain.retry_max.0 },
         attempts_max: drain.attempts_max,
-        remembered: config.buffer.dedup_horizon.0,
+        remembered: match config.buffer.backend {
+            Backend::Embedded => config.buffer.dedup_horizon.0,
+            Backend::Nats => config.nats.outcome_ttl.0,
+        },
         ..DrainConfig::default()
     }
 }
 
-/// The drain as operators see it.
-pub(crate) fn drain_status(governor: &Governor) -> DrainStatus {
+/// The drain as operators see it; there is none where this process only takes orders in.
+pub(crate) fn drain_status(governor: Option<&Governor>) -> DrainStatus {
+    let Some(governor) = governor else { return DrainStatus::OFF };
     let state = governor.state();
     DrainStatus {
         mode: if state.limiter == Limiter::Paused { "paused" } else { "on" },
         ceiling_per_s: state.ceiling_per_s,
+        share: state.share,
         burst: state.burst,
         batch: state.batch,
         in_flight: state.in_flight,

@@ -154,6 +154,12 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     /// How much waits and how fast it drains, for `Retry-After` and estimates. Never blocks.
     fn pace(&self) -> Pace;
 
+    /// How much of the drain's limits this process may use now, from 0 to 1. Never blocks. The rest is that of other processes
+    /// that drain the same orders; there are none where the orders are this process's alone.
+    fn share(&self) -> f64 {
+        1.0
+    }
+
     /// Finishes what was handed in, makes it durable, and stops. Later calls fail with `Closing`.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

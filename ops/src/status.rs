@@ -13,10 +13,12 @@ use crate::answer::{Answer, ok};
 /// How the drain stands.
 #[derive(Clone, Debug, Serialize)]
 pub struct DrainStatus {
-    /// `on`, or `paused`.
+    /// `on`, `paused`, or `off` where this process only takes orders in.
     pub mode: &'static str,
-    /// Orders a second; `None` without a governor.
+    /// Orders a second, of all processes that drain the same orders together; `None` without a governor.
     pub ceiling_per_s: Option<f64>,
+    /// How much of it is this process's, from 0 to 1.
+    pub share: f64,
     /// Orders above the ceiling that any span of time may see; `None` without a governor.
     pub burst: Option<f64>,
     /// Orders in one call at most.
@@ -25,6 +27,19 @@ pub struct DrainStatus {
     pub in_flight: usize,
     /// What limits it now, one word.
     pub limiter: &'static str,
+}
+
+impl DrainStatus {
+    /// Of a process that drains nothing.
+    pub const OFF: Self = Self {
+        mode: "off",
+        ceiling_per_s: None,
+        share: 0.0,
+        burst: None,
+        batch: 0,
+        in_flight: 0,
+        limiter: "off",
+    };
 }
 
 /// What the storefront's door holds now.

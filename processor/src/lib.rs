@@ -63,6 +63,25 @@ impl Default for DrainConfig {
     }
 }
 
+/// The share of the ceiling that is this process's is looked at so often. An owner stops being one long before another
+/// begins.
+const SHARE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Has the governor keep to this process's share of the ceiling.
+async fn keep_share<B: Buffer>(buffer: B, governor: Governor, mut stop: watch::Receiver<bool>) {
+    let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+    let keep = async {
+        loop {
+            governor.set_share(buffer.share());
+            tokio::time::sleep(SHARE_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = stopped => {}
+        () = keep => {}
+    }
+}
+
 /// The drain at work. Dropping it cuts its calls off, whose orders then come back as *sent before*;
 /// [`Drain::stop`] lets them finish.
 pub struct Drain {
@@ -108,6 +127,8 @@ impl Drain {
         });
         let stop = watch::Sender::new(false);
         let mut workers = JoinSet::new();
+        governor.set_share(shared.buffer.share());
+        workers.spawn(keep_share(shared.buffer.clone(), governor.clone(), stop.subscribe()));
         for _ in 0..config.limits.in_flight.max(1) {
             workers.spawn(Worker::new(Arc::clone(&shared), stop.subscribe()).run());
         }

@@ -3,7 +3,7 @@
 use forebay_order::Format;
 use forebay_processor::governor::CEILING_MAX;
 
-use super::{Config, OmsKind};
+use super::{Backend, Config, OmsKind, Role, Span};
 
 /// A configuration that can run: what it promises, and what a person should know.
 #[derive(Debug)]
@@ -96,7 +96,39 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         config.oms.kind != OmsKind::Ledger || config.oms.test,
         "oms.kind: the ledger is for tests only and needs oms.test = true",
     );
+    let nats = &config.nats;
+    let on_nats = config.buffer.backend == Backend::Nats;
+    must(
+        on_nats || config.role == Role::All,
+        "role: a process that only takes orders in, or only drains, needs buffer.backend = \"nats\"",
+    );
+    must(!nats.servers.is_empty(), "nats.servers: at least one is needed");
+    must(
+        nats.user.is_some() == nats.password_file.is_some(),
+        "nats.user: goes with nats.password_file; set both or none",
+    );
+    must(
+        !nats.stream.is_empty()
+            && nats.stream.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'),
+        "nats.stream: must have letters, digits, \"-\" and \"_\" only",
+    );
+    must((1..=5).contains(&nats.replicas), "nats.replicas: must be 1 to 5; 3 outlive one server");
+    must((1..=1_024).contains(&nats.partitions), "nats.partitions: must be 1 to 1024");
+    must(
+        nats.lease >= Span::secs(2) && nats.lease <= Span::secs(300),
+        "nats.lease: must be 2s to 5m; shorter ones are lost to a busy moment",
+    );
+    must(
+        nats.deadline >= Span::secs(1) && nats.deadline <= Span::secs(60),
+        "nats.deadline: must be 1s to 1m",
+    );
+    must(nats.outcome_ttl >= Span::secs(60), "nats.outcome_ttl: must be at least 1m");
     let mut warnings = Vec::new();
+    if on_nats && nats.replicas < 3 {
+        warnings.push(
+            "nats.replicas: fewer than 3 copies do not outlive the loss of one server".to_owned(),
+        );
+    }
     if config.channels().is_empty() {
         faults.push("channels: at least one is needed".to_owned());
     }
@@ -155,12 +187,26 @@ fn promises(config: &Config) -> Vec<String> {
     } else {
         "no ceiling is kept".to_owned()
     };
+    let (durable, remembered) = match config.buffer.backend {
+        Backend::Embedded => (
+            "a 2xx means fsync(this disk); the death of this disk loses what is pending on it"
+                .to_owned(),
+            config.buffer.dedup_horizon,
+        ),
+        Backend::Nats => {
+            let of = config.nats.replicas;
+            let words = format!(
+                "a 2xx means that {} of {of} NATS servers have it; whether they sync it first is theirs to say (sync_interval)",
+                of / 2 + 1
+            );
+            (words, config.nats.outcome_ttl)
+        }
+    };
     vec![
-        "a 2xx means fsync(this disk); the death of this disk loses what is pending on it"
-            .to_owned(),
+        durable,
         format!("one order, one summary ({})", guarantee.words()),
         rate,
-        format!("the first answer of an order is kept for {}", config.buffer.dedup_horizon),
+        format!("the first answer of an order is kept for {remembered}"),
     ]
 }
 

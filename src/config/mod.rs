@@ -25,16 +25,30 @@ pub(crate) use units::{Size, Span};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
+    pub(crate) role: Role,
     pub(crate) data_dir: PathBuf,
     pub(crate) log: String,
     pub(crate) door: Door,
     pub(crate) ops: Ops,
     pub(crate) buffer: Buffer,
+    pub(crate) nats: Nats,
     pub(crate) drain: Drain,
     pub(crate) oms: Oms,
     /// `None`: one channel per format, named like it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) channels: Option<BTreeMap<String, Channel>>,
+}
+
+/// What this process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// Takes orders in and drains them.
+    All,
+    /// Takes orders in.
+    Ingest,
+    /// Drains them.
+    Process,
 }
 
 /// The storefront's door.
@@ -84,6 +98,28 @@ pub(crate) struct Buffer {
 pub(crate) enum Backend {
     /// On this machine's disk.
     Embedded,
+    /// On a NATS JetStream cluster.
+    Nats,
+}
+
+/// The NATS JetStream cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Nats {
+    pub(crate) servers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) password_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) roots: Option<PathBuf>,
+    pub(crate) stream: String,
+    pub(crate) replicas: usize,
+    pub(crate) bytes_max: Size,
+    pub(crate) partitions: u16,
+    pub(crate) lease: Span,
+    pub(crate) deadline: Span,
+    pub(crate) outcome_ttl: Span,
 }
 
 /// The flow to the OMS.
@@ -175,11 +211,13 @@ fn yes() -> bool {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            role: Role::All,
             data_dir: PathBuf::from("forebay-data"),
             log: "info".to_owned(),
             door: Door::default(),
             ops: Ops::default(),
             buffer: Buffer::default(),
+            nats: Nats::default(),
             drain: Drain::default(),
             oms: Oms::default(),
             channels: None,
@@ -225,6 +263,24 @@ impl Default for Buffer {
             disk_max: Size::mib(16 << 10),
             write_mode: WriteMode::Auto,
             dedup_horizon: Span::secs(30 * 86_400),
+        }
+    }
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            servers: vec!["nats://127.0.0.1:4222".to_owned()],
+            user: None,
+            password_file: None,
+            roots: None,
+            stream: "FOREBAY".to_owned(),
+            replicas: 3,
+            bytes_max: Size(0),
+            partitions: 16,
+            lease: Span::secs(10),
+            deadline: Span::secs(10),
+            outcome_ttl: Span::secs(86_400),
         }
     }
 }

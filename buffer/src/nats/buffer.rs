@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::door::MESSAGE_RESERVE;
 use super::shared::{Shared, failed};
 use super::store::Store;
 use super::table::Table;
@@ -43,6 +44,11 @@ impl Nats {
     /// [`OpenError`].
     pub async fn open(config: NatsConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let table = Table::open(&config).await?;
+        let (order, max) = (config.order_bytes, table.message_max());
+        let needed = order + 2 * MESSAGE_RESERVE;
+        if max < needed {
+            return Err(OpenError::Payload { max, order, needed });
+        }
         let store = Store::open(&table, &config.stream, config.partitions).await?;
         let unavailable = |error: super::TableError| OpenError::Unavailable {
             stream: config.stream.clone(),
@@ -66,6 +72,11 @@ impl Nats {
             }
         }
         Ok(Self { shared })
+    }
+
+    /// The key of the e-mail lookup hash: the same for all processes of the store, and nobody else's.
+    pub fn lookup_key(&self) -> [u8; 32] {
+        blake3::derive_key("forebay-buffer 1 e-mail lookup of a fleet", &self.shared.store.secret)
     }
 
     /// How many partitions this process owns, and of how many.
@@ -185,6 +196,16 @@ impl Buffer for Nats {
             pending: self.shared.partitions.iter().map(|partition| partition.pending()).sum(),
             drained_per_s: self.shared.meter.per_second(self.shared.clock.elapsed()),
         }
+    }
+
+    /// The part of the partitions that is ours, and certainly so.
+    fn share(&self) -> f64 {
+        let elapsed = self.shared.clock.elapsed();
+        let partitions = &self.shared.partitions;
+        let ours = partitions
+            .iter()
+            .filter(|partition| partition.with(|mine| mine.may_lend(elapsed)) == Some(true));
+        ours.count() as f64 / partitions.len().max(1) as f64
     }
 
     async fn close(&self) {

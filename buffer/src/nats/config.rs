@@ -31,8 +31,8 @@ pub struct NatsConfig {
     /// How long the first answer of an order is remembered: how long after it ended what stands under its key expires. Whole
     /// seconds.
     pub dedup_horizon: Duration,
-    /// Bytes of the largest message the servers must take.
-    pub message_bytes: usize,
+    /// Bytes of the largest order; the servers must take one, and what is known of it, in a message.
+    pub order_bytes: usize,
     /// Deliveries in flight at most.
     pub in_flight_orders: usize,
     /// Bytes in flight at most.
@@ -40,7 +40,7 @@ pub struct NatsConfig {
 }
 
 impl NatsConfig {
-    /// Stream `FOREBAY`, three copies, no limit of its own, 10 s; 16 partitions, leases of 10 s, 24 hours, messages of 4 MiB, 8,192
+    /// Stream `FOREBAY`, three copies, no limit of its own, 10 s; 16 partitions, leases of 10 s, 24 hours, orders of 512 KiB, 8,192
     /// deliveries and 256 MiB in flight.
     pub fn new(servers: impl IntoIterator<Item = String>) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl NatsConfig {
             drains: true,
             lease: Duration::from_secs(10),
             dedup_horizon: Duration::from_secs(86_400),
-            message_bytes: 4 << 20,
+            order_bytes: 512 << 10,
             in_flight_orders: 8_192,
             in_flight_bytes: 256 << 20,
         }

@@ -80,7 +80,7 @@ impl Shared {
         }
         let page = known.page_with(record.clone()).ok_or_else(not_there)?;
         let message = page.encode();
-        if message.len() > self.config.message_bytes.saturating_sub(MESSAGE_RESERVE) {
+        if message.len() > self.table.message_max().saturating_sub(MESSAGE_RESERVE) {
             return Err(AppendError::TooLarge);
         }
         let over = Known::is_over_with(&self.store.secret, &page);

@@ -53,19 +53,22 @@ impl Shared {
 
     async fn lend(self: &Arc<Self>, limit: usize) -> Vec<Lease> {
         let chosen = self.choose(limit);
-        let noted = chosen.into_iter().map(async |(partition, loans)| {
-            let noted = self.note(partition).await;
-            if noted.is_err() {
-                partition.with(|mine| loans.iter().for_each(|(_, loan)| mine.unlend(loan)));
-            }
-            noted.map_or(Vec::new(), |()| loans)
-        });
+        let noted = chosen.into_iter().map(|(partition, loans)| self.list(partition, loans));
         let mut loans: Vec<_> = join_all(noted).await.into_iter().flatten().collect();
         loans.sort_unstable_by_key(|(_, loan)| loan.sequence);
         let home: Arc<dyn LeaseHome> = Arc::new(Home(Arc::clone(self)));
         let leases =
             stream::iter(loans).map(|loan| self.hand_out(loan, Arc::clone(&home))).buffered(READS);
-        leases.filter_map(async |lease| lease).collect().await
+        leases.collect::<Vec<_>>().await.into_iter().flatten().collect()
+    }
+
+    /// Lists loans in our message; gives back those that are listed, which is all or none.
+    async fn list(&self, partition: &Partition, loans: Vec<(u128, Loan)>) -> Vec<(u128, Loan)> {
+        if self.note(partition).await.is_ok() {
+            return loans;
+        }
+        partition.with(|mine| loans.iter().for_each(|(_, loan)| mine.unlend(loan)));
+        Vec::new()
     }
 
     /// The oldest ready orders of all our partitions; one that may have ended its owner comes alone.

@@ -54,6 +54,19 @@ pub enum OpenError {
         /// Its version.
         version: String,
     },
+    /// The servers take no message that is large enough.
+    #[error(
+        "the NATS servers take messages of {max} bytes, and an order of {order} with what is known of it needs {needed}: set max_payload: 8MB \
+         on the servers, or lower door.item_bytes"
+    )]
+    Payload {
+        /// The servers' `max_payload`.
+        max: usize,
+        /// The largest order.
+        order: usize,
+        /// What it needs.
+        needed: usize,
+    },
     /// The stream is there and not as it must be.
     #[error("the stream {stream} {fault}; {mend}")]
     Stream {

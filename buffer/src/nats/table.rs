@@ -168,6 +168,11 @@ impl Table {
         self.put(subject, 0, bytes, None).await
     }
 
+    /// Bytes of the largest message the servers take.
+    pub(super) fn message_max(&self) -> usize {
+        self.context.client().server_info().max_payload
+    }
+
     /// Bytes the stream takes, bytes it may take (0 for no limit of its own), and its newest sequence.
     ///
     /// # Errors
@@ -202,6 +207,8 @@ impl Table {
         from: u64,
     ) -> Result<impl Stream<Item = Result<Fed, TableError>> + use<>, TableError> {
         let config = pull::Config {
+            // With a name of its own, so that the right to make it can be given for this stream alone.
+            name: Some(format!("feed-{:016x}", fastrand::u64(..))),
             filter_subject: filter,
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,

@@ -48,6 +48,12 @@ impl Shared {
         u32::try_from(self.config.lease.as_millis()).unwrap_or(u32::MAX)
     }
 
+    /// How long a message of ours is good for, to ourselves: a tenth less than to the others, for whoever looks at the clock and
+    /// acts a little later.
+    fn good_for(&self) -> Duration {
+        self.config.lease - self.config.lease / 10
+    }
+
     /// How long one round takes.
     fn round(&self) -> Duration {
         self.config.lease / RENEWALS
@@ -163,7 +169,7 @@ impl Shared {
             may_begin.await.ok();
             shared.follow(number, epoch).await;
         });
-        let good_until = begun + self.config.lease;
+        let good_until = begun + self.good_for();
         let mine = Mine::new(&self.store.secret, &tenure, row, good_until, feed.abort_handle());
         partition.gain(mine);
         gained.send(()).ok();
@@ -186,6 +192,7 @@ impl Shared {
     }
 
     /// One replacement; its caller has the turn.
+    /// x
     async fn replace(&self, partition: &Partition) -> Result<(), BufferError> {
         let lost =
             || BufferError::Failed("another process owns the order's partition now".to_owned());
@@ -199,8 +206,7 @@ impl Shared {
         self.answered(put.as_ref().err());
         match put {
             Ok(Put::Done(row)) => {
-                partition
-                    .with(|mine| (mine.row, mine.good_until) = (row, begun + self.config.lease));
+                partition.with(|mine| (mine.row, mine.good_until) = (row, begun + self.good_for()));
                 Ok(())
             }
             Ok(Put::Overtaken(_)) => {
@@ -258,7 +264,10 @@ impl Shared {
                         }
                     }
                 }
-                Err(error) => tracing::debug!(partition = number, %error, "a feed cannot be begun"),
+                Err(error) => {
+                    tracing::warn!(partition = number, %error, "a partition cannot be read; trying again");
+                    sleep(FEED_PAUSE * 9).await;
+                }
             }
             if partition.with(|mine| mine.epoch) != Some(epoch) {
                 return;

@@ -53,6 +53,8 @@ pub enum Limiter {
     Oms,
     /// An operator's pause.
     Paused,
+    /// All of the ceiling is other processes' now.
+    Share,
     /// There is nothing to drain.
     Idle,
     /// Nothing.
@@ -67,6 +69,7 @@ impl Limiter {
             Self::InFlight => "in_flight",
             Self::Oms => "oms",
             Self::Paused => "paused",
+            Self::Share => "share",
             Self::Idle => "idle",
             Self::None => "none",
         }
@@ -78,6 +81,8 @@ impl Limiter {
 pub struct State {
     /// Orders a second; `None` without a ceiling.
     pub ceiling_per_s: Option<f64>,
+    /// How much of it is this process's, from 0 to 1.
+    pub share: f64,
     /// The burst in orders; `None` without a ceiling.
     pub burst: Option<f64>,
     /// Orders in one call at most.

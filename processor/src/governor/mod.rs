@@ -54,6 +54,8 @@ struct Shared {
 
 struct Inner {
     limits: Limits,
+    /// How much of the limits is this process's; 1 unless others drain the same orders.
+    share: f64,
     batch: usize,
     burst_units: u64,
     bucket: Option<Bucket>,
@@ -80,6 +82,7 @@ impl Governor {
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, CeilingError> {
         let mut inner = Inner {
             limits: Limits { in_flight: limits.in_flight.max(1), ..limits },
+            share: 1.0,
             batch: limits.batch.unwrap_or(BATCH_MAX).max(1),
             burst_units: 0,
             bucket: None,
@@ -139,6 +142,21 @@ impl Governor {
         let changed = self.shared.lock().set_ceiling(ceiling_per_s, now);
         self.shared.changed.notify_one();
         changed
+    }
+
+    /// Keeps to that share of the limits from now on, from 0 (nothing is granted) to 1: the rest is that of other processes that
+    /// send to the same OMS. Of ceiling, burst, batch and calls in flight alike, though one call, of one order, is always allowed. What
+    /// was gathered stays, within the new burst; a share that comes after none begins empty.
+    pub fn set_share(&self, share: f64) {
+        let now = self.shared.clock.elapsed();
+        let mut inner = self.shared.lock();
+        if inner.share.total_cmp(&share).is_eq() {
+            return;
+        }
+        inner.share = share.clamp(0.0, 1.0);
+        inner.apply(now);
+        drop(inner);
+        self.shared.changed.notify_one();
     }
 
     /// Grants nothing more until [`Governor::resume`]. Calls already granted finish.
@@ -215,7 +233,7 @@ impl Governor {
             Limiter::Oms
         } else if let Some(waiting) = inner.waiting {
             waiting
-        } else if inner.calls >= inner.limits.in_flight {
+        } else if inner.calls >= inner.in_flight() {
             Limiter::InFlight
         } else if inner.calls == 0 {
             Limiter::Idle
@@ -224,6 +242,7 @@ impl Governor {
         };
         State {
             ceiling_per_s: inner.limits.ceiling_per_s,
+            share: inner.share,
             burst: inner.bucket.as_ref().map(|_| orders_of(inner.burst_units)),
             batch: inner.batch,
             in_flight: inner.calls,
@@ -249,7 +268,11 @@ impl Shared {
         if !left.is_zero() {
             return Step::Wait(left);
         }
-        if inner.calls >= inner.limits.in_flight {
+        if inner.share <= 0.0 {
+            inner.waiting = Some(Limiter::Share);
+            return Step::Wait(Duration::MAX);
+        }
+        if inner.calls >= inner.in_flight() {
             inner.waiting = Some(Limiter::InFlight);
             return Step::Wait(Duration::MAX);
         }
@@ -275,26 +298,43 @@ impl Shared {
 impl Inner {
     fn set_ceiling(&mut self, ceiling_per_s: f64, now: Duration) -> Result<(), CeilingError> {
         let valid = ceiling_per_s > 0.0 && ceiling_per_s <= CEILING_MAX;
-        let rate = if valid { units_of(ceiling_per_s) } else { 0 };
-        if rate == 0 {
+        if !valid || units_of(ceiling_per_s) == 0 {
             return Err(CeilingError(ceiling_per_s));
         }
+        self.limits.ceiling_per_s = Some(ceiling_per_s);
+        self.apply(now);
+        Ok(())
+    }
+
+    /// Calls under way at most.
+    fn in_flight(&self) -> usize {
+        whole(self.limits.in_flight as f64 * self.share).max(1)
+    }
+
+    /// Lets the limits and the share have their effect.
+    fn apply(&mut self, now: Duration) {
+        let of_share = |orders: usize| whole(orders as f64 * self.share).max(1);
+        let Some(ceiling_per_s) = self.limits.ceiling_per_s.map(|all| all * self.share) else {
+            self.batch = of_share(self.limits.batch.unwrap_or(BATCH_MAX));
+            return;
+        };
         let fortieth = whole(ceiling_per_s / BATCHES_PER_S).clamp(1, BATCH_MAX);
-        self.batch = self.limits.batch.unwrap_or(fortieth).max(1);
+        self.batch = self.limits.batch.map_or(fortieth, of_share);
         let batch = u64::try_from(self.batch).unwrap_or(u64::MAX).saturating_mul(NANO);
         let burst = match self.limits.burst {
-            Some(burst) => u64::try_from(burst).unwrap_or(u64::MAX).saturating_mul(NANO),
+            Some(burst) => units_of(burst as f64 * self.share),
             None => units_of(ceiling_per_s * BURST_S),
         };
         self.burst_units = burst.max(batch);
-        self.limits.ceiling_per_s = Some(ceiling_per_s);
+        let rate = units_of(ceiling_per_s);
         match &mut self.bucket {
+            // Nothing may be left for a share that comes after none.
+            Some(bucket) if self.share <= 0.0 => bucket.set(0, 0, 0, now),
             Some(bucket) => bucket.set(rate, self.burst_units, batch, now),
             None => {
                 self.bucket = Some(Bucket::new(rate, self.burst_units, batch, self.orders, now));
             }
         }
-        Ok(())
     }
 }
 

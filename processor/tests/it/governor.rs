@@ -205,3 +205,28 @@ fn a_ceiling_is_a_positive_number() {
     governor.set_ceiling(40.0).unwrap();
     assert_eq!((governor.state().ceiling_per_s, governor.batch()), (Some(40.0), 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_share_scales_the_limits_and_none_grants_nothing() {
+    let governor = governor(1_000.0, 4);
+    let (sent, _task) = sender(&governor, Duration::from_millis(1));
+    sleep(Duration::from_secs(1)).await;
+    governor.set_share(0.25);
+    sleep(Duration::from_millis(100)).await;
+    near(in_a_second(&sent).await, 250.0);
+    let state = governor.state();
+    assert_eq!((state.ceiling_per_s, state.share), (Some(1_000.0), 0.25));
+    assert_eq!((state.burst, state.batch), (Some(18.75), 6));
+    governor.set_ceiling(400.0).unwrap();
+    sleep(Duration::from_millis(100)).await;
+    near(in_a_second(&sent).await, 100.0);
+    governor.set_share(0.0);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(in_a_second(&sent).await, 0);
+    assert_eq!(governor.state().limiter, Limiter::Share);
+    sleep(Duration::from_secs(3_600)).await;
+    governor.set_share(1.0);
+    let first = in_a_second(&sent).await as f64;
+    assert!(first <= 401.0, "{first}: nothing was gathered while it had no share");
+    near(in_a_second(&sent).await, 400.0);
+}
