@@ -77,13 +77,9 @@ impl Shared {
             .count();
         let nodes = self.announce(rounds).await.unwrap_or(1).max(1);
         let fair = self.partitions.len().div_ceil(nodes);
-        if held > fair {
-            let held =
-                self.partitions.iter().filter(|p| p.with(|mine| !mine.leaving) == Some(true));
-            let fewest = held.min_by_key(|partition| partition.with(|mine| mine.lent.len()));
-            if let Some(partition) = fewest {
-                partition.with(|mine| mine.leaving = true);
-            }
+        let kept = self.partitions.iter().filter(|p| p.with(|mine| !mine.leaving) == Some(true));
+        for partition in kept.skip(fair) {
+            partition.with(|mine| mine.leaving = true);
         }
         let mut room = fair.saturating_sub(held);
         let others: Vec<_> = self.partitions.iter().filter(|p| p.with(|_| ()).is_none()).collect();

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
 mod conformance;
+mod fleet;
+mod proxy;
 mod servers;
 #[path = "../it/conformance.rs"]
 mod suite;

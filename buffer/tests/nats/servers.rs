@@ -99,6 +99,11 @@ impl Servers {
         }
     }
 
+    /// Where one takes connections.
+    pub(crate) fn port(&self, n: usize) -> u16 {
+        self.servers[n].clients
+    }
+
     /// How they are reached, three copies of everything or as many as there are servers.
     pub(crate) fn config(&self) -> NatsConfig {
         let addresses =

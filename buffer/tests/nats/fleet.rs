@@ -1,0 +1,255 @@
+//! Several processes on one store: each is a handle of its own, with its own connection.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::nats::{Nats, NatsConfig};
+use forebay_buffer::{
+    Answer, Buffer, Envelope, ExceptionCategory, Lease, OrderState, SystemClock, Verdict,
+};
+use forebay_order::{OrderKey, Readiness};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::proxy::Proxy;
+use crate::servers::{DEADLINE, Servers};
+use crate::support::{SOON, answer, delivery, post, with};
+
+const LEASE: Duration = Duration::from_secs(2);
+const PARTITIONS: u16 = 8;
+
+fn config(servers: &Servers, drains: bool) -> NatsConfig {
+    NatsConfig { partitions: PARTITIONS, lease: LEASE, drains, ..servers.config() }
+}
+
+async fn open(config: NatsConfig) -> Nats {
+    Nats::open(config, Arc::new(SystemClock)).await.unwrap()
+}
+
+/// Waits until something is so; fails if it does not become so.
+async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is().await {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Two that drain, each with half of the partitions.
+async fn two(servers: &Servers) -> [Nats; 2] {
+    let both = [open(config(servers, true)).await, open(config(servers, true)).await];
+    let half = usize::from(PARTITIONS / 2);
+    until("both have their share", async || both.iter().all(|node| node.owned().0 == half)).await;
+    both
+}
+
+fn key(id: &str) -> OrderKey {
+    OrderKey::new("shopify", "demo", id)
+}
+
+fn summarised(id: &str) -> Verdict {
+    Verdict::Summarised { summary_id: id.to_owned(), existing: false }
+}
+
+fn cancel(id: &str) -> Envelope {
+    with(Readiness::Cancelled, delivery(id, 9, Some(9)))
+}
+
+async fn state(node: &Nats, id: &str) -> OrderState {
+    node.order(&key(id)).await.unwrap().unwrap().state
+}
+
+/// Leases of either, by the order's id.
+async fn lend_all(nodes: &[Nats; 2], count: usize) -> [BTreeMap<String, Lease>; 2] {
+    let mut leases = [BTreeMap::new(), BTreeMap::new()];
+    until("all orders are lent", async || {
+        for (node, leases) in nodes.iter().zip(&mut leases) {
+            for lease in node.lease(50, Duration::ZERO).await.unwrap() {
+                let again = leases.insert(lease.key.id.clone(), lease);
+                assert!(again.is_none(), "lent twice");
+            }
+        }
+        leases.iter().map(BTreeMap::len).sum::<usize>() >= count
+    })
+    .await;
+    assert!(leases[0].keys().all(|id| !leases[1].contains_key(id)), "lent by both");
+    leases
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_share_the_orders_and_one_that_ends_leaves_its_share_to_the_other() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let nodes = two(&servers).await;
+    let door = open(config(&servers, false)).await;
+    assert_eq!(door.owned(), (0, usize::from(PARTITIONS)));
+    for id in 0..60 {
+        assert_eq!(answer(&door, delivery(&id.to_string(), 1, None)).await, Answer::Accepted);
+    }
+    for leases in lend_all(&nodes, 60).await {
+        assert!(leases.len() > 5, "each has its share: {}", leases.len());
+        for (id, lease) in leases {
+            lease.settle(summarised(&id));
+        }
+    }
+    for id in 0..60 {
+        let id = id.to_string();
+        // Whoever is asked, as soon as it is durable.
+        until("it is settled", async || state(&door, &id).await == OrderState::Summarised).await;
+        let again = post(&door, delivery(&id, 1, None)).await;
+        assert_eq!(again.answer(), Answer::Duplicate);
+        assert_eq!(again.first().summary_id.as_ref(), Some(&id));
+    }
+    let [one, other] = nodes;
+    assert!((one.share() - 0.5).abs() < 1e-9 && door.share() == 0.0);
+    one.close().await;
+    until("the other has all", async || other.owned().0 == usize::from(PARTITIONS)).await;
+    until("it may use the whole ceiling", async || other.share() == 1.0).await;
+    other.close().await;
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doors_that_race_for_a_key_agree() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let doors = [open(config(&servers, false)).await, open(config(&servers, false)).await];
+    for id in 0..40 {
+        let id = id.to_string();
+        let race = doors.iter().zip(1..).map(|(door, content)| {
+            let envelope = delivery(&id, content, None);
+            let permit = door.admission().admit(100).unwrap();
+            door.append(envelope, permit)
+        });
+        let receipts: Vec<_> =
+            join_all(race).await.into_iter().map(|receipt| receipt.unwrap()).collect();
+        let mut answers: Vec<_> = receipts.iter().map(|receipt| receipt.answer()).collect();
+        answers.sort_by_key(|answer| answer.word());
+        assert_eq!(answers, [Answer::Accepted, Answer::Conflict], "another body");
+        assert_eq!(receipts[0].first().sequence, receipts[1].first().sequence);
+        assert_eq!(receipts[0].first().fingerprint, receipts[1].first().fingerprint);
+    }
+    let race = |id: &'static str| {
+        doors.iter().map(move |door| answer(door, delivery(id, 1, None))).collect::<Vec<_>>()
+    };
+    let mut answers = join_all(race("same")).await;
+    answers.sort_by_key(|answer| answer.word());
+    assert_eq!(answers, [Answer::Accepted, Answer::Duplicate], "the same body");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_at_another_door_waits_for_the_loan_and_is_not_passed_over() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let owner = open(config(&servers, true)).await;
+    let door = open(config(&servers, false)).await;
+    post(&door, delivery("lent", 1, Some(1))).await;
+    let lease = owner.lease(1, SOON).await.unwrap().remove(0);
+    assert_eq!(state(&door, "lent").await, OrderState::Leased);
+    assert_eq!(answer(&door, delivery("lent", 2, Some(2))).await, Answer::Parked);
+    assert_eq!(answer(&door, delivery("lent", 2, Some(2))).await, Answer::Duplicate);
+    lease.settle(summarised("S1"));
+    until("the change is an exception", async || owner.exceptions(0, 10).await.unwrap().len() == 1)
+        .await;
+    let rows = owner.exceptions(0, 10).await.unwrap();
+    assert_eq!(rows[0].category, ExceptionCategory::ChangeAfterSummary);
+    assert_eq!(state(&door, "lent").await, OrderState::Summarised);
+
+    // What was called off, or changed, before it was lent: the owner may not know yet, and sees it all the same.
+    for n in 0..30 {
+        let (off, changed) = (format!("off {n}"), format!("changed {n}"));
+        post(&door, delivery(&off, 1, Some(1))).await;
+        post(&door, delivery(&changed, 1, Some(1))).await;
+        let lend = async {
+            let mut lent = Vec::new();
+            while lent.is_empty() {
+                lent = owner.lease(10, Duration::from_millis(50)).await.unwrap();
+            }
+            lent
+        };
+        let change = async {
+            let called_off = answer(&door, cancel(&off)).await;
+            (called_off, answer(&door, delivery(&changed, 2, Some(2))).await)
+        };
+        let (mut lent, (off_answer, changed_answer)) = tokio::join!(lend, change);
+        lent.extend(owner.lease(10, Duration::ZERO).await.unwrap());
+        let find = |id: &str| lent.iter().find(|lease| lease.key.id == id);
+        match off_answer {
+            Answer::Cancelled => assert!(find(&off).is_none(), "{n}: it was called off"),
+            answer => assert_eq!(answer, Answer::Parked),
+        }
+        match (changed_answer, find(&changed)) {
+            (Answer::Amended, Some(lease)) => assert_eq!(lease.body, format!("body {changed} 2")),
+            (Answer::Amended | Answer::Parked, _) => {}
+            (answer, _) => panic!("{answer:?}"),
+        }
+        for lease in lent {
+            lease.settle(summarised("S"));
+        }
+        until("all is settled", async || {
+            let status = owner.status().await.unwrap();
+            status.live["leased"] + status.live["submitted"] + status.live["pending"] == 0
+        })
+        .await;
+    }
+    door.close().await;
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_was_cut_off_can_lend_and_settle_nothing_and_is_followed() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let proxy = Proxy::start(servers.port(0)).await;
+    let through = NatsConfig { servers: vec![proxy.address()], ..config(&servers, true) };
+    let owner = open(through).await;
+    assert_eq!(owner.owned().0, usize::from(PARTITIONS));
+    for id in ["refused", "sent", "unsent"] {
+        post(&owner, delivery(id, 1, None)).await;
+    }
+    let mut leases: BTreeMap<_, _> =
+        owner.lease(10, SOON).await.unwrap().into_iter().map(|l| (l.key.id.clone(), l)).collect();
+    assert_eq!(leases.len(), 3);
+    let sent = leases.remove("sent").unwrap();
+    assert_eq!(owner.submitting(std::slice::from_ref(&sent), true).await, Ok(vec![true]));
+    post(&owner, delivery("later", 1, None)).await;
+
+    proxy.hold(true);
+    let other = open(config(&servers, true)).await;
+    until("the other took all over", async || other.owned().0 == usize::from(PARTITIONS)).await;
+    assert_eq!(owner.share(), 0.0, "what was its share is another's");
+    assert!(owner.lease(10, Duration::ZERO).await.unwrap().is_empty());
+    let held: Vec<Lease> = leases.into_values().collect();
+    assert_eq!(owner.submitting(&held, false).await, Ok(vec![false; 2]), "it may not send");
+
+    // Those that were lent may have been sent, so each comes alone, and is to be looked for.
+    let mut seen = BTreeMap::new();
+    until("the other lends them all", async || {
+        for lease in other.lease(10, Duration::from_millis(100)).await.unwrap() {
+            seen.insert(lease.key.id.clone(), lease.sent_before);
+            let id = lease.key.id.clone();
+            lease.settle(summarised(&id));
+        }
+        seen.len() == 4
+    })
+    .await;
+    let expected = [("later", false), ("refused", true), ("sent", true), ("unsent", true)];
+    assert_eq!(seen, expected.map(|(id, sent)| (id.to_owned(), sent)).into());
+
+    proxy.hold(false);
+    for lease in held.into_iter().chain([sent]) {
+        let refused = lease.key.id == "refused";
+        lease.settle(match refused {
+            true => Verdict::Exception {
+                category: ExceptionCategory::Rejected,
+                reason: "no such product".to_owned(),
+            },
+            false => summarised("late"),
+        });
+    }
+    until("it notices", async || owner.owned().0 <= usize::from(PARTITIONS / 2)).await;
+    for id in ["refused", "sent", "unsent", "later"] {
+        let view = other.order(&key(id)).await.unwrap().unwrap();
+        assert_eq!((view.state, view.summary_id.as_deref()), (OrderState::Summarised, Some(id)));
+        assert!(view.exceptions.is_empty());
+    }
+    owner.close().await;
+    other.close().await;
+}
