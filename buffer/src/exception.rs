@@ -33,7 +33,7 @@ pub enum ExceptionCategory {
 }
 
 impl ExceptionCategory {
-    const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Unreadable,
         Self::FetchNeeded,
         Self::Conflict,

@@ -50,7 +50,7 @@ pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, 
 pub use lease::{Lease, Verdict};
 pub use memory::Memory;
 pub use receipt::{Answer, Durability, Receipt};
-pub use view::{OrderState, OrderView, OutcomeFigures, Pace, Status};
+pub use view::{Fleet, OrderState, OrderView, OutcomeFigures, Pace, Status};
 
 use forebay_order::OrderKey;
 

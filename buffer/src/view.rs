@@ -32,6 +32,19 @@ pub enum OrderState {
 }
 
 impl OrderState {
+    /// All of them.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Held,
+        Self::Pending,
+        Self::Leased,
+        Self::Submitted,
+        Self::Summarised,
+        Self::Exception,
+        Self::Cancelled,
+        Self::Discarded,
+        Self::Recorded,
+    ];
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
@@ -130,6 +143,9 @@ pub struct Status {
     /// Acknowledged orders may have been forgotten (damage, or a lost outcome index): whatever is accepted until then, ms since
     /// 1970, is looked up in the OMS before it is first sent, unless that OMS refuses a second create.
     pub look_first_until_ms: Option<i64>,
+    /// The processes that share the orders; nothing where there are no others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
     /// What recovery found when the store was opened, for people; empty when all was clean.
     pub recovery: Vec<String>,
 }
@@ -158,6 +174,21 @@ impl Status {
             self.money_waiting.insert(currency, sum);
         }
     }
+}
+
+/// The processes that share the orders of one store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Fleet {
+    /// Parts the keys are divided into.
+    pub partitions: u64,
+    /// Those this process owns.
+    pub owned: u64,
+    /// Those nobody spoke for just now: their orders are not in the counts, and nobody drains them at the moment.
+    pub silent: u64,
+    /// Processes that own some.
+    pub nodes: u64,
+    /// How long what is known of an ended order is kept, in seconds.
+    pub outcome_ttl_s: u64,
 }
 
 /// How much the outcome index holds and takes.

@@ -141,12 +141,7 @@ fn settled(take: &mut Take<'_>) -> Option<Settled> {
 }
 
 fn state(code: u8) -> Option<OrderState> {
-    use OrderState::{
-        Cancelled, Discarded, Exception, Held, Leased, Pending, Recorded, Submitted, Summarised,
-    };
-    [Held, Pending, Leased, Submitted, Summarised, Exception, Cancelled, Discarded, Recorded]
-        .into_iter()
-        .find(|state| *state as u8 == code)
+    OrderState::ALL.into_iter().find(|state| *state as u8 == code)
 }
 
 /// A descriptor's extensions by tag.

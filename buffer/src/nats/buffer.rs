@@ -12,11 +12,13 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::door::MESSAGE_RESERVE;
+use super::fleet::Ask;
 use super::shared::{Shared, failed};
 use super::store::Store;
 use super::table::Table;
 use super::tend::Rounds;
 use super::{NatsConfig, OpenError};
+use crate::view::Fleet;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
     Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
@@ -30,7 +32,7 @@ const LOAD_LOOK: Duration = Duration::from_millis(5);
 /// is, and whether they sync.
 ///
 /// Every process takes orders in and answers for any key; a partition of the keys is drained by the one that owns it. What
-/// only an owner knows (its exceptions, its counts, its pending orders) is told of the partitions this process owns.
+/// only an owner knows (exceptions, counts) the others ask it for. [`Buffer::pace`] is of this process's partitions alone.
 #[derive(Clone)]
 pub struct Nats {
     shared: Arc<Shared>,
@@ -64,6 +66,7 @@ impl Nats {
         if shared.config.drains {
             let mut rounds = Rounds::default();
             shared.tend_once(&mut rounds).await;
+            drop(tokio::spawn(Arc::clone(&shared).answer()));
             drop(tokio::spawn(Arc::clone(&shared).tend(rounds)));
             let mut waited = Duration::ZERO;
             while !shared.is_loaded() && waited < LOAD_WAIT {
@@ -134,11 +137,10 @@ impl Buffer for Nats {
     async fn body(&self, sequence: u64) -> Result<Option<Bytes>, BufferError> {
         let shared = &self.shared;
         shared.open()?;
-        let mut hashes = shared
-            .partitions
-            .iter()
-            .filter_map(|p| p.with(|mine| mine.state.hash_at(sequence)).flatten());
-        let Some(hash) = hashes.next() else { return Ok(None) };
+        let heard = shared.ask(Ask::At { sequence }).await.map_err(failed)?;
+        let Some(hash) = heard.hash else {
+            return heard.whole().map(|_| None).map_err(failed);
+        };
         Ok(shared.look(hash).await?.known.body(sequence))
     }
 
@@ -146,10 +148,8 @@ impl Buffer for Nats {
         let shared = &self.shared;
         shared.open()?;
         shared.all_settled().await;
-        let mut ids: Vec<(u64, u128)> = Vec::new();
-        for partition in &shared.partitions {
-            partition.with(|mine| ids.extend(mine.state.row_ids(after).take(limit)));
-        }
+        let heard = shared.ask(Ask::Rows { after, limit }).await.map_err(failed)?;
+        let mut ids = heard.whole().map_err(failed)?.rows;
         ids.sort_unstable();
         ids.truncate(limit);
         let mut hashes: Vec<u128> = ids.iter().map(|(_, hash)| *hash).collect();
@@ -173,13 +173,9 @@ impl Buffer for Nats {
         let shared = &self.shared;
         shared.open()?;
         shared.all_settled().await;
-        let now_ms = shared.clock.wall_ms();
-        let mut status = Status::default();
-        for partition in &shared.partitions {
-            if let Some(part) = partition.with(|mine| mine.state.status(now_ms)) {
-                status.add(part);
-            }
-        }
+        let heard = shared.ask(Ask::Status).await.map_err(failed)?;
+        let fleet = Some(Fleet::of(shared, &heard));
+        let mut status = Status { fleet, ..heard.status };
         let (bytes, bytes_max, sequence) = shared.table.size().await.map_err(failed)?;
         (status.disk_bytes, status.disk_bytes_max, status.durable_sequence) =
             (bytes, bytes_max, sequence);

@@ -14,6 +14,7 @@ use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::fleet::Ask;
 use super::known::Known;
 use super::page::Page;
 use super::partition::{End, Mine, Partition};
@@ -339,44 +340,26 @@ impl Shared {
         }
     }
 
-    /// Retries or discards an open exception of one of our partitions.
+    /// Retries or discards an open exception, whoever owns its partition.
     pub(super) async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
         self.open()?;
         self.all_settled().await;
-        let at =
-            |partition: &Partition| partition.with(|mine| mine.state.hash_at(exception)).flatten();
-        let found = self.partitions.iter().find_map(|partition| Some((partition, at(partition)?)));
-        let (partition, hash) = found.ok_or(ActError::NotFound)?;
-        let mut stored = self.read(hash).await?;
+        let heard = self.ask(Ask::At { sequence: exception }).await.map_err(failed)?;
+        let Some(hash) = heard.hash else {
+            heard.whole().map_err(failed)?;
+            return Err(ActError::NotFound);
+        };
         loop {
-            let acting = partition
-                .with(|mine| mine.state.check_act(exception, act))
-                .ok_or(ActError::NotFound)??;
-            let known = self
-                .known(stored.as_ref())
-                .map_err(|error| BufferError::Failed(error.to_string()))?;
+            let known = self.look(hash).await?.known;
+            known.check_act(exception, act)?;
             let record = Record::Act { exception, act, at_ms: self.clock.wall_ms() };
             let page = known.page_with(record).ok_or(ActError::NotFound)?;
-            match self.write(hash, known.stored, page.clone()).await.map_err(failed)? {
-                Put::Done(sequence) => {
-                    let page = page.stored_at(sequence);
-                    let state = partition.with(|mine| {
-                        mine.take(hash, sequence, &page);
-                        mine.state.known_state(acting.order)
-                    });
-                    self.changed.notify_waiters();
-                    let ended = || Known::state_with(&self.store.secret, &page);
-                    let state = state.flatten().or_else(ended).unwrap_or(OrderState::Discarded);
-                    return Ok(ActReceipt { id: exception, act, state });
-                }
-                Put::Overtaken(other) => {
-                    if let Some(now) = &other
-                        && let Ok(page) = Page::decode(&now.bytes, now.sequence)
-                    {
-                        self.take(hash, now.sequence, &page);
-                    }
-                    stored = other;
-                }
+            let put = self.write(hash, known.stored, page.clone()).await.map_err(failed)?;
+            if let Put::Done(sequence) = put {
+                let page = page.stored_at(sequence);
+                self.take(hash, sequence, &page);
+                let state = self.look(hash).await?.known.state().unwrap_or(OrderState::Discarded);
+                return Ok(ActReceipt { id: exception, act, state });
             }
         }
     }

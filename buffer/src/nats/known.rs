@@ -8,7 +8,9 @@ use super::table::Stored;
 use super::tenure::Lent;
 use crate::record::{Delivery, Record};
 use crate::state::{Head, Judged, Kept, Loan, Numbered, RowHead, State, content_among};
-use crate::{Durability, Envelope, ExceptionRow, OrderState, OrderView, Receipt, Verdict};
+use crate::{
+    Act, ActError, Durability, Envelope, ExceptionRow, OrderState, OrderView, Receipt, Verdict,
+};
 
 /// One key's order, alone in a state of its own.
 #[derive(Debug)]
@@ -208,11 +210,12 @@ impl Known {
         self.state.known_state(self.order?)
     }
 
-    /// Where the order is that a page is of, if it still is one.
-    pub(super) fn state_with(secret: &[u8], page: &Page) -> Option<OrderState> {
-        let mut state = State::new(secret);
-        state.apply_whole(&page.records);
-        state.known_state(page.order()?)
+    /// Whether an act on one of its exceptions is possible.
+    ///
+    /// # Errors
+    /// [`ActError::NotFound`], [`ActError::NotPossible`].
+    pub(super) fn check_act(&self, exception: u64, act: Act) -> Result<(), ActError> {
+        self.state.check_act(exception, act).map(|_| ())
     }
 
     /// The record of a verdict on a loan nobody remembers; only that its summary exists is still of interest.

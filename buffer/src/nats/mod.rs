@@ -17,6 +17,7 @@ mod config;
 mod connect;
 mod door;
 mod drain;
+mod fleet;
 mod known;
 mod page;
 mod partition;

@@ -168,6 +168,11 @@ impl Table {
         self.put(subject, 0, bytes, None).await
     }
 
+    /// The connection.
+    pub(super) fn client(&self) -> async_nats::Client {
+        self.context.client()
+    }
+
     /// Bytes of the largest message the servers take.
     pub(super) fn message_max(&self) -> usize {
         self.context.client().server_info().max_payload

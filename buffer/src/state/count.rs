@@ -9,18 +9,6 @@ use super::order::Order;
 use crate::OrderState;
 use crate::digest::{CurrencyCode, MONEY_SCALE};
 
-const STATES: [OrderState; 9] = [
-    OrderState::Held,
-    OrderState::Pending,
-    OrderState::Leased,
-    OrderState::Submitted,
-    OrderState::Summarised,
-    OrderState::Exception,
-    OrderState::Cancelled,
-    OrderState::Discarded,
-    OrderState::Recorded,
-];
-
 /// Orders per state, and money that waits.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -60,14 +48,14 @@ impl Counts {
 
     /// Ended orders by state, for the checkpoint.
     pub(super) fn ended_codes(&self) -> Vec<(u8, u64)> {
-        let ends = STATES.into_iter().filter(|state| is_end(*state));
+        let ends = OrderState::ALL.into_iter().filter(|state| is_end(*state));
         ends.map(|state| (state as u8, self.of(state))).collect()
     }
 
     /// What a checkpoint said; counts the orders whose records are retired.
     pub(super) fn set_ended(&mut self, codes: &[(u8, u64)]) {
         for (code, count) in codes {
-            if STATES.iter().any(|state| is_end(*state) && *state as u8 == *code)
+            if OrderState::ALL.iter().any(|state| is_end(*state) && *state as u8 == *code)
                 && let Some(known) = self.states.get_mut(usize::from(*code))
             {
                 *known = *count;
@@ -87,7 +75,7 @@ impl Counts {
     }
 
     fn words(&self, wanted: impl Fn(OrderState) -> bool) -> BTreeMap<&'static str, u64> {
-        let states = STATES.into_iter().filter(|state| wanted(*state));
+        let states = OrderState::ALL.into_iter().filter(|state| wanted(*state));
         states.map(|state| (state.word(), self.of(state))).collect()
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use forebay_buffer::nats::{Nats, NatsConfig};
 use forebay_buffer::{
-    Answer, Buffer, Envelope, ExceptionCategory, Lease, OrderState, SystemClock, Verdict,
+    Act, ActError, Answer, Buffer, BufferError, Envelope, ExceptionCategory, Lease, OrderState,
+    SystemClock, Verdict,
 };
 use forebay_order::{OrderKey, Readiness};
 use futures_util::future::join_all;
@@ -252,4 +253,58 @@ async fn an_owner_that_was_cut_off_can_lend_and_settle_nothing_and_is_followed()
     }
     owner.close().await;
     other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_process_knows_the_exceptions_and_counts_of_all_and_may_act() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let nodes = two(&servers).await;
+    let door = open(config(&servers, false)).await;
+    for id in 0..12 {
+        post(&door, delivery(&id.to_string(), 1, None)).await;
+    }
+    for leases in lend_all(&nodes, 12).await {
+        for (id, lease) in leases {
+            lease.settle(match id.as_str() {
+                "0" | "1" | "2" | "3" => Verdict::Exception {
+                    category: ExceptionCategory::Rejected,
+                    reason: "no such product".to_owned(),
+                },
+                _ => summarised(&id),
+            });
+        }
+    }
+    let others = [&door, &nodes[0], &nodes[1]];
+    for node in others {
+        until("all exceptions are known", async || {
+            node.exceptions(0, 10).await.unwrap().len() == 4
+        })
+        .await;
+        let status = node.status().await.unwrap();
+        assert_eq!((status.live["exception"], status.ended["summarised"]), (4, 8));
+        assert_eq!(status.exceptions["rejected"], 4);
+        let fleet = status.fleet.unwrap();
+        assert_eq!((fleet.partitions, fleet.silent, fleet.nodes), (u64::from(PARTITIONS), 0, 2));
+    }
+    let mut rows = door.exceptions(0, 10).await.unwrap();
+    rows.sort_by_key(|row| row.id);
+    assert_eq!(door.exceptions(rows[1].id, 1).await.unwrap(), [rows[2].clone()]);
+    assert_eq!(door.body(rows[0].order.unwrap()).await.unwrap().unwrap().len(), "body 0 1".len());
+    for (row, node) in rows.iter().zip([&door, &nodes[0], &nodes[1]]) {
+        let done = node.act(row.id, Act::Retry).await.unwrap();
+        assert_eq!(done.state, OrderState::Pending);
+    }
+    let discarded = door.act(rows[3].id, Act::Discard).await.unwrap();
+    assert_eq!(discarded.state, OrderState::Discarded);
+    assert_eq!(door.act(77_777, Act::Retry).await, Err(ActError::NotFound));
+    let again = lend_all(&nodes, 3).await;
+    assert_eq!(again.iter().map(BTreeMap::len).sum::<usize>(), 3);
+    drop(again);
+    for node in nodes {
+        node.close().await;
+    }
+    let nobody = door.exceptions(0, 10).await;
+    assert!(matches!(nobody, Err(BufferError::Failed(_))), "nobody speaks for them: {nobody:?}");
+    let silent = door.status().await.unwrap().fleet.unwrap().silent;
+    assert_eq!(silent, u64::from(PARTITIONS));
 }
