@@ -1,7 +1,7 @@
 //! From the configuration to each room's own settings; one `match` picks each backend.
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,17 +99,12 @@ pub(crate) fn embedded(config: &Config) -> EmbeddedConfig {
 /// The settings of a buffer on NATS.
 pub(crate) fn nats(config: &Config) -> Result<NatsConfig, String> {
     let nats = &config.nats;
-    let login = match (&nats.user, &nats.password_file) {
-        (Some(name), Some(path)) => {
-            let password = std::fs::read_to_string(path)
-                .map_err(|error| format!("nats.password_file: {}: {error}", path.display()))?;
-            let password = password.trim_end_matches(['\r', '\n']).to_owned();
-            Login::User { name: name.clone(), password }
-        }
-        _ => Login::Nobody,
-    };
     Ok(NatsConfig {
-        login,
+        login: login("nats.password_file", &nats.user, &nats.password_file)?
+            .unwrap_or(Login::Nobody),
+        system: login("nats.system_password_file", &nats.system_user, &nats.system_password_file)?,
+        require_fsync: nats.require_fsync,
+        seen: Some(config.data_dir.join("nats.seen")),
         roots: nats.roots.clone(),
         stream: nats.stream.clone(),
         replicas: nats.replicas,
@@ -124,6 +119,19 @@ pub(crate) fn nats(config: &Config) -> Result<NatsConfig, String> {
         in_flight_bytes: config.door.in_flight_bytes.bytes(),
         ..NatsConfig::new(nats.servers.iter().cloned())
     })
+}
+
+/// Who somebody is, with the password from its file.
+fn login(
+    knob: &str,
+    user: &Option<String>,
+    password_file: &Option<PathBuf>,
+) -> Result<Option<Login>, String> {
+    let (Some(name), Some(path)) = (user, password_file) else { return Ok(None) };
+    let password = std::fs::read_to_string(path)
+        .map_err(|error| format!("{knob}: {}: {error}", path.display()))?;
+    let password = password.trim_end_matches(['\r', '\n']).to_owned();
+    Ok(Some(Login::User { name: name.clone(), password }))
 }
 
 /// The OMS, opened.

@@ -108,6 +108,10 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         "nats.user: goes with nats.password_file; set both or none",
     );
     must(
+        nats.system_user.is_some() == nats.system_password_file.is_some(),
+        "nats.system_user: goes with nats.system_password_file; set both or none",
+    );
+    must(
         !nats.stream.is_empty()
             && nats.stream.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'),
         "nats.stream: must have letters, digits, \"-\" and \"_\" only",
@@ -124,6 +128,12 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     );
     must(nats.outcome_ttl >= Span::secs(60), "nats.outcome_ttl: must be at least 1m");
     let mut warnings = Vec::new();
+    if on_nats && nats.bytes_max.0 == 0 {
+        warnings.push(
+            "nats.bytes_max: without it nothing keeps room free; once the servers' own limit is reached, nothing can be settled either"
+                .to_owned(),
+        );
+    }
     if on_nats && nats.replicas < 3 {
         warnings.push(
             "nats.replicas: fewer than 3 copies do not outlive the loss of one server".to_owned(),

@@ -112,6 +112,11 @@ pub(crate) struct Nats {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) password_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) system_user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) system_password_file: Option<PathBuf>,
+    pub(crate) require_fsync: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) roots: Option<PathBuf>,
     pub(crate) stream: String,
     pub(crate) replicas: usize,
@@ -273,6 +278,9 @@ impl Default for Nats {
             servers: vec!["nats://127.0.0.1:4222".to_owned()],
             user: None,
             password_file: None,
+            system_user: None,
+            system_password_file: None,
+            require_fsync: true,
             roots: None,
             stream: "FOREBAY".to_owned(),
             replicas: 3,

@@ -13,8 +13,10 @@ use tokio::time::sleep;
 
 use super::door::MESSAGE_RESERVE;
 use super::fleet::Ask;
+use super::seen::Seen;
 use super::shared::{Shared, failed};
 use super::store::Store;
+use super::synced;
 use super::table::Table;
 use super::tend::Rounds;
 use super::{NatsConfig, OpenError};
@@ -52,17 +54,26 @@ impl Nats {
             return Err(OpenError::Payload { max, order, needed });
         }
         let store = Store::open(&table, &config.stream, config.partitions).await?;
+        let seen = match &config.seen {
+            Some(path) => Some(Seen::check(path, &config.stream, &store, table.highest())?),
+            None => None,
+        };
+        let synced = synced::ask(&config).await?;
+        if synced != Some(true) {
+            tracing::warn!(
+                "it is not known that the NATS servers sync before they acknowledge (sync_interval: always); otherwise a power cut of \
+                 all of them loses what was acknowledged in the last minutes"
+            );
+        }
         let unavailable = |error: super::TableError| OpenError::Unavailable {
             stream: config.stream.clone(),
             reason: error.to_string(),
         };
         let replication = table.replication().await.map_err(unavailable)?;
-        let durability = Durability::Quorum {
-            needed: replication.quorum(),
-            of: replication.replicas,
-            synced: None,
-        };
+        let durability =
+            Durability::Quorum { needed: replication.quorum(), of: replication.replicas, synced };
         let shared = Arc::new(Shared::new(config, clock, table, store, durability));
+        drop(tokio::spawn(Arc::clone(&shared).watch_store(seen)));
         if shared.config.drains {
             let mut rounds = Rounds::default();
             shared.tend_once(&mut rounds).await;

@@ -11,6 +11,12 @@ pub struct NatsConfig {
     pub servers: Vec<String>,
     /// Who we are to them.
     pub login: Login,
+    /// Who may ask the servers how they are set up (their system account), if anybody.
+    pub system: Option<Login>,
+    /// Whether servers that are found not to sync before they acknowledge are refused.
+    pub require_fsync: bool,
+    /// A file in which is kept what was seen of the store, to tell it from another one at the next start.
+    pub seen: Option<PathBuf>,
     /// Certificates to trust beside the system's, in one PEM file; TLS is required where it is set.
     pub roots: Option<PathBuf>,
     /// The stream's name. Its subjects begin with the same word.
@@ -46,6 +52,9 @@ impl NatsConfig {
         Self {
             servers: servers.into_iter().collect(),
             login: Login::Nobody,
+            system: None,
+            require_fsync: true,
+            seen: None,
             roots: None,
             stream: "FOREBAY".to_owned(),
             replicas: 3,

@@ -21,6 +21,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`OpenError::Connect`], [`OpenError::TooOld`].
 pub(super) async fn connect(config: &NatsConfig) -> Result<Client, OpenError> {
+    connect_as(config, &config.login).await
+}
+
+/// The same as somebody else.
+///
+/// # Errors
+/// [`OpenError::Connect`], [`OpenError::TooOld`].
+pub(super) async fn connect_as(config: &NatsConfig, login: &Login) -> Result<Client, OpenError> {
     let shown: Vec<_> = config.servers.iter().map(|server| without_login(server)).collect();
     let servers = shown.join(", ");
     let mut options = ConnectOptions::new()
@@ -29,7 +37,7 @@ pub(super) async fn connect(config: &NatsConfig) -> Result<Client, OpenError> {
         .request_timeout(Some(TRY_TIMEOUT))
         .reconnect_delay_callback(|_| RECONNECT_PAUSE)
         .event_callback(async |event| tell(&event));
-    if let Login::User { name, password } = &config.login {
+    if let Login::User { name, password } = login {
         options = options.user_and_password(name.clone(), password.clone());
     }
     if let Some(roots) = &config.roots {

@@ -74,6 +74,9 @@ impl Shared {
             let receipt = known.receipt(&judged, None, self.durability.clone());
             return receipt.map(Ok).ok_or_else(not_there);
         };
+        if self.is_full() {
+            return Err(AppendError::Full);
+        }
         let waited = known.waits();
         if waited {
             park(&mut record);

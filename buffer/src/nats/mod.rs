@@ -12,6 +12,8 @@
 //! ```
 //! Nothing here trusts `Nats-Msg-Id`: it answers another body under the same id with success.
 
+use std::path::PathBuf;
+
 mod buffer;
 mod config;
 mod connect;
@@ -21,9 +23,11 @@ mod fleet;
 mod known;
 mod page;
 mod partition;
+mod seen;
 mod shared;
 mod store;
 mod stream;
+mod synced;
 mod table;
 mod tend;
 mod tenure;
@@ -67,6 +71,49 @@ pub enum OpenError {
         order: usize,
         /// What it needs.
         needed: usize,
+    },
+    /// A server acknowledges before it has synced, and that is not allowed.
+    #[error(
+        "the NATS server {name} acknowledges before it has synced: a power cut of all servers would lose what was acknowledged; set \
+         sync_interval: always in its jetstream section, or nats.require_fsync = false"
+    )]
+    NotSynced {
+        /// What the server calls itself.
+        name: String,
+    },
+    /// It is not the store this process knew.
+    #[error(
+        "the stream {stream} is another one than this process knew ({}): orders that were acknowledged may be gone. Find out who made it \
+         anew; if it was meant, remove that file", .path.display()
+    )]
+    OtherStore {
+        /// The stream's name.
+        stream: String,
+        /// Where it is kept what was seen.
+        path: PathBuf,
+    },
+    /// The stream is behind what this process has seen of it.
+    #[error(
+        "the stream {stream} is at sequence {now}, and was at {highest} ({}): it was restored from an older copy, and orders that were \
+         acknowledged may be gone. If that was meant, remove that file, and have the storefronts send again what they sent since", .path.display()
+    )]
+    WentBack {
+        /// The stream's name.
+        stream: String,
+        /// Where it is kept what was seen.
+        path: PathBuf,
+        /// Its newest sequence.
+        now: u64,
+        /// The newest that was seen.
+        highest: u64,
+    },
+    /// What was seen of the store before cannot be read or kept.
+    #[error("what was seen of the stream before is kept in {}, and cannot be used: {reason}", .path.display())]
+    Seen {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// The stream is there and not as it must be.
     #[error("the stream {stream} {fault}; {mend}")]

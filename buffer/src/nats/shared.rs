@@ -2,20 +2,27 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
 
 use super::NatsConfig;
 use super::known::Known;
 use super::page::{Page, PageError};
 use super::partition::Partition;
+use super::seen::Seen;
 use super::store::Store;
 use super::table::{Stored, Table, TableError};
 use super::tenure::{Lent, Tenure};
 use crate::state::Meter;
-use crate::{Admission, BufferError, Clock, Durability};
+use crate::{Admission, AppendError, BufferError, Clock, Durability};
+
+/// The stream is looked at so often.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+const RESERVE_MIN: u64 = 64 << 20;
 
 /// One process's part of the store.
 pub(super) struct Shared {
@@ -38,6 +45,8 @@ pub(super) struct Shared {
     /// Verdicts on their way, by the hash of their order; each ends with its sender.
     pub(super) settling: Mutex<HashMap<u128, watch::Receiver<()>>>,
     trouble: Mutex<Option<String>>,
+    /// The stream has only room left for what becomes of its orders.
+    full: AtomicBool,
 }
 
 /// Loans that were handed out, by order and loan.
@@ -77,6 +86,7 @@ impl Shared {
             loans: Mutex::default(),
             settling: Mutex::default(),
             trouble: Mutex::default(),
+            full: AtomicBool::new(false),
             config,
             clock,
             table,
@@ -182,6 +192,29 @@ impl Shared {
         }
     }
 
+    /// Looks at the stream now and then: how far it is, how full, and whether the servers answer.
+    pub(super) async fn watch_store(self: Arc<Self>, mut seen: Option<Seen>) {
+        while self.open().is_ok() {
+            let size = self.table.size().await;
+            self.answered(size.as_ref().err());
+            if let Ok((bytes, limit, _)) = size {
+                let full = limit > 0 && bytes >= limit - reserve(limit);
+                if full != self.full.swap(full, Ordering::AcqRel) {
+                    tracing::warn!(bytes, limit, full, "room for orders on the stream");
+                }
+            }
+            if let Some(seen) = &mut seen {
+                seen.reached(self.table.highest());
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Whether the stream has no room for another order.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
     /// Notes how the servers did.
     pub(super) fn answered(&self, error: Option<&TableError>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,9 +225,17 @@ impl Shared {
     pub(super) fn health(&self) -> Result<(), String> {
         self.open().map_err(|error| error.to_string())?;
         self.table.sound().map_err(|error| error.to_string())?;
+        if self.is_full() {
+            return Err(AppendError::Full.to_string());
+        }
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         trouble.map_or(Ok(()), Err)
     }
+}
+
+/// Bytes of a stream that are kept for what becomes of its orders: lists of what is lent, exceptions, parked changes.
+fn reserve(limit: u64) -> u64 {
+    (limit / 50).max(RESERVE_MIN).min(limit / 4)
 }
 
 impl std::fmt::Debug for Shared {

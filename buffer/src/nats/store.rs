@@ -77,6 +77,12 @@ impl Store {
         })
     }
 
+    /// What tells it from another; nothing can be derived from it.
+    pub(super) fn id(&self) -> String {
+        let id = blake3::derive_key("forebay-buffer 1 id of a store on NATS", &self.secret);
+        id.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The partition of a key.
     pub(super) fn partition(&self, hash: u128) -> u16 {
         let partition = hash % u128::from(self.partitions);

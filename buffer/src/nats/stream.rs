@@ -70,7 +70,17 @@ pub(super) async fn open(context: &Context, config: &NatsConfig) -> Result<Strea
     let name = config.stream.as_str();
     match context.get_stream(name).await {
         Ok(stream) => {
-            check(&stream.cached_info().config, &wanted(config))?;
+            let (found, wanted) = (&stream.cached_info().config, wanted(config));
+            check(found, &wanted)?;
+            if found.max_bytes != wanted.max_bytes {
+                let (found, wanted) = (found.max_bytes, wanted.max_bytes);
+                tracing::warn!(
+                    stream = name,
+                    found,
+                    wanted,
+                    "the stream's limit is not the configured one, and stands"
+                );
+            }
             Ok(stream)
         }
         Err(error) if is_missing(&error.kind()) => {

@@ -168,6 +168,11 @@ impl Table {
         self.put(subject, 0, bytes, None).await
     }
 
+    /// The highest sequence known.
+    pub(super) fn highest(&self) -> u64 {
+        self.highest.load(Ordering::Acquire)
+    }
+
     /// The connection.
     pub(super) fn client(&self) -> async_nats::Client {
         self.context.client()

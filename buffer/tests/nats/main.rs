@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
 mod conformance;
+mod durability;
 mod fleet;
 mod proxy;
 mod servers;

@@ -18,6 +18,8 @@ pub(crate) struct Servers {
     directory: TempDir,
     binary: PathBuf,
     servers: Vec<Server>,
+    /// Whether they sync before they acknowledge.
+    synced: bool,
 }
 
 struct Server {
@@ -35,6 +37,11 @@ impl Drop for Servers {
 impl Servers {
     /// Starts so many and waits until they have chosen a leader; `None`, which is said, where there is no server to run.
     pub(crate) async fn start(count: usize) -> Option<Self> {
+        Self::start_synced(count, true).await
+    }
+
+    /// The same, of servers that may acknowledge before they sync.
+    pub(crate) async fn start_synced(count: usize, synced: bool) -> Option<Self> {
         let Some(binary) = binary() else {
             assert!(std::env::var_os("CI").is_none(), "CI must have nats-server");
             println!("skipped: no nats-server on the path or in the build's tools");
@@ -56,7 +63,8 @@ impl Servers {
         });
         let servers = servers.collect();
         drop(held);
-        let mut servers = Self { directory: tempfile::tempdir().unwrap(), binary, servers };
+        let directory = tempfile::tempdir().unwrap();
+        let mut servers = Self { directory, binary, servers, synced };
         (0..count).for_each(|n| servers.run(n));
         drop(servers.table(|_| {}).await);
         Some(servers)
@@ -85,9 +93,14 @@ impl Servers {
                 "cluster {{ name: test, listen: \"127.0.0.1:{routes}\", routes: [{others}] }}\n"
             ),
         };
+        let sync = if self.synced { ", sync_interval: always" } else { "" };
+        // Who says nobody is `app`; who asks how they are set up is `sys`.
         format!(
             "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\n\
-             jetstream {{ store_dir: {store:?}, sync_interval: always }}\n{cluster}"
+             jetstream {{ store_dir: {store:?}{sync} }}\n{cluster}\
+             accounts {{ APP {{ jetstream: enabled, users: [ {{ user: app, password: app }} ] }}\n\
+             SYS {{ users: [ {{ user: sys, password: sys }} ] }} }}\n\
+             no_auth_user: app\nsystem_account: SYS\n"
         )
     }
 

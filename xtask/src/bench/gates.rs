@@ -37,3 +37,9 @@ pub(super) const SLOTS_LEFT_MAX: u64 = 2;
 pub(super) const RECOVERY_1M_MAX: Duration = Duration::from_secs(2);
 /// recovery --full: ten million.
 pub(super) const RECOVERY_10M_MAX: Duration = Duration::from_secs(15);
+/// nats_accept: orders a second through the door, of bare creates on the same stream.
+pub(super) const NATS_ACCEPT_RATIO_MIN: f64 = 0.75;
+/// nats_batch: the same by a hundred orders a request.
+pub(super) const NATS_BATCH_RATIO_MIN: f64 = 0.9;
+/// nats_drain: whole orders a second, of bare cycles.
+pub(super) const NATS_DRAIN_RATIO_MIN: f64 = 0.9;

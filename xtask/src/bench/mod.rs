@@ -114,6 +114,7 @@ impl Bench {
             ceiling: Some(NO_DRAIN),
             oms: "sqlite",
             reserve: self.slots(RESERVE),
+            nats: None,
         })
     }
 

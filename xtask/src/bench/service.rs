@@ -39,6 +39,17 @@ pub(super) struct Setup {
     pub(super) oms: &'static str,
     /// Spare slots.
     pub(super) reserve: u32,
+    /// Its buffer is on NATS.
+    pub(super) nats: Option<OnNats>,
+}
+
+/// A service of a fleet.
+#[derive(Clone, Debug)]
+pub(super) struct OnNats {
+    /// `all`, `ingest` or `process`.
+    pub(super) role: &'static str,
+    /// The knobs that say how the servers are reached.
+    pub(super) knobs: String,
 }
 
 /// A ceiling under which nothing drains.
@@ -59,10 +70,14 @@ impl Setup {
             || "governor = false".to_owned(),
             |ceiling| format!("ceiling_per_s = {ceiling:.3}"),
         );
+        let (role, backend, knobs) = match &self.nats {
+            Some(OnNats { role, knobs }) => (*role, "nats", knobs.as_str()),
+            None => ("all", "embedded", ""),
+        };
         format!(
-            "log = \"warn\"\n[door]\nthreads = {DOOR_THREADS}\n\
-             [buffer]\ndisk_max = \"64GiB\"\nburst_reserve = {}\n\
-             [drain]\n{drain}\n[oms]\nkind = \"{}\"\ntest = true\n",
+            "log = \"warn\"\nrole = \"{role}\"\n[door]\nthreads = {DOOR_THREADS}\n\
+             [buffer]\nbackend = \"{backend}\"\ndisk_max = \"64GiB\"\nburst_reserve = {}\n\
+             [drain]\n{drain}\n[oms]\nkind = \"{}\"\ntest = true\n{knobs}",
             self.reserve, self.oms
         )
     }

@@ -128,6 +128,16 @@ impl Cluster {
         })
     }
 
+    /// The same as a configuration file says it.
+    pub fn knobs(&self) -> String {
+        format!(
+            "[nats]\nservers = {:?}\nuser = \"forebay\"\npassword_file = {:?}\nroots = {:?}\n",
+            self.addresses(),
+            self.root.join("password"),
+            self.root.join("ca.pem")
+        )
+    }
+
     fn addresses(&self) -> Vec<String> {
         (0..SERVERS).map(|n| format!("tls://localhost:{}", self.port + n)).collect()
     }

@@ -1,6 +1,8 @@
 //! The key table on three servers that sync before they acknowledge, against bare publishes to the same stream, by turns.
 
 mod baseline;
+mod cycles;
+mod door;
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -80,6 +82,8 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
             );
         lines.push(line);
     }
+    lines.extend(door::run(bench, &servers, &sides)?);
+    lines.push(cycles::run(bench, &sides, &servers.nats()?)?);
     if bench.plan.full {
         // Servers that have done nothing yet, for what they once needed they keep.
         drop((sides, servers));

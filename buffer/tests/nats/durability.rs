@@ -1,0 +1,119 @@
+//! What is said of durability, and when a store is not the one it was.
+
+use std::sync::Arc;
+
+use async_nats::jetstream;
+use forebay_buffer::nats::{Login, Nats, NatsConfig, OpenError};
+use forebay_buffer::{AppendError, Buffer, SystemClock};
+
+use crate::servers::{DEADLINE, Servers};
+use crate::support::{delivery, post};
+
+async fn open(config: NatsConfig) -> Result<Nats, OpenError> {
+    Nats::open(config, Arc::new(SystemClock)).await
+}
+
+fn asking(servers: &Servers) -> NatsConfig {
+    let sys = || "sys".to_owned();
+    let system = Some(Login::User { name: sys(), password: sys() });
+    NatsConfig { system, partitions: 2, ..servers.config() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_says_on_how_many_servers_an_order_is_and_whether_they_sync() {
+    let Some(servers) = Servers::start(3).await else { return };
+    let buffer = open(asking(&servers)).await.unwrap();
+    let receipt = post(&buffer, delivery("1", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(2 of 3, synced)");
+    assert_eq!(buffer.status().await.unwrap().durability, "quorum(2 of 3, synced)");
+    let unasked = open(servers.config()).await.unwrap();
+    let receipt = post(&unasked, delivery("2", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(2 of 3, sync not verified)");
+    let stranger = Login::User { name: "sys".to_owned(), password: "wrong".to_owned() };
+    let refused = open(NatsConfig { system: Some(stranger), ..servers.config() }).await;
+    assert!(refused.unwrap_err().to_string().contains("check the user"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_do_not_sync_are_refused_where_that_is_required() {
+    let Some(servers) = Servers::start_synced(1, false).await else { return };
+    let refused = open(asking(&servers)).await.unwrap_err();
+    assert!(matches!(refused, OpenError::NotSynced { .. }), "{refused}");
+    assert!(refused.to_string().contains("sync_interval: always"), "{refused}");
+    let buffer = open(NatsConfig { require_fsync: false, ..asking(&servers) }).await.unwrap();
+    let receipt = post(&buffer, delivery("1", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(1 of 1, not synced)");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_not_the_one_it_was_is_told_at_the_start() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nats.seen");
+    let knowing = || NatsConfig { seen: Some(path.clone()), partitions: 2, ..servers.config() };
+    let buffer = open(knowing()).await.unwrap();
+    post(&buffer, delivery("1", 1, None)).await;
+    buffer.close().await;
+    open(knowing()).await.unwrap().close().await;
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (id, sequence) = text.split_once("\nsequence ").unwrap();
+    let sequence: u64 = sequence.trim().parse().unwrap();
+    std::fs::write(&path, format!("{id}\nsequence {}\n", sequence + 1_000)).unwrap();
+    let behind = open(knowing()).await.unwrap_err();
+    assert!(matches!(behind, OpenError::WentBack { .. }), "{behind}");
+
+    std::fs::write(&path, &text).unwrap();
+    let client = async_nats::connect(&servers.config().servers[0]).await.unwrap();
+    jetstream::new(client).delete_stream("FOREBAY").await.unwrap();
+    let other = open(knowing()).await.unwrap_err();
+    assert!(matches!(other, OpenError::OtherStore { .. }), "{other}");
+    assert!(other.to_string().contains("nats.seen"), "{other}");
+
+    std::fs::write(&path, "nonsense").unwrap();
+    let unusable = open(knowing()).await.unwrap_err();
+    assert!(matches!(unusable, OpenError::Seen { .. }), "{unusable}");
+    std::fs::remove_file(&path).unwrap();
+    open(knowing()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_stream_takes_no_order_and_still_settles() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let stream = "SMALL".to_owned();
+    let small = NatsConfig { stream, bytes_max: 8 << 20, partitions: 2, ..servers.config() };
+    let buffer = open(small).await.unwrap();
+    let big = |n: u32| {
+        let mut order = delivery(&n.to_string(), 1, None);
+        order.body = vec![b'x'; 64 << 10].into();
+        order
+    };
+    let append = async |n: u32| {
+        let permit = buffer.admission().admit(64 << 10).unwrap();
+        buffer.append(big(n), permit).await
+    };
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    let mut taken = 0;
+    // A quarter is kept free; how full it is, is looked at each second.
+    while append(taken).await.is_ok() {
+        taken += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+        assert!(tokio::time::Instant::now() < deadline, "it never became full");
+    }
+    assert_eq!(append(9_999).await, Err(AppendError::Full));
+    assert!(buffer.health().unwrap_err().contains("disk budget"));
+    assert!(taken > 20, "{taken}");
+    let mut settled = 0;
+    while settled < taken {
+        for lease in buffer.lease(50, DEADLINE).await.unwrap() {
+            let summary_id = "S".to_owned();
+            lease.settle(forebay_buffer::Verdict::Summarised { summary_id, existing: false });
+            settled += 1;
+        }
+    }
+    while append(taken).await == Err(AppendError::Full) {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(tokio::time::Instant::now() < deadline, "it never had room again");
+    }
+    assert_eq!(buffer.status().await.unwrap().ended["summarised"], u64::from(taken));
+}
