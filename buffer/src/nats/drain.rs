@@ -151,28 +151,29 @@ impl Shared {
         Some(Lease::new(loan, first_accepted_at_ms, delivery, home))
     }
 
-    /// Reads a page. A change that waits for a loan, of an order that was never sent, has come before this one: it is written
-    /// to have had its effect.
+    /// Reads the page of an order that is about to be handed out, and writes first what must be durable before that:
+    /// - A change that waits for a loan, of an order that was never sent, came before this one: it has its effect.
+    /// - Of an order that an owner before us had lent, that it may have been sent, and that its loan is over: so that owner,
+    ///   should it come back, finds its page changed and its verdict too late.
     async fn page_to_lend(&self, hash: u128, loan: &Loan) -> Result<(Known, Stored), BufferError> {
         let gone = || BufferError::Failed("nothing stands under its key any more".to_owned());
         let mut stored = self.read(hash).await?.ok_or_else(gone)?;
         loop {
-            let mut known = self
-                .known(Some(&stored))
-                .map_err(|error| BufferError::Failed(error.to_string()))?;
-            if loan.sent_before || !known.free() {
+            let known = self.known(Some(&stored));
+            let mut known = known.map_err(|error| BufferError::Failed(error.to_string()))?;
+            let page = if loan.deaths > 0 && known.takes_over(loan) {
+                known.page_with(Loan::taken_over(loan))
+            } else if !loan.sent_before && known.free() {
+                known.page()
+            } else {
                 return Ok((known, stored));
+            };
+            let put = self.write(hash, stored.sequence, page.ok_or_else(gone)?).await;
+            stored = match put.map_err(failed)? {
+                Put::Done(_) => self.read(hash).await?,
+                Put::Overtaken(other) => other,
             }
-            let page = known.page().ok_or_else(gone)?;
-            match self.write(hash, stored.sequence, page).await {
-                Ok(Put::Done(sequence)) => {
-                    let subject = self.store.subject(hash);
-                    stored = self.table.read(&subject).await.map_err(failed)?.ok_or_else(gone)?;
-                    tracing::trace!(sequence, "a change had its effect");
-                }
-                Ok(Put::Overtaken(other)) => stored = other.ok_or_else(gone)?,
-                Err(error) => return Err(failed(error)),
-            }
+            .ok_or_else(gone)?;
         }
     }
 
@@ -255,7 +256,12 @@ impl Shared {
                     break;
                 }
             };
-            if settles && known.state() == Some(OrderState::Summarised) {
+            // Another loan of it has ended since, or it is settled: this verdict comes too late.
+            let late = match settles {
+                true => known.state() == Some(OrderState::Summarised),
+                false => known.is_over_by(out.loan),
+            };
+            if late {
                 break;
             }
             known.loan_is_over(out.loan);
@@ -285,11 +291,11 @@ impl Shared {
         }
     }
 
-    /// Whether a loan's partition is still in the tenure it was made in.
+    /// Whether a loan's partition is still, and certainly, in the tenure it was made in.
     fn is_ours(&self, out: &HandedOut) -> bool {
-        let epoch =
-            self.partition(out.hash).and_then(|partition| partition.with(|mine| mine.epoch));
-        epoch == Some(out.epoch)
+        let elapsed = self.clock.elapsed();
+        let ours = |mine: &mut Mine| mine.epoch == out.epoch && mine.is_certain(elapsed);
+        self.partition(out.hash).and_then(|partition| partition.with(ours)) == Some(true)
     }
 
     fn verdict_is_kept(

@@ -78,6 +78,19 @@ impl Known {
         self.loans_over = self.loans_over.max(loan);
     }
 
+    /// Whether a loan is over.
+    pub(super) fn is_over_by(&self, loan: u64) -> bool {
+        self.loans_over >= loan
+    }
+
+    /// Ends all loans before that one; whether any of them was not over.
+    pub(super) fn takes_over(&mut self, loan: &Loan) -> bool {
+        let before = loan.number.saturating_sub(1);
+        let news = self.loans_over < before;
+        self.loan_is_over(before);
+        news
+    }
+
     /// Whether a loan is under way for all that its page says.
     pub(super) fn is_lent(&self, lent: &Lent) -> bool {
         lent.loan > self.loans_over

@@ -43,6 +43,9 @@ pub(super) struct Mine {
     ahead: Ahead,
     /// The list has changed since our message was last replaced.
     pub(super) to_be_noted: bool,
+    /// Keys of orders that were called off while they waited: their page still says that they wait, and is to be written anew,
+    /// so that it expires.
+    pub(super) called_off: Vec<u128>,
     /// It is to be released as soon as nothing of it is lent.
     pub(super) leaving: bool,
     feed: AbortHandle,
@@ -120,6 +123,7 @@ impl Mine {
             position: 0,
             ahead: Ahead::default(),
             to_be_noted: false,
+            called_off: Vec::new(),
             leaving: false,
             feed,
         }
@@ -170,8 +174,11 @@ impl Mine {
             self.state.take_out(other);
         }
         let again = page.ended_before && self.is_loaded();
-        let loan_over = self.lent.get(&order).is_none_or(|lent| lent.loan <= page.loans_over);
-        self.state.renew(order, &page.records, again, loan_over);
+        let lent = self.lent.get(&order).is_some_and(|lent| lent.loan > page.loans_over);
+        let over = self.state.renew(order, &page.records, again, lent);
+        if over && matches!(page.records.last(), Some((_, Record::Cancel { parked: true, .. }))) {
+            self.called_off.push(hash);
+        }
     }
 
     /// Whether the feed has brought everything that stood here when it became ours; true once only. Orders that the owner

@@ -12,9 +12,10 @@ use hashbrown::HashMap;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::known::Known;
 use super::page::Page;
 use super::partition::{Mine, Partition};
-use super::shared::{Shared, failed, unreadable_tenure};
+use super::shared::{Look, Shared, failed, unreadable_tenure};
 use super::table::{Fed, Put, TableError};
 use super::tenure::{Lent, Tenure};
 use crate::BufferError;
@@ -75,6 +76,7 @@ impl Shared {
             .into_iter()
             .filter(|held| *held)
             .count();
+        self.write_called_off().await;
         let nodes = self.announce(rounds).await.unwrap_or(1).max(1);
         let fair = self.partitions.len().div_ceil(nodes);
         let kept = self.partitions.iter().filter(|p| p.with(|mine| !mine.leaving) == Some(true));
@@ -104,6 +106,25 @@ impl Shared {
             return false;
         }
         self.note(partition).await.is_ok() && leaves.is_some()
+    }
+
+    /// Writes the pages of orders that were called off as what they are, so that they expire.
+    async fn write_called_off(&self) {
+        for partition in &self.partitions {
+            for hash in
+                partition.with(|mine| std::mem::take(&mut mine.called_off)).unwrap_or_default()
+            {
+                let Ok(Look { mut known, lent: None }) = self.look(hash).await else { continue };
+                // Looking let the change have its effect.
+                known.free();
+                if let Some(page) =
+                    known.page().filter(|page| Known::is_over_with(&self.store.secret, page))
+                {
+                    // Whoever changed it meanwhile has written it.
+                    drop(self.write(hash, known.stored, page).await);
+                }
+            }
+        }
     }
 
     /// Says that this process is there, and how many are.

@@ -47,6 +47,15 @@ pub(crate) struct Loan {
     pub(crate) ticket: Option<String>,
 }
 
+impl Loan {
+    /// The record that its order may have been sent, in a loan of another process.
+    pub(crate) fn taken_over(&self) -> Record {
+        let reason = "lent by an owner that ended".to_owned();
+        let attempts = self.attempts;
+        Record::Retry { order: self.sequence, not_before_ms: 0, attempts, sent: true, reason }
+    }
+}
+
 /// The order an act on an exception is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acting {

@@ -63,27 +63,33 @@ impl State {
     }
 
     /// Puts an order as `records` say it in the place of what was known of it; `again`: an ended one was counted before. Of
-    /// one that needs nothing any more only the count is kept. `loan_over`: what this process alone knew of the order ends
-    /// with these records; otherwise it stays.
-    pub(crate) fn renew(&mut self, order: u64, records: &[Numbered], again: bool, loan_over: bool) {
+    /// one that needs nothing any more only the count is kept, and true is returned. `lent`: a loan of it is not over, so what
+    /// is known of that stays, and a change waits for its end; a loan nothing is known of was another process's, which may
+    /// have sent it.
+    pub(crate) fn renew(
+        &mut self,
+        order: u64,
+        records: &[Numbered],
+        again: bool,
+        lent: bool,
+    ) -> bool {
         let private = self.get(order).map(|order| Private {
             on_loan: order.on_loan,
             sent_before: order.sent_before,
             deaths: order.deaths,
         });
         self.take_out(order);
-        let known = private.is_some();
         self.apply_whole(records);
-        let Some(now) = self.get(order) else { return };
-        if let Some(private) = private.filter(|_| !loan_over && now.waits()) {
-            self.change(order, |order| private.give_back(order));
+        if lent && self.get(order).is_some_and(|order| order.waits()) {
+            let others = Private { on_loan: false, sent_before: true, deaths: 0 };
+            self.change(order, |order| private.unwrap_or(others).give_back(order));
         }
         self.take_free_parked(order);
-        if self.get(order).is_some_and(|order| order.ended()) && self.rows.ids_of(order).is_empty()
-        {
-            let again = again && !known;
-            self.finish(order, again);
+        let over = self.is_over(order);
+        if over {
+            self.finish(order, again && private.is_none());
         }
+        over
     }
 
     /// Applies the records of one order, one after another.

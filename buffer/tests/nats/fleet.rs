@@ -202,23 +202,24 @@ async fn an_owner_that_was_cut_off_can_lend_and_settle_nothing_and_is_followed()
     let through = NatsConfig { servers: vec![proxy.address()], ..config(&servers, true) };
     let owner = open(through).await;
     assert_eq!(owner.owned().0, usize::from(PARTITIONS));
-    for id in ["refused", "sent", "unsent"] {
-        post(&owner, delivery(id, 1, None)).await;
+    for id in ["refused", "sent", "unsent", "called off"] {
+        post(&owner, delivery(id, 1, Some(1))).await;
     }
     let mut leases: BTreeMap<_, _> =
         owner.lease(10, SOON).await.unwrap().into_iter().map(|l| (l.key.id.clone(), l)).collect();
-    assert_eq!(leases.len(), 3);
+    assert_eq!(leases.len(), 4);
     let sent = leases.remove("sent").unwrap();
     assert_eq!(owner.submitting(std::slice::from_ref(&sent), true).await, Ok(vec![true]));
-    post(&owner, delivery("later", 1, None)).await;
+    post(&owner, delivery("later", 1, Some(1))).await;
 
+    assert_eq!(answer(&owner, cancel("called off")).await, Answer::Parked);
     proxy.hold(true);
     let other = open(config(&servers, true)).await;
     until("the other took all over", async || other.owned().0 == usize::from(PARTITIONS)).await;
     assert_eq!(owner.share(), 0.0, "what was its share is another's");
     assert!(owner.lease(10, Duration::ZERO).await.unwrap().is_empty());
     let held: Vec<Lease> = leases.into_values().collect();
-    assert_eq!(owner.submitting(&held, false).await, Ok(vec![false; 2]), "it may not send");
+    assert_eq!(owner.submitting(&held, false).await, Ok(vec![false; 3]), "it may not send");
 
     // Those that were lent may have been sent, so each comes alone, and is to be looked for.
     let mut seen = BTreeMap::new();
@@ -226,24 +227,39 @@ async fn an_owner_that_was_cut_off_can_lend_and_settle_nothing_and_is_followed()
         for lease in other.lease(10, Duration::from_millis(100)).await.unwrap() {
             seen.insert(lease.key.id.clone(), lease.sent_before);
             let id = lease.key.id.clone();
-            lease.settle(summarised(&id));
+            if id == "called off" {
+                // It was looked for, and was not there.
+                let may_go = other.submitting(std::slice::from_ref(&lease), true).await;
+                assert_eq!(may_go, Ok(vec![false]));
+                let (after, reason) = (Duration::ZERO, "called off".to_owned());
+                lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });
+            } else {
+                lease.settle(summarised(&id));
+            }
         }
-        seen.len() == 4
+        seen.len() == 5
     })
     .await;
-    let expected = [("later", false), ("refused", true), ("sent", true), ("unsent", true)];
+    let expected = [
+        ("called off", true),
+        ("later", false),
+        ("refused", true),
+        ("sent", true),
+        ("unsent", true),
+    ];
     assert_eq!(seen, expected.map(|(id, sent)| (id.to_owned(), sent)).into());
 
     proxy.hold(false);
     for lease in held.into_iter().chain([sent]) {
-        let refused = lease.key.id == "refused";
-        lease.settle(match refused {
-            true => Verdict::Exception {
+        match lease.key.id.as_str() {
+            "refused" => lease.settle(Verdict::Exception {
                 category: ExceptionCategory::Rejected,
                 reason: "no such product".to_owned(),
-            },
-            false => summarised("late"),
-        });
+            }),
+            // It did not send this one.
+            "called off" => drop(lease),
+            _ => lease.settle(summarised("late")),
+        }
     }
     until("it notices", async || owner.owned().0 <= usize::from(PARTITIONS / 2)).await;
     for id in ["refused", "sent", "unsent", "later"] {
@@ -251,6 +267,8 @@ async fn an_owner_that_was_cut_off_can_lend_and_settle_nothing_and_is_followed()
         assert_eq!((view.state, view.summary_id.as_deref()), (OrderState::Summarised, Some(id)));
         assert!(view.exceptions.is_empty());
     }
+    until("it is called off", async || state(&other, "called off").await == OrderState::Cancelled)
+        .await;
     owner.close().await;
     other.close().await;
 }
