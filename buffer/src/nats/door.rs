@@ -118,7 +118,7 @@ impl Shared {
         }
         match self.lent(hash, known).await.map_err(append_error)? {
             Some(lent) => {
-                known.lent(lent.sending);
+                known.lent(lent.may_be_sent());
                 judged.park();
             }
             None => drop(known.free()),

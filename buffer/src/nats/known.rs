@@ -137,7 +137,7 @@ impl Known {
         );
         let records = self.state.whole(order, !replaces, |kept| self.record(kept))?;
         let page =
-            Page { records, ended_before: self.state.is_over(order), loans_over: self.loans_over };
+            Page { records, ended_before: self.state.over_as(order), loans_over: self.loans_over };
         Some(page.with(record))
     }
 
@@ -145,7 +145,9 @@ impl Known {
     pub(super) fn page(&self) -> Option<Page> {
         let order = self.order?;
         let records = self.state.whole(order, true, |kept| self.record(kept))?;
-        Some(Page { records, ended_before: false, loans_over: self.loans_over })
+        // Its owner has counted it as what it is.
+        let ended_before = self.state.over_as(order);
+        Some(Page { records, ended_before, loans_over: self.loans_over })
     }
 
     /// A record was written under that sequence.
@@ -238,7 +240,7 @@ impl Known {
 
     /// The page it was read from.
     pub(super) fn to_page(&self) -> Page {
-        Page { records: self.records.clone(), ended_before: false, loans_over: self.loans_over }
+        Page { records: self.records.clone(), ended_before: None, loans_over: self.loans_over }
     }
 
     fn record(&self, kept: Kept) -> Option<&Record> {

@@ -4,19 +4,20 @@
 //! effect under the sequence that the servers give the message, which nobody knows before: it is written as 0.
 //!
 //! ```text
-//! version 1, flags, last ended loan; then each record: sequence or 0, kind, extensions with their length, body with its length; CRC-32C
+//! version 1, how it had ended before, last loan that is over; then each record: sequence or 0, kind, extensions with their length, body with its length; CRC-32C
 //! ```
 //! Kinds and extensions are those of the journal (`codec`); sequences and lengths are variable-length numbers.
 
 use bytes::Bytes;
 
+use crate::OrderState;
 use crate::codec::{self, Take, len32, put_varint, put_varint64};
 use crate::record::Record;
 use crate::state::Numbered;
 
 const VERSION: u8 = 1;
-/// Flag: the order had ended before this write, so it was counted among the ended already.
-const ENDED_BEFORE: u8 = 1;
+/// The order had not ended before this write.
+const NOT_ENDED: u8 = 0;
 /// The message's own sequence.
 const OWN: u64 = 0;
 const CRC: usize = size_of::<u32>();
@@ -26,8 +27,8 @@ const CRC: usize = size_of::<u32>();
 pub(super) struct Page {
     /// Each with the sequence it has its effect under.
     pub(super) records: Vec<Numbered>,
-    /// The order had ended before the last record.
-    pub(super) ended_before: bool,
+    /// How the order had ended before the last record, and so was counted already.
+    pub(super) ended_before: Option<OrderState>,
     /// The order's loans up to this one are over; 0 for none.
     pub(super) loans_over: u64,
 }
@@ -44,7 +45,7 @@ pub(super) enum PageError {
 impl Page {
     /// A page of one record, the first of its key, to be written.
     pub(super) fn first(record: Record) -> Self {
-        Self { records: vec![(OWN, record)], ended_before: false, loans_over: 0 }
+        Self { records: vec![(OWN, record)], ended_before: None, loans_over: 0 }
     }
 
     /// Adds the record that this write is about.
@@ -65,7 +66,7 @@ impl Page {
     pub(super) fn encode(&self) -> Bytes {
         let bodies: usize = self.records.iter().map(|(_, record)| codec::body(record).len()).sum();
         let mut out = Vec::with_capacity(bodies + self.records.len() * 256 + CRC);
-        out.extend([VERSION, if self.ended_before { ENDED_BEFORE } else { 0 }]);
+        out.extend([VERSION, self.ended_before.map_or(NOT_ENDED, |state| state as u8)]);
         put_varint64(&mut out, self.loans_over);
         let mut extensions = Vec::new();
         for (sequence, record) in &self.records {
@@ -98,9 +99,10 @@ impl Page {
         if version != Some(VERSION) {
             return Err(PageError::Newer(format!("page version {}", version.unwrap_or_default())));
         }
-        let flags = take.u8().ok_or(PageError::Damaged)?;
-        if flags & !ENDED_BEFORE != 0 {
-            return Err(PageError::Newer(format!("page flags {flags}")));
+        let ended = take.u8().ok_or(PageError::Damaged)?;
+        let ended_before = OrderState::ALL.into_iter().find(|state| *state as u8 == ended);
+        if ended_before.is_none() && ended != NOT_ENDED {
+            return Err(PageError::Newer(format!("an order that ended as {ended}")));
         }
         let loans_over = take.varint64().ok_or(PageError::Damaged)?;
         let mut records = Vec::with_capacity(2);
@@ -114,7 +116,7 @@ impl Page {
                 Err(codec::Undecodable(what)) => return Err(PageError::Newer(what)),
             }
         }
-        Ok(Self { records, ended_before: flags & ENDED_BEFORE != 0, loans_over })
+        Ok(Self { records, ended_before, loans_over })
     }
 
     /// The order it is of.
@@ -152,7 +154,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_page_reads_back(records in vec((1..u64::MAX, any_record()), 0..4), last in any_record(), ended_before: bool, loans_over: u64) {
+        fn a_page_reads_back(records in vec((1..u64::MAX, any_record()), 0..4), last in any_record(), ended: bool, loans_over: u64) {
+            let ended_before = ended.then_some(OrderState::Cancelled);
             let page = Page { records, ended_before, loans_over }.with(last);
             let mut expected = page.clone();
             expected.records.last_mut().unwrap().0 = 77;
@@ -180,7 +183,7 @@ mod tests {
             Page::decode(&bytes.into(), 1).unwrap_err().to_string()
         };
         assert!(later(|bytes| bytes[0] = 2).contains("page version 2"));
-        assert!(later(|bytes| bytes[1] = 4).contains("page flags 4"));
+        assert!(later(|bytes| bytes[1] = 99).contains("ended as 99"));
         assert!(later(|bytes| bytes[4] = 99).contains("record kind 99"));
     }
 }

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use tokio::task::AbortHandle;
 
 use super::page::Page;
-use super::tenure::{Lent, Tenure};
+use super::tenure::{EPOCH_AT, Lent, Tenure};
 use crate::Verdict;
 use crate::record::Record;
 use crate::state::{Loan, State};
@@ -112,7 +112,7 @@ impl Mine {
     ) -> Self {
         let mut state = State::new(secret);
         // No number of an earlier tenure's loans comes again.
-        state.number_loans_from(tenure.epoch << 32);
+        state.number_loans_from(tenure.epoch << EPOCH_AT);
         Self {
             epoch: tenure.epoch,
             row,
@@ -173,9 +173,13 @@ impl Mine {
             // Its key had expired, and came anew.
             self.state.take_out(other);
         }
-        let again = page.ended_before && self.is_loaded();
-        let lent = self.lent.get(&order).is_some_and(|lent| lent.loan > page.loans_over);
-        let over = self.state.renew(order, &page.records, again, lent);
+        // While it is read for the first time, nothing was counted before.
+        let ended_before = page.ended_before.filter(|_| self.is_loaded());
+        if let Some(lent) = self.lent.get(&order).filter(|lent| lent.loan <= page.loans_over) {
+            self.ended(order, lent.loan);
+        }
+        let lent = self.lent.contains_key(&order);
+        let over = self.state.renew(order, &page.records, ended_before, lent);
         if over && matches!(page.records.last(), Some((_, Record::Cancel { parked: true, .. }))) {
             self.called_off.push(hash);
         }

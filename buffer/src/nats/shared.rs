@@ -138,7 +138,7 @@ impl Shared {
         if known.waits() {
             lent = self.lent(hash, &known).await?;
             match &lent {
-                Some(lent) => known.lent(lent.sending),
+                Some(lent) => known.lent(lent.may_be_sent()),
                 None => drop(known.free()),
             }
         }

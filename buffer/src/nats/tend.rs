@@ -158,7 +158,10 @@ impl Shared {
 
     /// Takes a partition over from `before`, and begins to read it; whether it became ours.
     async fn acquire(self: &Arc<Self>, partition: &Partition, before: &Tenure, row: u64) -> bool {
-        let death = |lent: &Lent| Lent { deaths: lent.deaths.saturating_add(1), ..*lent };
+        let death = |lent: &Lent| {
+            let died = u8::from(lent.is_of(before.epoch));
+            Lent { deaths: lent.deaths.saturating_add(died), ..*lent }
+        };
         let tenure = Tenure {
             epoch: before.epoch + 1,
             node: self.node,

@@ -11,6 +11,9 @@ use bytes::Bytes;
 
 use crate::codec::{Take, put_varint64};
 
+/// A loan's number is its owner's epoch, and so many bits of its own.
+pub(super) const EPOCH_AT: u32 = 32;
+
 const VERSION: u8 = 1;
 const RELEASED: u8 = 1;
 const SENDING: u8 = 1;
@@ -44,6 +47,18 @@ pub(super) struct Lent {
     pub(super) deaths: u8,
     /// Its worker said that it is being sent.
     pub(super) sending: bool,
+}
+
+impl Lent {
+    /// Whether it was lent by that owner, not taken over by it and still waiting.
+    pub(super) fn is_of(&self, epoch: u64) -> bool {
+        self.loan >> EPOCH_AT == epoch
+    }
+
+    /// Whether bytes of it may have left: its worker said so, or an owner ended while it was lent.
+    pub(super) fn may_be_sent(&self) -> bool {
+        self.sending || self.deaths > 0
+    }
 }
 
 impl Tenure {

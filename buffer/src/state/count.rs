@@ -32,6 +32,13 @@ impl Counts {
         self.add_money(order, -1);
     }
 
+    /// One that had ended lives again, or is counted anew.
+    pub(super) fn uncount(&mut self, ended: OrderState) {
+        if let Some(count) = self.states.get_mut(usize::from(ended as u8)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
     pub(super) fn of(&self, state: OrderState) -> u64 {
         self.states.get(usize::from(state as u8)).copied().unwrap_or_default()
     }

@@ -62,15 +62,15 @@ impl State {
         Some(records)
     }
 
-    /// Puts an order as `records` say it in the place of what was known of it; `again`: an ended one was counted before. Of
-    /// one that needs nothing any more only the count is kept, and true is returned. `lent`: a loan of it is not over, so what
-    /// is known of that stays, and a change waits for its end; a loan nothing is known of was another process's, which may
-    /// have sent it.
+    /// Puts an order as `records` say it in the place of what was known of it; `ended_before`: how it had ended, and so was
+    /// counted, where nothing else is known of it. Of one that needs nothing any more only the count is kept, and true is
+    /// returned. `lent`: a loan of it is not over, so what is known of that stays, and a change waits for its end; a loan
+    /// nothing is known of was another process's, which may have sent it.
     pub(crate) fn renew(
         &mut self,
         order: u64,
         records: &[Numbered],
-        again: bool,
+        ended_before: Option<OrderState>,
         lent: bool,
     ) -> bool {
         let private = self.get(order).map(|order| Private {
@@ -78,7 +78,10 @@ impl State {
             sent_before: order.sent_before,
             deaths: order.deaths,
         });
-        self.take_out(order);
+        match (private, ended_before) {
+            (None, Some(ended)) => self.counts.uncount(ended),
+            _ => self.take_out(order),
+        }
         self.apply_whole(records);
         if lent && self.get(order).is_some_and(|order| order.waits()) {
             let others = Private { on_loan: false, sent_before: true, deaths: 0 };
@@ -87,7 +90,8 @@ impl State {
         self.take_free_parked(order);
         let over = self.is_over(order);
         if over {
-            self.finish(order, again && private.is_none());
+            self.late.remove(&order);
+            self.forget(order);
         }
         over
     }
@@ -147,6 +151,11 @@ impl State {
         self.get(sequence).map(|order| order.state)
     }
 
+    /// How an order ended of which nothing else is of interest.
+    pub(crate) fn over_as(&self, sequence: u64) -> Option<OrderState> {
+        self.is_over(sequence).then(|| self.known_state(sequence)).flatten()
+    }
+
     /// The hash of an order in memory, or of the one an exception row belongs to.
     pub(crate) fn hash_at(&self, sequence: u64) -> Option<u128> {
         let order = self.rows.get(sequence).map_or(sequence, |row| row.order);
@@ -195,15 +204,6 @@ impl State {
             self.counts.leave(&order);
             self.forget(sequence);
         }
-    }
-
-    /// Forgets an ended order; it stays counted, unless it was before.
-    fn finish(&mut self, sequence: u64, again: bool) {
-        if again && let Some(order) = self.get(sequence) {
-            self.counts.leave(&order);
-        }
-        self.late.remove(&sequence);
-        self.forget(sequence);
     }
 }
 

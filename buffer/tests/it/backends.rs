@@ -1,9 +1,17 @@
-//! The conformance suite on the backends of one machine.
+//! The conformance suite and the model on the backends of one machine.
 
 use std::sync::Arc;
 
+use forebay_buffer::{Embedded, Memory};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use crate::conformance::{self, suite};
+use crate::model::{Store, command, run};
 use crate::support::*;
+
+/// Tiny, so that segments retire and orders are carried forward all the time.
+const SLOT: u64 = 32 << 10;
 
 macro_rules! on_memory_and_disk {
     ($($name:ident),* $(,)?) => {
@@ -29,3 +37,62 @@ macro_rules! on_memory_and_disk {
 }
 
 suite!(on_memory_and_disk);
+
+struct OnDisk {
+    dir: tempfile::TempDir,
+    clock: Arc<HandClock>,
+    buffer: Option<Embedded>,
+}
+
+impl Store for OnDisk {
+    type Buffer = Embedded;
+    const KEPT: bool = true;
+    const IN_ORDER: bool = true;
+
+    fn buffer(&self) -> &Embedded {
+        self.buffer.as_ref().unwrap()
+    }
+
+    async fn reopen(&mut self) {
+        self.buffer = None;
+        self.buffer = Some(embedded(self.dir.path(), SLOT, &self.clock));
+    }
+}
+
+struct InMemory(Memory);
+
+impl Store for InMemory {
+    type Buffer = Memory;
+    const KEPT: bool = false;
+    const IN_ORDER: bool = true;
+
+    fn buffer(&self) -> &Memory {
+        &self.0
+    }
+
+    async fn reopen(&mut self) {}
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+proptest! {
+    // PROPTEST_CASES asks for more.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn memory_does_as_the_model_does(commands in vec(command(), 1..60)) {
+        let clock = Arc::new(HandClock::default());
+        block_on(run(InMemory(memory(&clock)), clock).all(commands));
+    }
+
+    #[test]
+    fn the_disk_does_as_the_model_does(commands in vec(command(), 1..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock::default());
+        let buffer = Some(embedded(dir.path(), SLOT, &clock));
+        let store = OnDisk { dir, clock: Arc::clone(&clock), buffer };
+        block_on(run(store, clock).all(commands));
+    }
+}

@@ -1,26 +1,23 @@
 //! Random commands against a small model of its own, with random closes and crashes.
 //!
 //! The model knows nothing of records, groups or segments: a map of orders, and the rules as a person would tell
-//! them. Slots are tiny, so that segments retire and orders are carried forward all the time.
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::{
-    Act, Answer, Buffer, Embedded, ExceptionCategory, Lease, Memory, OrderState, Verdict,
-};
+use forebay_buffer::{Act, Answer, Buffer, ExceptionCategory, Lease, OrderState, Verdict};
 use forebay_order::{HoldReason, OrderKey, Readiness};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::support::*;
 
-const SLOT: u64 = 32 << 10;
 const KEYS: u8 = 5;
 
 #[derive(Clone, Debug)]
-enum Command {
+pub(crate) enum Command {
     Post {
         key: u8,
         content: u8,
@@ -54,7 +51,7 @@ enum Command {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum End {
+pub(crate) enum End {
     Summarised,
     Retry { later: bool, counts: bool, sent: bool },
     Rejected,
@@ -62,7 +59,7 @@ enum End {
     Dropped,
 }
 
-fn command() -> impl Strategy<Value = Command> {
+pub(crate) fn command() -> impl Strategy<Value = Command> {
     let readiness = prop_oneof![
         6 => Just(Readiness::Pending),
         2 => Just(UNPAID),
@@ -342,52 +339,24 @@ impl Order {
 }
 
 /// Something that can be closed, killed and opened again.
-trait Store {
+pub(crate) trait Store {
     type Buffer: Buffer;
     /// Whether it survives its process.
     const KEPT: bool;
+    /// Whether deliveries of one key are judged in the order in which they were handed in, also while none is answered.
+    const IN_ORDER: bool;
     fn buffer(&self) -> &Self::Buffer;
-    fn reopen(&mut self);
-}
-
-struct OnDisk {
-    dir: tempfile::TempDir,
-    clock: Arc<HandClock>,
-    buffer: Option<Embedded>,
-}
-
-impl Store for OnDisk {
-    type Buffer = Embedded;
-    const KEPT: bool = true;
-
-    fn buffer(&self) -> &Embedded {
-        self.buffer.as_ref().unwrap()
-    }
-
-    fn reopen(&mut self) {
-        self.buffer = None;
-        self.buffer = Some(embedded(self.dir.path(), SLOT, &self.clock));
-    }
-}
-
-struct InMemory(Memory);
-
-impl Store for InMemory {
-    type Buffer = Memory;
-    const KEPT: bool = false;
-
-    fn buffer(&self) -> &Memory {
-        &self.0
-    }
-
-    fn reopen(&mut self) {}
+    /// Opens it anew, after it was closed or as if its process had died.
+    fn reopen(&mut self) -> impl Future<Output = ()>;
+    /// The clock has jumped.
+    async fn jumped(&self) {}
 }
 
 fn key(n: u8) -> OrderKey {
     OrderKey::new("shopify", "demo", format!("k{n}"))
 }
 
-struct Run<S: Store> {
+pub(crate) struct Run<S: Store> {
     store: S,
     clock: Arc<HandClock>,
     model: Model,
@@ -396,7 +365,7 @@ struct Run<S: Store> {
 }
 
 impl<S: Store> Run<S> {
-    async fn all(mut self, commands: Vec<Command>) {
+    pub(crate) async fn all(mut self, commands: Vec<Command>) {
         for command in commands {
             let said = format!("{command:?}");
             self.one(command).await;
@@ -419,7 +388,9 @@ impl<S: Store> Run<S> {
                 let expected = self.model.post(n, new, amend);
                 assert_eq!(answer(self.store.buffer(), envelope).await, expected);
             }
-            Command::Burst { posts, dies } => self.burst(posts, dies && S::KEPT).await,
+            Command::Burst { posts, dies } if S::IN_ORDER => {
+                self.burst(posts, dies && S::KEPT).await;
+            }
             Command::Lease => self.lease().await,
             Command::Settle { nth, end } if nth < self.leases.len() => {
                 let (n, lease) = self.leases.remove(nth);
@@ -444,6 +415,7 @@ impl<S: Store> Run<S> {
             }
             Command::Advance => {
                 self.clock.advance(60_000);
+                self.store.jumped().await;
                 self.model.orders.values_mut().for_each(|order| order.delayed = false);
             }
             Command::Act { nth, act } => self.act(nth, act).await,
@@ -456,7 +428,7 @@ impl<S: Store> Run<S> {
             }
             Command::Close => {
                 self.store.buffer().close().await;
-                self.store.reopen();
+                self.store.reopen().await;
                 for (n, _) in std::mem::take(&mut self.leases) {
                     self.model.settle(n, End::Dropped);
                 }
@@ -464,14 +436,14 @@ impl<S: Store> Run<S> {
             Command::Crash => {
                 // What nobody waits for may be lost in a crash; here it is not, so that the model stays small.
                 self.store.buffer().status().await.unwrap();
-                self.die();
+                self.die().await;
             }
-            Command::Settle { .. } | Command::Sending { .. } => {}
+            Command::Burst { .. } | Command::Settle { .. } | Command::Sending { .. } => {}
         }
     }
 
-    fn die(&mut self) {
-        self.store.reopen();
+    async fn die(&mut self) {
+        self.store.reopen().await;
         self.model.die();
         self.leases.clear();
     }
@@ -492,7 +464,7 @@ impl<S: Store> Run<S> {
         if dies {
             // Nobody hears an answer, and every delivery is kept all the same.
             drop(answers);
-            return self.die();
+            return self.die().await;
         }
         for (answer, expected) in answers.into_iter().zip(expected) {
             assert_eq!(answer.await.unwrap().answer(), expected);
@@ -610,30 +582,6 @@ fn settle(lease: Lease, end: End) {
     lease.settle(verdict);
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-fn run<S: Store>(store: S, clock: Arc<HandClock>) -> Run<S> {
+pub(crate) fn run<S: Store>(store: S, clock: Arc<HandClock>) -> Run<S> {
     Run { store, clock, model: Model::default(), leases: Vec::new(), flows: 0 }
-}
-
-proptest! {
-    // PROPTEST_CASES asks for more.
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default() })]
-
-    #[test]
-    fn memory_does_as_the_model_does(commands in vec(command(), 1..60)) {
-        let clock = Arc::new(HandClock::default());
-        block_on(run(InMemory(memory(&clock)), clock).all(commands));
-    }
-
-    #[test]
-    fn the_disk_does_as_the_model_does(commands in vec(command(), 1..60)) {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(HandClock::default());
-        let buffer = Some(embedded(dir.path(), SLOT, &clock));
-        let store = OnDisk { dir, clock: Arc::clone(&clock), buffer };
-        block_on(run(store, clock).all(commands));
-    }
 }

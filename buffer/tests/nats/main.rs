@@ -2,9 +2,12 @@
 //! other tests open and close, for as long as a child takes to begin.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
+#[path = "../it/model.rs"]
+mod commands;
 mod conformance;
 mod durability;
 mod fleet;
+mod model;
 mod proxy;
 mod servers;
 #[path = "../it/conformance.rs"]
