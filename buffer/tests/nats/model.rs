@@ -15,8 +15,8 @@ use crate::commands::{Store, command, run};
 use crate::servers::{DEADLINE, Servers};
 use crate::support::HandClock;
 
-/// Sequences of commands; FOREBAY_MODEL_CASES asks for more.
-const CASES: usize = 12;
+/// Of the cases proptest is set to (256, or PROPTEST_CASES), so many to one of these.
+const FEWER: u32 = 20;
 const LEASE: Duration = Duration::from_millis(300);
 
 struct OnNats {
@@ -86,9 +86,10 @@ impl Store for OnNats {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_does_as_the_model_does() {
     let Some(servers) = Servers::start(1).await else { return };
-    let cases = std::env::var("FOREBAY_MODEL_CASES").ok().and_then(|cases| cases.parse().ok());
-    let mut runner = TestRunner::new(Config::default());
-    for case in 0..cases.unwrap_or(CASES) {
+    let config = Config::default();
+    let cases = config.cases / FEWER;
+    let mut runner = TestRunner::new(config);
+    for case in 0..cases {
         let commands = vec(command(), 1..40).new_tree(&mut runner).unwrap().current();
         println!("{case}: {commands:?}");
         let stream = format!("MODEL-{case}");
