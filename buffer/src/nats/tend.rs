@@ -18,6 +18,7 @@ use super::shared::{Shared, failed, unreadable_tenure};
 use super::table::{Fed, Put, TableError};
 use super::tenure::{Lent, Tenure};
 use crate::BufferError;
+use crate::control::Control;
 
 /// Replacements of an owner's message in one lease.
 const RENEWALS: u32 = 3;
@@ -147,7 +148,10 @@ impl Shared {
             node: self.node,
             lease_ms: self.lease_ms(),
             released: false,
-            lent: before.lent.iter().map(death).collect(),
+            lent: match Control::ForgottenLoans.is_on() {
+                false => before.lent.iter().map(death).collect(),
+                true => Vec::new(),
+            },
         };
         let _turn = partition.turn.lock().await;
         let begun = self.clock.elapsed();
@@ -192,7 +196,6 @@ impl Shared {
     }
 
     /// One replacement; its caller has the turn.
-    /// x
     async fn replace(&self, partition: &Partition) -> Result<(), BufferError> {
         let lost =
             || BufferError::Failed("another process owns the order's partition now".to_owned());
