@@ -169,6 +169,11 @@ impl Server {
         self.signal(Signal::STOP)
     }
 
+    /// Lets it go on.
+    pub(super) fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     /// `kill -9`, and waits until the kernel has let go of everything it held. Says whether it was
     /// the kill that ended it.
     pub(super) fn kill(mut self) -> Result<bool> {
