@@ -13,7 +13,7 @@ use super::server::{Server, Setup, Start};
 use super::{Cluster, NATS, Torture, WriteMode};
 use crate::failure::{Failure, Result};
 use crate::say::complain;
-use crate::time::wall_us;
+use crate::time::{Stopwatch, wall_us};
 
 pub(super) const TORTURE: Torture = Torture {
     name: "fleet",
@@ -38,12 +38,17 @@ const BETWEEN: std::ops::Range<u64> = 1_500..5_000;
 const PAUSED: std::ops::Range<u64> = 3_500..8_000;
 /// How long a killed one stays away.
 const AWAY: std::ops::Range<u64> = 0..6_000;
+/// How long it may take until a worker commits; all but each fourth strike waits for that.
+const COMMIT_LIMIT: Duration = Duration::from_secs(3);
 /// About how long one run takes.
 const RUN: Duration = Duration::from_secs(8);
 /// What the log says of each partition that is taken, and how many of its orders may have been sent.
 const TOOK: &str = "may_be_sent=";
 /// What the report calls those.
 const INHERITED: &str = "loans_inherited";
+
+/// And strikes right after a commit.
+const AT_COMMIT: &str = "struck_at_commit";
 
 /// A server beside the one with the door.
 #[derive(Debug)]
@@ -78,6 +83,10 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         lull.wait(scene, millis(&mut random, BETWEEN))?;
         let worker = workers.get_mut(random.usize(0..WORKERS));
         let Some(worker) = worker else { continue };
+        if run % 4 != 3 {
+            let committed = worker.commits(interrupt)?;
+            scene.tally.count(AT_COMMIT, u64::from(committed));
+        }
         if run % 2 == 0 {
             scene.tally.injected += u64::from(worker.kill()?);
             scene.tally.count("killed", 1);
@@ -141,6 +150,22 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Waits until it has written to the OMS's file, which is all it writes to but its log; what it wrote is then still to be
+    /// settled. Says whether it came to that.
+    fn commits(&mut self, interrupt: &Interrupt) -> Result<bool> {
+        let server = self.server()?;
+        let before = server.bytes_to_files()?;
+        let watch = Stopwatch::start();
+        while server.bytes_to_files()? == before {
+            if watch.left_of(COMMIT_LIMIT).is_zero() {
+                return Ok(false);
+            }
+            // No event tells it in time, and a pause would be longer than what is aimed at.
+            interrupt.wait(Duration::ZERO)?;
+        }
+        Ok(true)
     }
 
     /// Whether it was this that ended it.

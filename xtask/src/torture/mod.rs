@@ -159,8 +159,9 @@ struct Cluster {
     ceiling_per_s: u32,
 }
 
-/// The buffer on the scene's NATS servers.
-const NATS: &str = "backend = \"nats\"\n[nats]\nlease = \"3s\"\n";
+/// The buffer on the scene's NATS servers. Outcomes are kept longer than the sale's orders are old: an OMS that refuses no second
+/// create is else asked before anything is sent, and no order could be doubled by forgetting that it was lent.
+const NATS: &str = "backend = \"nats\"\n[nats]\nlease = \"3s\"\noutcome_ttl = \"3650d\"\n";
 
 /// Deliveries a second where nobody says how many.
 const RATE: f64 = 2000.0;
