@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::ceiling::{self, Ceiling, Pause};
 use super::interrupt::Interrupt;
-use super::lull::Lull;
 use super::report::Tally;
 use super::scene::Scene;
 use super::server::{Server, Setup, Start};
@@ -76,11 +75,10 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         worker.start(interrupt)?;
     }
     scene.play_load()?;
-    let mut lull = Lull::begin(scene);
     let mut pauses = Vec::new();
     for run in 0..runs {
         let millis = |random: &mut fastrand::Rng, of| Duration::from_millis(random.u64(of));
-        lull.wait(scene, millis(&mut random, BETWEEN))?;
+        scene.wait(millis(&mut random, BETWEEN))?;
         let worker = workers.get_mut(random.usize(0..WORKERS));
         let Some(worker) = worker else { continue };
         if run % 4 != 3 {
@@ -90,20 +88,20 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         if run % 2 == 0 {
             scene.tally.injected += u64::from(worker.kill()?);
             scene.tally.count("killed", 1);
-            lull.wait(scene, millis(&mut random, AWAY))?;
+            scene.wait(millis(&mut random, AWAY))?;
             worker.start(interrupt)?;
         } else {
             let from = wall_us();
             scene.tally.injected += u64::from(worker.freeze()?);
             scene.tally.count("paused", 1);
-            lull.wait(scene, millis(&mut random, PAUSED))?;
+            scene.wait(millis(&mut random, PAUSED))?;
             worker.server()?.thaw()?;
             pauses.push(Pause { from, to: wall_us() });
         }
         complain(format_args!("run {} of {runs}", run + 1));
     }
-    lull.wait(scene, Duration::from_millis(BETWEEN.end))?;
-    scene.load()?.stop()?;
+    scene.wait(Duration::from_millis(BETWEEN.end))?;
+    scene.stop_load()?;
     // What follows goes over the ceiling on purpose.
     ceiling(scene, &pauses)?;
     end(scene, workers)

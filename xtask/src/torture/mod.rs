@@ -4,10 +4,12 @@
 //! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
 mod abort_poison;
+mod acceptance;
 mod aim;
 mod ballast;
 mod bit_flip;
 mod ceiling;
+mod configuration;
 mod damage;
 mod disk_full;
 mod fleet;
@@ -15,7 +17,6 @@ mod index_loss;
 mod interrupt;
 mod kill;
 mod load;
-mod lull;
 mod nats_kill;
 mod nats_pause;
 mod nats_power_cut;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::lull::{LONGEST, Lull};
+use super::acceptance::LONGEST_REFUSAL;
 use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::{Cluster, NATS, Torture, WriteMode};
@@ -28,33 +28,34 @@ pub(super) const TORTURE: Torture = Torture {
 const EVERY: Duration = Duration::from_secs(5);
 /// How long the killed one stays away.
 const AWAY: Duration = Duration::from_secs(1);
+/// About how long it takes until all servers are there again.
+const BACK: Duration = Duration::from_secs(4);
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let runs = scene.share.runs;
-    scene.sell((EVERY + AWAY) * runs + AWAY)?;
+    scene.sell((EVERY + AWAY + BACK) * runs)?;
     if !scene.start(&[])? {
         return Ok(());
     }
     scene.play_load()?;
-    let mut lull = Lull::begin(scene);
     for run in 0..runs {
-        lull.wait(scene, EVERY)?;
+        scene.wait(EVERY)?;
         let leader = scene.whole_servers()?;
         let killed = scene.servers()?.kill(leader)?;
         scene.tally.injected += u64::from(killed);
-        lull.wait(scene, AWAY)?;
+        scene.wait(AWAY)?;
         scene.servers()?.run(leader)?;
-        lull.ends(scene)?;
+        scene.accepts_again()?;
         complain(format_args!("run {} of {runs}", run + 1));
     }
-    lull.wait(scene, AWAY)?;
+    scene.wait(AWAY)?;
     scene.whole_servers()?;
-    scene.load()?.stop()
+    scene.stop_load()
 }
 
 pub(super) fn missed(tally: &Tally, control: bool) -> Vec<String> {
     let mut missed = loss(tally, control);
-    if tally.peaks.get(LONGEST).is_none_or(|longest| *longest <= 0.0) {
+    if tally.peaks.get(LONGEST_REFUSAL).is_none_or(|longest| *longest <= 0.0) {
         missed.push("nobody looked for how long nothing was accepted".to_owned());
     }
     missed

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::lull::Lull;
 use super::scene::Scene;
 use super::{Cluster, NATS, Torture, WriteMode, nats_kill};
 use crate::failure::Result;
@@ -25,6 +24,8 @@ pub(super) const TORTURE: Torture = Torture {
 
 /// Between two pauses.
 const BETWEEN: Duration = Duration::from_secs(2);
+/// About how long it takes until all servers are there again.
+const BACK: Duration = Duration::from_secs(2);
 /// How long one lasts: another leader is chosen after four to nine seconds.
 const MILLIS: std::ops::Range<u64> = 3_000..14_000;
 
@@ -32,24 +33,23 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     let runs = scene.share.runs;
     let mut random = scene.random();
     let pauses: Vec<_> = (0..runs).map(|_| Duration::from_millis(random.u64(MILLIS))).collect();
-    scene.sell(BETWEEN * (runs + 1) + pauses.iter().sum::<Duration>())?;
+    scene.sell((BETWEEN + BACK) * (runs + 1) + pauses.iter().sum::<Duration>())?;
     if !scene.start(&[])? {
         return Ok(());
     }
     scene.play_load()?;
-    let mut lull = Lull::begin(scene);
     for (run, pause) in pauses.into_iter().enumerate() {
-        lull.wait(scene, BETWEEN)?;
+        scene.wait(BETWEEN)?;
         let leader = scene.whole_servers()?;
         let frozen = scene.servers()?.freeze(leader)?;
         scene.tally.injected += u64::from(frozen);
-        lull.wait(scene, pause)?;
+        scene.wait(pause)?;
         scene.servers()?.thaw(leader)?;
-        lull.ends(scene)?;
+        scene.accepts_again()?;
         complain(format_args!("run {} of {runs}", run + 1));
     }
-    lull.wait(scene, BETWEEN)?;
+    scene.wait(BETWEEN)?;
     let leader = scene.whole_servers()?;
     complain(format_args!("server {leader} leads at the end"));
-    scene.load()?.stop()
+    scene.stop_load()
 }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::lull::Lull;
 use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::{Cluster, NATS, Torture, WriteMode};
@@ -40,10 +39,9 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         return Ok(());
     }
     scene.play_load()?;
-    let mut lull = Lull::begin(scene);
     for (run, (moment, survival)) in moments.into_iter().zip(SURVIVALS.iter().cycle()).enumerate() {
-        lull.ends(scene)?;
-        lull.wait(scene, moment)?;
+        scene.accepts_again()?;
+        scene.wait(moment)?;
         cut(scene, *survival)?;
         complain(format_args!("run {} of {runs}", run + 1));
         if scene.control() {
@@ -55,7 +53,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
             scene.play_load()?;
         }
     }
-    scene.load()?.stop()
+    scene.stop_load()
 }
 
 /// All servers lose their power, and get it back.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::aim;
+use super::configuration::configuration;
 use super::interrupt::Interrupt;
 use super::load::Load;
 use super::probe::{self, Reply};
@@ -16,7 +17,7 @@ use super::report::Tally;
 use super::server::{ANSWER_LIMIT, Server, Setup, Start, get};
 use super::servers::Servers;
 use super::strike::Moment;
-use super::{Oms, Plan, Share, Torture, WriteMode};
+use super::{Plan, Share};
 use crate::cargo::{Workspace, own_binary};
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
@@ -24,8 +25,6 @@ use crate::time::Stopwatch;
 use crate::tools;
 use crate::volatile_disk::VolatileDisk;
 
-/// The most the OMS is sent, so that backlog and drain are both busy when a fault strikes.
-const CEILING_PER_S: u32 = 1000;
 /// How long it may take until the server does what a cut aims at.
 const AIM_LIMIT: Duration = Duration::from_secs(20);
 /// How long the backlog may stand still while it drains.
@@ -476,36 +475,4 @@ pub(super) fn replace(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Failure::Broken(format!("cp ended with {status}")))
-}
-
-/// The server's configuration: what the kind wants, and a busy drain.
-fn configuration(
-    torture: &Torture,
-    share: Share,
-    place: &Path,
-    servers: Option<&Servers>,
-) -> String {
-    let file = |name: &str| format!("path = {:?}", place.join(name).display().to_string());
-    let oms = match share.oms {
-        Oms::Sqlite if torture.oms_inside => "kind = \"sqlite\"".to_owned(),
-        Oms::Sqlite => format!("kind = \"sqlite\"\n{}", file("oms.sqlite")),
-        // Beside the store, where no fault reaches it: it is the witness of what was created.
-        Oms::Ledger => format!("kind = \"ledger\"\n{}\ncut_every = 13", file("oms.ledger")),
-    };
-    let mode = match share.mode {
-        WriteMode::Direct | WriteMode::Buffered => {
-            format!("write_mode = {:?}\n", share.mode.name())
-        }
-        WriteMode::Replicated => String::new(),
-    };
-    // The kind's knobs end with the section these belong to.
-    let servers = servers.map(|servers| format!("servers = {:?}\n", servers.addresses()));
-    let servers = servers.unwrap_or_default();
-    let ceiling = torture.cluster.map_or(CEILING_PER_S, |cluster| cluster.ceiling_per_s);
-    format!(
-        "[buffer]\n{mode}{}{servers}\
-         [drain]\nceiling_per_s = {ceiling}.0\nretry_base = \"20ms\"\nretry_max = \"1s\"\n\
-         [oms]\ntest = true\n{oms}\n",
-        torture.knobs
-    )
 }
