@@ -16,7 +16,7 @@ use super::page::Page;
 use super::partition::{Mine, Partition};
 use super::shared::{Shared, failed, unreadable_tenure};
 use super::table::{Fed, Put, TableError};
-use super::tenure::{Lent, Tenure};
+use super::tenure::Tenure;
 use crate::BufferError;
 use crate::control::Control;
 
@@ -142,14 +142,13 @@ impl Shared {
 
     /// Takes a partition over from `before`, and begins to read it; whether it became ours.
     async fn acquire(self: &Arc<Self>, partition: &Partition, before: &Tenure, row: u64) -> bool {
-        let death = |lent: &Lent| Lent { deaths: lent.deaths.saturating_add(1), ..*lent };
         let tenure = Tenure {
             epoch: before.epoch + 1,
             node: self.node,
             lease_ms: self.lease_ms(),
             released: false,
             lent: match Control::ForgottenLoans.is_on() {
-                false => before.lent.iter().map(death).collect(),
+                false => before.inherited(),
                 true => Vec::new(),
             },
         };

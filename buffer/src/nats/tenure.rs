@@ -87,6 +87,14 @@ impl Tenure {
         Some(Self { epoch, node, lease_ms, released: flags & RELEASED != 0, lent })
     }
 
+    /// What the next owner finds lent: with one death more, unless this one gave up in order. What it had found so itself and not yet
+    /// lent again did not end it.
+    pub(super) fn inherited(&self) -> Vec<Lent> {
+        let more = u8::from(!self.released);
+        let death = |lent: &Lent| Lent { deaths: lent.deaths.saturating_add(more), ..*lent };
+        self.lent.iter().map(death).collect()
+    }
+
     /// The order of that hash, if it is lent.
     pub(super) fn lent(&self, order: u64) -> Option<&Lent> {
         self.lent.iter().find(|lent| lent.order == order)
@@ -96,6 +104,15 @@ impl Tenure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_that_gives_up_in_order_dies_of_no_order() {
+        let lent = Lent { order: 1, loan: 9, hash: 5, deaths: 1, sending: true };
+        let mut tenure = Tenure { lent: vec![lent], ..Tenure::default() };
+        assert_eq!(tenure.inherited(), [Lent { deaths: 2, ..lent }]);
+        tenure.released = true;
+        assert_eq!(tenure.inherited(), [lent]);
+    }
 
     #[test]
     fn a_tenure_reads_back_and_damage_is_noticed() {
