@@ -257,6 +257,10 @@ impl Shared {
             if settles && known.state() == Some(OrderState::Summarised) {
                 break;
             }
+            // It is kept already: by a try of ours whose answer was lost, before somebody else changed the page.
+            if known.says_over(out.loan) && self.is_ours(&out) {
+                break;
+            }
             known.loan_is_over(out.loan);
             let Some(page) = known.page_with(record.clone()) else { break };
             match self.write(out.hash, known.stored, page.clone()).await {

@@ -76,6 +76,11 @@ impl Known {
         self.loans_over = self.loans_over.max(loan);
     }
 
+    /// Whether the page says that a loan is over.
+    pub(super) fn says_over(&self, loan: u64) -> bool {
+        self.loans_over >= loan
+    }
+
     /// Whether a loan is under way for all that its page says.
     pub(super) fn is_lent(&self, lent: &Lent) -> bool {
         lent.loan > self.loans_over
