@@ -1,7 +1,11 @@
-//! For how long nothing is accepted, where a fault is to be outlived without a restart.
+//! What a fault that is to be outlived without a restart does to others: for how long nothing is accepted, and which orders
+//! are taken for its cause.
 
 use std::time::Duration;
 
+use forebay_loadtest::Target;
+
+use super::orders::{exceptions, text};
 use super::scene::Scene;
 use crate::failure::{Failure, Result};
 use crate::time::Stopwatch;
@@ -11,7 +15,18 @@ const LULL_LIMIT: Duration = Duration::from_secs(60);
 /// What the report calls the longest time without an acceptance.
 pub(super) const LONGEST_REFUSAL: &str = "longest_refusal_s";
 
+/// What the report calls orders that were taken for what had ended a process.
+pub(super) const SET_ASIDE: &str = "set_aside";
+
 impl Scene<'_> {
+    /// Counts orders that wait for a person because processes ended while they were lent; none of them did that.
+    pub(super) fn count_set_aside(&mut self, target: Target) -> Result<()> {
+        let rows = exceptions(target)?;
+        let aside = rows.iter().filter(|row| text(row, "category") == "poison").count();
+        self.tally.count(SET_ASIDE, aside as u64);
+        Ok(())
+    }
+
     /// Waits until one more delivery is acknowledged, or the sale is over.
     pub(super) fn accepts_again(&mut self) -> Result<()> {
         let (before, watch) = (self.acknowledged(), Stopwatch::start());

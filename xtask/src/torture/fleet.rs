@@ -1,9 +1,11 @@
 //! Three servers drain one NATS cluster into one OMS. One keeps the door; the others are killed between what they commit
-//! and what they settle, or stopped for longer than their lease, and come back. Nothing is lost or doubled, and all together
+//! and what they settle, or stopped for longer than their lease, and come back; sometimes the leader of the NATS servers
+//! is killed with them. Nothing is lost or doubled, and all together
 //! stay below the one ceiling. In the control whoever takes a partition over forgets what was lent of it, and must double.
 
 use std::time::Duration;
 
+use super::acceptance::SET_ASIDE;
 use super::ceiling::{self, Ceiling, Pause};
 use super::interrupt::Interrupt;
 use super::report::Tally;
@@ -77,27 +79,10 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     scene.play_load()?;
     let mut pauses = Vec::new();
     for run in 0..runs {
-        let millis = |random: &mut fastrand::Rng, of| Duration::from_millis(random.u64(of));
-        scene.wait(millis(&mut random, BETWEEN))?;
+        scene.wait(Duration::from_millis(random.u64(BETWEEN)))?;
         let worker = workers.get_mut(random.usize(0..WORKERS));
         let Some(worker) = worker else { continue };
-        if run % 4 != 3 {
-            let committed = worker.commits(interrupt)?;
-            scene.tally.count(AT_COMMIT, u64::from(committed));
-        }
-        if run % 2 == 0 {
-            scene.tally.injected += u64::from(worker.kill()?);
-            scene.tally.count("killed", 1);
-            scene.wait(millis(&mut random, AWAY))?;
-            worker.start(interrupt)?;
-        } else {
-            let from = wall_us();
-            scene.tally.injected += u64::from(worker.freeze()?);
-            scene.tally.count("paused", 1);
-            scene.wait(millis(&mut random, PAUSED))?;
-            worker.server()?.thaw()?;
-            pauses.push(Pause { from, to: wall_us() });
-        }
+        strike(scene, worker, run, &mut random, &mut pauses)?;
         complain(format_args!("run {} of {runs}", run + 1));
     }
     scene.wait(Duration::from_millis(BETWEEN.end))?;
@@ -105,6 +90,44 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     // What follows goes over the ceiling on purpose.
     ceiling(scene, &pauses)?;
     end(scene, workers)
+}
+
+/// Kills a worker or stops it beyond its lease; every third time the leader of the NATS servers is killed with it, so that
+/// what the worker had under way is under way there too.
+fn strike(
+    scene: &mut Scene<'_>,
+    worker: &mut Worker,
+    run: u32,
+    random: &mut fastrand::Rng,
+    pauses: &mut Vec<Pause>,
+) -> Result<()> {
+    let leader = (run % 3 == 2).then(|| scene.whole_servers()).transpose()?;
+    if run % 4 != 3 {
+        let committed = worker.commits(scene.interrupt())?;
+        scene.tally.count(AT_COMMIT, u64::from(committed));
+    }
+    let kills = run.is_multiple_of(2);
+    let from = wall_us();
+    let (struck, away) = if kills { (worker.kill()?, AWAY) } else { (worker.freeze()?, PAUSED) };
+    scene.tally.injected += u64::from(struck);
+    scene.tally.count(if kills { "killed" } else { "paused" }, u64::from(struck));
+    if let Some(leader) = leader {
+        let killed = scene.servers()?.kill(leader)?;
+        scene.tally.count("leaders_killed", u64::from(killed));
+    }
+    scene.wait(Duration::from_millis(random.u64(away)))?;
+    if let Some(leader) = leader {
+        scene.servers()?.run(leader)?;
+    }
+    if kills {
+        // A start needs servers that have a leader.
+        scene.whole_servers()?;
+        worker.start(scene.interrupt())
+    } else {
+        worker.server()?.thaw()?;
+        pauses.push(Pause { from, to: wall_us() });
+        Ok(())
+    }
 }
 
 /// Whether what the OMS was sent stayed below the ceiling.
@@ -210,6 +233,10 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     }
     if tally.count_of(INHERITED) == 0 {
         missed.push("no worker ended while its orders were lent".to_owned());
+    }
+    if tally.count_of(SET_ASIDE) > 0 {
+        let count = tally.count_of(SET_ASIDE);
+        missed.push(format!("{count} orders were set aside that ended nobody"));
     }
     missed.extend(tally.broken.iter().cloned());
     missed

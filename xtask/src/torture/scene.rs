@@ -408,6 +408,9 @@ impl<'a> Scene<'a> {
         }
         let target = self.target()?;
         self.drained(target)?;
+        if self.servers.is_some() {
+            self.count_set_aside(target)?;
+        }
         let interrupt = self.interrupt;
         let books = self.load()?.books(target, interrupt)?;
         self.tally.enter(&books);
