@@ -56,7 +56,7 @@ fn tortures() -> Vec<(String, Plan)> {
         (Fault::AbortPoison, 2, 2),
         (Fault::NatsKill, 2, 2),
         (Fault::NatsPause, 1, 1),
-        (Fault::Fleet, 3, 4),
+        (Fault::Fleet, 3, 6),
         (Fault::NatsPowerCut, 2, 1),
     ];
     let both = |(fault, runs, control_runs): (Fault, u32, u32)| {

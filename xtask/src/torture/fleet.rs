@@ -40,7 +40,7 @@ const PAUSED: std::ops::Range<u64> = 3_500..8_000;
 /// How long a killed one stays away.
 const AWAY: std::ops::Range<u64> = 0..6_000;
 /// How long it may take until a worker commits; all but each fourth strike waits for that.
-const COMMIT_LIMIT: Duration = Duration::from_secs(3);
+const COMMIT_LIMIT: Duration = Duration::from_secs(10);
 /// About how long one run takes.
 const RUN: Duration = Duration::from_secs(8);
 /// What the log says of each partition that is taken, and how many of its orders may have been sent.
