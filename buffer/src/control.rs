@@ -23,6 +23,10 @@ pub enum Control {
     NoDeaths,
     /// After damage or a lost index orders are sent without a look whether the OMS has them.
     NoLookUp,
+    /// On NATS: a write whose answer was lost counts as done.
+    LostIsDone,
+    /// On NATS: whoever takes a partition over forgets what was lent of it.
+    ForgottenLoans,
 }
 
 #[cfg(not(forebay_control))]
@@ -46,7 +50,7 @@ mod build {
     static CHOSEN: OnceLock<Control> = OnceLock::new();
 
     impl Control {
-        const ALL: [Self; 8] = [
+        const ALL: [Self; 10] = [
             Self::NoSync,
             Self::LateWrite,
             Self::NoFailedState,
@@ -55,6 +59,8 @@ mod build {
             Self::ForgottenDiscards,
             Self::NoDeaths,
             Self::NoLookUp,
+            Self::LostIsDone,
+            Self::ForgottenLoans,
         ];
 
         fn name(self) -> &'static str {
@@ -67,6 +73,8 @@ mod build {
                 Self::ForgottenDiscards => "forgotten-discards",
                 Self::NoDeaths => "no-deaths",
                 Self::NoLookUp => "no-look-up",
+                Self::LostIsDone => "lost-is-done",
+                Self::ForgottenLoans => "forgotten-loans",
             }
         }
 

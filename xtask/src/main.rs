@@ -39,9 +39,9 @@ enum Command {
         /// The order management system to drain into.
         #[arg(long, value_enum, default_value_t = OmsName::Both)]
         oms: OmsName,
-        /// Deliveries a second.
-        #[arg(long, default_value_t = 2000.0)]
-        rate: f64,
+        /// Deliveries a second [default: the kind's own rate].
+        #[arg(long)]
+        rate: Option<f64>,
         /// What everything random follows from.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -132,7 +132,8 @@ fn perform(command: Command) -> Result<()> {
                 OmsName::Ledger => vec![Oms::Ledger],
                 OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
             };
-            let runs = runs.unwrap_or(Plan::new(fault).runs);
+            let own = Plan::new(fault);
+            let (runs, rate) = (runs.unwrap_or(own.runs), rate.unwrap_or(own.rate));
             torture::run(&Plan { fault, runs, control, oms, rate, seed, write_mode, binary })
         }
         Command::Bench { name, full, short, json, server } => {

@@ -1,6 +1,6 @@
 //! The one place of this crate that reads a clock or lets time pass.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Measures how long something takes and whether its deadline has passed.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,13 @@ impl Stopwatch {
     pub fn left_of(&self, limit: Duration) -> Duration {
         limit.saturating_sub(self.elapsed())
     }
+}
+
+/// Microseconds since 1970, to be laid beside what another process wrote down.
+#[expect(clippy::disallowed_methods, reason = "the one place of this crate that reads a clock")]
+pub fn wall_us() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Asks `ready` again and again until it says yes or `limit` has passed; says which.

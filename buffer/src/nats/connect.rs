@@ -13,6 +13,9 @@ pub(super) const OLDEST: (u64, u64) = (2, 12);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one request may go without an answer before it is asked again.
 pub(super) const TRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// A server that answers nothing for twice to three times as long is taken for gone: one that hangs, or whose machine has lost its power, ends
+/// no connection.
+const PING: Duration = Duration::from_secs(1);
 /// A connection that is cut is made anew so often, as long as it takes.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,6 +38,7 @@ pub(super) async fn connect_as(config: &NatsConfig, login: &Login) -> Result<Cli
         .name("forebay")
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(TRY_TIMEOUT))
+        .ping_interval(PING)
         .reconnect_delay_callback(|_| RECONNECT_PAUSE)
         .event_callback(async |event| tell(&event));
     if let Login::User { name, password } = login {

@@ -256,7 +256,7 @@ impl Shared {
                     break;
                 }
             };
-            // Another loan of it has ended since, or it is settled: this verdict comes too late.
+            // A try of ours whose answer was lost has kept it, or another loan has ended since, or it is settled.
             let late = match settles {
                 true => known.state() == Some(OrderState::Summarised),
                 false => known.is_over_by(out.loan),

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::connect::{TRY_TIMEOUT, connect};
 use super::stream::{self, Replication};
 use super::{NatsConfig, OpenError};
+use crate::control::Control;
 
 /// The header with a message's mark.
 const MARK: &str = "Forebay-Mark";
@@ -325,6 +326,9 @@ impl Table {
                     };
                 }
                 Missed::Busy(reason) => (reason, BUSY_PAUSE),
+                Missed::Lost(_) if Control::LostIsDone.is_on() => {
+                    return Ok(Put::Done(highest + 1));
+                }
                 Missed::Lost(reason) => {
                     may_be_stored = true;
                     (reason, LOST_PAUSE)

@@ -102,6 +102,16 @@ impl Tenure {
         Some(Self { epoch, node, lease_ms, released: flags & RELEASED != 0, lent })
     }
 
+    /// What the next owner finds lent: with one death more what this one had lent, unless it gave up in order. What it had
+    /// taken over itself, and not lent again, did not end it.
+    pub(super) fn inherited(&self) -> Vec<Lent> {
+        let inherit = |lent: &Lent| {
+            let died = u8::from(!self.released && lent.is_of(self.epoch));
+            Lent { deaths: lent.deaths.saturating_add(died), ..*lent }
+        };
+        self.lent.iter().map(inherit).collect()
+    }
+
     /// The order of that hash, if it is lent.
     pub(super) fn lent(&self, order: u64) -> Option<&Lent> {
         self.lent.iter().find(|lent| lent.order == order)
@@ -111,6 +121,16 @@ impl Tenure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_that_gives_up_in_order_dies_of_no_order() {
+        let lent = Lent { order: 1, loan: 7 << EPOCH_AT | 9, hash: 5, deaths: 1, sending: true };
+        let taken_over = Lent { order: 2, loan: 6 << EPOCH_AT | 9, ..lent };
+        let mut tenure = Tenure { epoch: 7, lent: vec![lent, taken_over], ..Tenure::default() };
+        assert_eq!(tenure.inherited(), [Lent { deaths: 2, ..lent }, taken_over]);
+        tenure.released = true;
+        assert_eq!(tenure.inherited(), [lent, taken_over]);
+    }
 
     #[test]
     fn a_tenure_reads_back_and_damage_is_noticed() {

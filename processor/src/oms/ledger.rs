@@ -5,13 +5,15 @@
 //! looks an unknown outcome up, or blindly sends again: then [`Listed::creates`] is over 1. It can also end
 //! the process in the middle of a call, as an order does that overflows a stack or exhausts the memory.
 //!
-//! One line a create: CRC-32C of the rest in 8 hex digits, a blank, a JSON object. A call is written whole
-//! and synced before its answer. At the next open a line that does not verify (torn at the end) is left
-//! out; its create was never answered. The index is in memory, so this is not for millions of orders.
+//! One line a create: CRC-32C of the rest in 8 hex digits, a blank, a JSON object. A call is appended in one write, behind
+//! a line end of its own, and synced before its answer. A line that does not verify (torn by a kill) is left out; its create
+//! was never answered. The index is in memory, so this is not for millions of orders.
+//!
+//! Several processes may have one file open: whoever asks or answers first reads what all of them appended since.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,8 +46,8 @@ pub struct LedgerOptions {
 
 enum Call {
     Submit(Vec<Create>, oneshot::Sender<Result<Vec<Outcome>, CallFailure>>),
-    Find(Vec<Identity>, oneshot::Sender<Vec<Option<Found>>>),
-    List(u64, usize, oneshot::Sender<Vec<Listed>>),
+    Find(Vec<Identity>, oneshot::Sender<Result<Vec<Option<Found>>, CallFailure>>),
+    List(u64, usize, oneshot::Sender<Result<Vec<Listed>, CallFailure>>),
 }
 
 /// One create, as a line holds it.
@@ -62,6 +64,8 @@ struct Create {
 
 struct Book {
     file: File,
+    /// Up to where the file is known.
+    read_to: u64,
     clock: Arc<dyn Clock>,
     cut_every: Option<u32>,
     submits: u32,
@@ -95,22 +99,17 @@ impl Ledger {
 impl Book {
     fn open(path: &Path, cut_every: Option<u32>, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        let (listed, index) = (Vec::new(), HashMap::new());
-        let mut book = Self { file, clock, cut_every, submits: 0, listed, index, failed: false };
-        let mut lines = BufReader::new(book.file.try_clone()?);
-        let mut line = Vec::new();
-        let mut whole = true;
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            whole = line.ends_with(b"\n");
-            if let Some(create) = verified(&line) {
-                book.note(create);
-            }
-            line.clear();
-        }
-        if !whole {
-            // What comes next must not be taken for the rest of a torn line.
-            book.file.write_all(b"\n")?;
-        }
+        let mut book = Self {
+            file,
+            read_to: 0,
+            clock,
+            cut_every,
+            submits: 0,
+            listed: Vec::new(),
+            index: HashMap::new(),
+            failed: false,
+        };
+        book.catch_up()?;
         book.file.sync_all()?;
         if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
             File::open(directory)?.sync_all()?;
@@ -127,21 +126,47 @@ impl Book {
         }
     }
 
+    /// Takes in what was appended since, by whichever process.
+    fn catch_up(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.read_to))?;
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes)?;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let create = verified(line);
+            // The rest of a last line may be on its way.
+            if create.is_none() && !line.ends_with(b"\n") {
+                break;
+            }
+            self.read_to += line.len() as u64;
+            if let Some(create) = create {
+                self.note(create);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same before an answer, which must not rest on half the file.
+    fn up_to_date(&mut self) -> Result<(), CallFailure> {
+        self.catch_up().map_err(|error| CallFailure::NotSent(format!("reading its file: {error}")))
+    }
+
     fn submit(&mut self, mut creates: Vec<Create>) -> Result<Vec<Outcome>, CallFailure> {
         if self.failed {
             return Err(CallFailure::NotSent("its file failed before; restart Forebay".to_owned()));
         }
         let committed_at_us = self.clock.wall_ms().saturating_mul(1_000);
-        let mut lines = Vec::new();
+        // Ends whatever a process that was killed has torn.
+        let mut lines = b"\n".to_vec();
         for create in &mut creates {
             create.committed_at_us = committed_at_us;
             append_line(&mut lines, create).map_err(|e| CallFailure::NotSent(e.to_string()))?;
         }
-        if let Err(error) = self.file.write_all(&lines).and_then(|()| self.file.sync_data()) {
+        let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
+        if let Err(error) = written.and_then(|()| self.catch_up()) {
             self.failed = true;
             return Err(CallFailure::Unknown(format!("writing its file failed: {error}")));
         }
-        let outcomes = creates.into_iter().map(|c| Outcome::Created { id: self.note(c) }).collect();
+        let outcomes = creates.iter().map(|create| self.outcome(create)).collect();
         self.submits = self.submits.wrapping_add(1);
         match self.cut_every {
             Some(every) if every > 0 && self.submits.is_multiple_of(every) => {
@@ -151,40 +176,50 @@ impl Book {
         }
     }
 
-    /// Takes a committed create into the index; returns the id of the identity's first.
-    fn note(&mut self, create: Create) -> String {
+    /// A committed create, by the first of its identity.
+    fn outcome(&self, create: &Create) -> Outcome {
+        let first = self.first(&create.identity);
+        Outcome::Created { id: first.map(|first| first.summary_id.clone()).unwrap_or_default() }
+    }
+
+    fn first(&self, identity: &Identity) -> Option<&Listed> {
+        self.index.get(identity).and_then(|at| self.listed.get(*at))
+    }
+
+    /// Takes a committed create into the index.
+    fn note(&mut self, create: Create) {
         let known = self.index.get(&create.identity).and_then(|at| self.listed.get_mut(*at));
         if let Some(first) = known {
             first.creates += 1;
-            return first.summary_id.clone();
+            return;
         }
         let cursor = u64::try_from(self.listed.len()).unwrap_or(u64::MAX).saturating_add(1);
-        let summary_id = format!("L-{cursor}");
         self.index.insert(create.identity.clone(), self.listed.len());
         self.listed.push(Listed {
             cursor,
             identity: create.identity,
-            summary_id: summary_id.clone(),
+            summary_id: format!("L-{cursor}"),
             fingerprint: Fingerprint::parse(&create.fingerprint),
             committed_at_us: create.committed_at_us,
             grand_total: create.grand_total,
             currency: create.currency,
             creates: 1,
         });
-        summary_id
     }
 
-    fn find(&self, identities: &[Identity]) -> Vec<Option<Found>> {
+    fn find(&mut self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
+        self.up_to_date()?;
         let find = |identity| {
-            let first = self.index.get(identity).and_then(|at| self.listed.get(*at))?;
+            let first = self.first(identity)?;
             Some(Found { id: first.summary_id.clone(), fingerprint: first.fingerprint })
         };
-        identities.iter().map(find).collect()
+        Ok(identities.iter().map(find).collect())
     }
 
-    fn list(&self, after: u64, limit: usize) -> Vec<Listed> {
+    fn list(&mut self, after: u64, limit: usize) -> Result<Vec<Listed>, CallFailure> {
+        self.up_to_date()?;
         let skip = usize::try_from(after).unwrap_or(usize::MAX);
-        self.listed.iter().skip(skip).take(limit).cloned().collect()
+        Ok(self.listed.iter().skip(skip).take(limit).cloned().collect())
     }
 }
 
@@ -241,13 +276,13 @@ impl OrderManagement for Ledger {
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
         let (answer, answered) = oneshot::channel();
         self.calls.hand_in(Call::Find(identities.to_vec(), answer)).await?;
-        answered.await.map_err(|_| thread::ended())
+        answered.await.map_err(|_| thread::ended())?
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
         let (answer, answered) = oneshot::channel();
         let call = Call::List(after, limit.min(LIST_MAX), answer);
         self.calls.hand_in(call).await?;
-        answered.await.map(Some).map_err(|_| thread::ended())
+        answered.await.map_err(|_| thread::ended())?.map(Some)
     }
 }

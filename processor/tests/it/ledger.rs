@@ -76,3 +76,21 @@ async fn a_flipped_bit_condemns_its_line_only() {
     assert_eq!(left.len(), 2);
     assert_eq!(left[0].0, order("2").key.identity());
 }
+
+#[tokio::test]
+async fn two_processes_on_one_file_see_each_other_s_creates_and_doubles() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("oms.ledger");
+    let (one, other) = (ledger(&path, None), ledger(&path, None));
+    one.submit(&[order("1")]).await.unwrap();
+    let found = other.find(&[order("1").key.identity()]).await.unwrap();
+    assert!(found[0].is_some(), "what the other one was sent is there");
+    let torn = b"0badc0de {\"identity\":\"torn by a kill";
+    std::fs::File::options().append(true).open(&path).unwrap().write_all(torn).unwrap();
+    other.submit(&[order("2"), order("1")]).await.unwrap();
+    let identity = |id: &str| order(id).key.identity();
+    let all = vec![(identity("1"), 2), (identity("2"), 1)];
+    assert_eq!(creates(&one).await, all);
+    assert_eq!(creates(&other).await, all, "and in the same order");
+    assert_eq!(creates(&ledger(&path, None)).await, all);
+}

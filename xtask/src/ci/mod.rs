@@ -54,6 +54,10 @@ fn tortures() -> Vec<(String, Plan)> {
         (Fault::BitFlip, 40, 40),
         (Fault::IndexLoss, 2, 2),
         (Fault::AbortPoison, 2, 2),
+        (Fault::NatsKill, 2, 2),
+        (Fault::NatsPause, 1, 1),
+        (Fault::Fleet, 3, 6),
+        (Fault::NatsPowerCut, 2, 1),
     ];
     let both = |(fault, runs, control_runs): (Fault, u32, u32)| {
         [(false, runs), (true, control_runs)].map(|(control, runs)| {

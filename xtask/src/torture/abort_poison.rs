@@ -19,6 +19,7 @@ pub(super) const TORTURE: Torture = Torture {
     control: "no-deaths",
     ledger_control: None,
     disk: None,
+    cluster: None,
     modes: &WriteMode::ALL,
     oms_inside: false,
     knobs: super::SMALL_SLOTS,

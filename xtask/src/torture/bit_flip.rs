@@ -25,6 +25,7 @@ pub(super) const TORTURE: Torture = Torture {
     control: "no-checksum",
     ledger_control: None,
     disk: None,
+    cluster: None,
     modes: &[WriteMode::Direct],
     oms_inside: false,
     knobs: super::SMALL_SLOTS,

@@ -21,6 +21,7 @@ pub(super) const TORTURE: Torture = Torture {
     control: "no-reserve",
     ledger_control: None,
     disk: Some(192 << 20),
+    cluster: None,
     modes: &WriteMode::ALL,
     oms_inside: false,
     // A budget far above what the disk has: it is the disk that ends.

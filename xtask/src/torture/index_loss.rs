@@ -23,6 +23,7 @@ pub(super) const TORTURE: Torture = Torture {
     control: "forgotten-discards",
     ledger_control: Some("no-look-up"),
     disk: None,
+    cluster: None,
     modes: &WriteMode::ALL,
     oms_inside: true,
     knobs: super::SMALL_SLOTS,

@@ -13,6 +13,7 @@ pub(super) const TORTURE: Torture = Torture {
     control: "late-write",
     ledger_control: None,
     disk: None,
+    cluster: None,
     modes: &WriteMode::ALL,
     oms_inside: true,
     knobs: SMALL_SLOTS,

@@ -2,6 +2,8 @@
 //! whatever happens to the server and its disk.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay_loadtest::{Books, Ledger, LedgerError, Mix, Sale, Shape, Target, play, reconcile};
@@ -11,11 +13,15 @@ use tokio::task::JoinHandle;
 
 use super::interrupt::Interrupt;
 use crate::failure::{Failure, Result, While as _};
+use crate::time::Stopwatch;
 
 /// How long one request may take before its sender gives up on it.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last look at an already drained server may wait for it.
 const DRAINED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often the load looks whether anything was acknowledged.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A sale that is played in segments, one for each life of the server.
 #[derive(Debug)]
@@ -26,6 +32,8 @@ pub(super) struct Load {
     /// Away while a segment plays.
     ledger: Option<Ledger>,
     playing: Option<Playing>,
+    /// Microseconds of the longest lull so far.
+    longest_lull: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -59,7 +67,13 @@ impl Load {
         let mut ledger = Ledger::new(Mix::new(&sale));
         ledger.keep_in(answers).when("opening the ledger's file")?;
         let view = ledger.clone();
-        Ok(Self { runtime: runtime.clone(), view, ledger: Some(ledger), playing: None })
+        Ok(Self {
+            runtime: runtime.clone(),
+            view,
+            ledger: Some(ledger),
+            playing: None,
+            longest_lull: Arc::default(),
+        })
     }
 
     /// Starts the next segment: what is still unanswered again, then what was not yet sent.
@@ -68,11 +82,14 @@ impl Load {
             return Err(Failure::Broken("the load is playing already".to_owned()));
         };
         let (stop, stopped) = oneshot::channel::<()>();
+        let (view, longest) = (self.view.clone(), Arc::clone(&self.longest_lull));
         let task = self.runtime.spawn(async move {
             let stopped = async {
                 stopped.await.ok();
             };
+            let watching = tokio::spawn(watch_lulls(view, longest));
             let played = play(&target, &mut ledger, stopped, |_| {}).await;
+            watching.abort();
             (ledger, played)
         });
         self.playing = Some(Playing { stop, task });
@@ -82,6 +99,11 @@ impl Load {
     /// Deliveries acknowledged so far.
     pub(super) fn acknowledged(&self) -> u64 {
         self.view.acknowledged()
+    }
+
+    /// The longest time without an acknowledgement in any segment so far.
+    pub(super) fn longest_lull(&self) -> Duration {
+        Duration::from_micros(self.longest_lull.load(Ordering::Relaxed))
     }
 
     /// Ends the segment; what is in flight stays unanswered and is sent again in the next.
@@ -120,5 +142,19 @@ impl Load {
         let (ledger, played) = self.runtime.block_on(task).when("waiting for the load")?;
         self.ledger = Some(ledger);
         played.when("playing the load")
+    }
+}
+
+/// Keeps the longest time without an acknowledgement.
+async fn watch_lulls(view: Ledger, longest: Arc<AtomicU64>) {
+    let (mut acknowledged, mut since) = (view.acknowledged(), Stopwatch::start());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let lull = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        longest.fetch_max(lull, Ordering::Relaxed);
+        let now = view.acknowledged();
+        if now != acknowledged {
+            (acknowledged, since) = (now, Stopwatch::start());
+        }
     }
 }

@@ -4,21 +4,29 @@
 //! One small module a kind; they share the scene (store, disk, server, load), the account and the report.
 
 mod abort_poison;
+mod acceptance;
 mod aim;
 mod ballast;
 mod bit_flip;
+mod ceiling;
+mod configuration;
 mod damage;
 mod disk_full;
+mod fleet;
 mod index_loss;
 mod interrupt;
 mod kill;
 mod load;
+mod nats_kill;
+mod nats_pause;
+mod nats_power_cut;
 mod orders;
 mod power_cut;
 mod probe;
 mod report;
 mod scene;
 mod server;
+mod servers;
 mod stall;
 mod strike;
 mod sync_error;
@@ -55,6 +63,14 @@ pub enum Fault {
     IndexLoss,
     /// An order kills the process inside the OMS call.
     AbortPoison,
+    /// The NATS servers' leader is killed (`kill -9`) every few seconds, and comes back.
+    NatsKill,
+    /// The NATS servers' leader is stopped for seconds, and goes on.
+    NatsPause,
+    /// Of several servers on one NATS cluster some are killed or stopped for longer than a lease.
+    Fleet,
+    /// The power of all NATS servers' disks is cut (root, Linux).
+    NatsPowerCut,
 }
 
 impl Fault {
@@ -73,6 +89,10 @@ impl Fault {
             Self::BitFlip => &bit_flip::TORTURE,
             Self::IndexLoss => &index_loss::TORTURE,
             Self::AbortPoison => &abort_poison::TORTURE,
+            Self::NatsKill => &nats_kill::TORTURE,
+            Self::NatsPause => &nats_pause::TORTURE,
+            Self::Fleet => &fleet::TORTURE,
+            Self::NatsPowerCut => &nats_power_cut::TORTURE,
         }
     }
 
@@ -80,7 +100,7 @@ impl Fault {
     fn is_for(self, oms: Oms) -> bool {
         match self {
             // Only that OMS ends the process, and only there doubles show.
-            Self::AbortPoison | Self::BitFlip => oms == Oms::Ledger,
+            Self::AbortPoison | Self::BitFlip | Self::Fleet => oms == Oms::Ledger,
             _ => true,
         }
     }
@@ -104,6 +124,8 @@ struct Torture {
     ledger_control: Option<&'static str>,
     /// Bytes of the volatile disk the store is on; without one it is in an ordinary directory.
     disk: Option<u64>,
+    /// The buffer is on three NATS servers; without it on this machine's disk.
+    cluster: Option<Cluster>,
     /// How groups are written, each in a part of the runs.
     modes: &'static [WriteMode],
     /// The OMS's file is in the data directory, as by default, and so struck with it.
@@ -122,7 +144,28 @@ impl Torture {
         let ledger = self.ledger_control.filter(|_| oms == Oms::Ledger);
         ledger.unwrap_or(self.control)
     }
+
+    /// Its control is in how the NATS servers are configured, not in a control build.
+    fn breaks_the_servers(&self) -> bool {
+        self.cluster.is_some() && self.disk.is_some()
+    }
 }
+
+/// What three NATS servers beside all else take on this machine.
+#[derive(Clone, Copy, Debug)]
+struct Cluster {
+    /// Deliveries a second where nobody says how many.
+    rate: f64,
+    /// The most the OMS is sent.
+    ceiling_per_s: u32,
+}
+
+/// The buffer on the scene's NATS servers. Outcomes are kept longer than the sale's orders are old: an OMS that refuses no second
+/// create is else asked before anything is sent, and no order could be doubled by forgetting that it was lent.
+const NATS: &str = "backend = \"nats\"\n[nats]\nlease = \"3s\"\noutcome_ttl = \"3650d\"\n";
+
+/// Deliveries a second where nobody says how many.
+const RATE: f64 = 2000.0;
 
 /// Small slots, so that segments are filled, retired and used again within a run.
 const SMALL_SLOTS: &str = "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
@@ -135,6 +178,9 @@ pub enum WriteMode {
     Direct,
     /// Into the page cache, then a sync.
     Buffered,
+    /// As the NATS servers do it.
+    #[value(skip)]
+    Replicated,
 }
 
 impl WriteMode {
@@ -145,6 +191,7 @@ impl WriteMode {
         match self {
             Self::Direct => "direct",
             Self::Buffered => "buffered",
+            Self::Replicated => "replicated",
         }
     }
 }
@@ -189,16 +236,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The kind's own number of runs at 2,000 orders a second, on both OMSs.
+    /// The kind's own number of runs at its own rate, on both OMSs.
     pub fn new(fault: Fault) -> Self {
         let oms = vec![Oms::Sqlite, Oms::Ledger];
-        let runs = fault.torture().runs;
+        let Torture { runs, cluster, .. } = *fault.torture();
         Self {
             fault,
             runs,
             control: false,
             oms,
-            rate: 2000.0,
+            rate: cluster.map_or(RATE, |cluster| cluster.rate),
             seed: 1,
             write_mode: None,
             binary: None,

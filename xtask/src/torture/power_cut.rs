@@ -17,6 +17,7 @@ pub(super) const TORTURE: Torture = Torture {
     ledger_control: None,
     // Only what is written takes memory.
     disk: Some(4 << 30),
+    cluster: None,
     modes: &WriteMode::ALL,
     oms_inside: true,
     knobs: SMALL_SLOTS,

@@ -9,21 +9,22 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::aim;
+use super::configuration::configuration;
 use super::interrupt::Interrupt;
 use super::load::Load;
 use super::probe::{self, Reply};
 use super::report::Tally;
 use super::server::{ANSWER_LIMIT, Server, Setup, Start, get};
+use super::servers::Servers;
 use super::strike::Moment;
-use super::{Oms, Plan, Share, Torture};
-use crate::cargo::own_binary;
+use super::{Plan, Share};
+use crate::cargo::{Workspace, own_binary};
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
 use crate::time::Stopwatch;
+use crate::tools;
 use crate::volatile_disk::VolatileDisk;
 
-/// The most the OMS is sent, so that backlog and drain are both busy when a fault strikes.
-const CEILING_PER_S: u32 = 1000;
 /// How long it may take until the server does what a cut aims at.
 const AIM_LIMIT: Duration = Duration::from_secs(20);
 /// How long the backlog may stand still while it drains.
@@ -46,6 +47,8 @@ pub(super) struct Scene<'a> {
     target: Option<Target>,
     // Before what it runs on, so that it is gone when that is taken apart.
     server: Option<Server>,
+    /// The NATS servers the buffer is on.
+    servers: Option<Servers>,
     disk: Option<VolatileDisk>,
     // Last: it holds the files of all the others.
     place: TempDir,
@@ -64,15 +67,26 @@ impl<'a> Scene<'a> {
         let place = place.when("making a directory")?;
         let start = |bytes| VolatileDisk::start(&own_binary(), bytes, share.seed);
         let disk = torture.disk.map(start).transpose()?;
-        let data_dir = match &disk {
-            Some(disk) => disk.data().join("store"),
-            None => place.path().join("store"),
+        let struck = disk.as_ref().map_or_else(|| place.path(), VolatileDisk::data);
+        let servers = match torture.cluster {
+            None => None,
+            Some(_) => {
+                let binary = tools::nats_server(&Workspace::find()?.target)?;
+                let synced = !(plan.control && torture.breaks_the_servers());
+                Some(Servers::start(struck.join("nats"), binary, synced, interrupt)?)
+            }
+        };
+        // A disk that is struck is the NATS servers' where there are some.
+        let data_dir = match &servers {
+            Some(_) => place.path().join("store"),
+            None => struck.join("store"),
         };
         let config = place.path().join("forebay.toml");
-        let knobs = configuration(torture, share, place.path());
+        let knobs = configuration(torture, share, place.path(), servers.as_ref());
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
-        let control = plan.control.then_some(torture.control(share.oms));
+        let broken = plan.control && !torture.breaks_the_servers();
+        let control = broken.then_some(torture.control(share.oms));
         let setup = Setup { binary, prefix: Vec::new(), control, data_dir, config, log };
         let tally = Tally::default();
         Ok(Self {
@@ -85,6 +99,7 @@ impl<'a> Scene<'a> {
             tally,
             target: None,
             server: None,
+            servers,
             disk,
             place,
         })
@@ -124,6 +139,7 @@ impl<'a> Scene<'a> {
     /// Takes everything apart in order and checks that it went well.
     pub(super) fn take_apart(self) -> Result<()> {
         drop(self.server);
+        drop(self.servers);
         match self.disk {
             Some(disk) => disk.stop(),
             None => Ok(()),
@@ -301,6 +317,22 @@ impl<'a> Scene<'a> {
         self.server.as_mut().ok_or_else(|| Failure::Broken("no server runs".to_owned()))
     }
 
+    /// The NATS servers.
+    pub(super) fn servers(&mut self) -> Result<&mut Servers> {
+        self.servers.as_mut().ok_or_else(|| Failure::Broken("there are no NATS servers".to_owned()))
+    }
+
+    /// Waits until the NATS servers are whole; the number of the one that leads.
+    pub(super) fn whole_servers(&mut self) -> Result<usize> {
+        let interrupt = self.interrupt;
+        self.servers()?.whole(interrupt)
+    }
+
+    /// What listens for a wish to stop.
+    pub(super) fn interrupt(&self) -> &'a Interrupt {
+        self.interrupt
+    }
+
     /// The volatile disk.
     pub(super) fn disk(&mut self) -> Result<&mut VolatileDisk> {
         self.disk.as_mut().ok_or_else(|| Failure::Broken("there is no volatile disk".to_owned()))
@@ -376,6 +408,9 @@ impl<'a> Scene<'a> {
         }
         let target = self.target()?;
         self.drained(target)?;
+        if self.servers.is_some() {
+            self.count_set_aside(target)?;
+        }
         let interrupt = self.interrupt;
         let books = self.load()?.books(target, interrupt)?;
         self.tally.enter(&books);
@@ -388,7 +423,9 @@ impl<'a> Scene<'a> {
 
     /// Keeps the ledger, the log and a copy of the store of a run that broke a promise.
     fn keep_evidence(&mut self) -> Result<()> {
-        replace(&self.setup.data_dir, &self.place.path().join("store-as-found"))?;
+        if self.servers.is_none() {
+            replace(&self.setup.data_dir, &self.place.path().join("store-as-found"))?;
+        }
         self.place.disable_cleanup(true);
         complain(format_args!("the evidence is kept in {}", self.place.path().display()));
         Ok(())
@@ -405,7 +442,9 @@ impl<'a> Scene<'a> {
             };
             let under_way: u64 =
                 ["pending", "leased", "submitted"].iter().filter_map(|state| live(state)).sum();
-            if under_way == 0 {
+            // What others own, or had owned, is not seen here.
+            let whole = status.pointer("/drain/share").and_then(Value::as_f64) >= Some(1.0);
+            if under_way == 0 && whole {
                 return Ok(());
             }
             if under_way < least {
@@ -439,22 +478,4 @@ pub(super) fn replace(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Failure::Broken(format!("cp ended with {status}")))
-}
-
-/// The server's configuration: what the kind wants, and a busy drain.
-fn configuration(torture: &Torture, share: Share, place: &Path) -> String {
-    let file = |name: &str| format!("path = {:?}", place.join(name).display().to_string());
-    let oms = match share.oms {
-        Oms::Sqlite if torture.oms_inside => "kind = \"sqlite\"".to_owned(),
-        Oms::Sqlite => format!("kind = \"sqlite\"\n{}", file("oms.sqlite")),
-        // Beside the store, where no fault reaches it: it is the witness of what was created.
-        Oms::Ledger => format!("kind = \"ledger\"\n{}\ncut_every = 13", file("oms.ledger")),
-    };
-    format!(
-        "[buffer]\nwrite_mode = {:?}\n{}\
-         [drain]\nceiling_per_s = {CEILING_PER_S}.0\nretry_base = \"20ms\"\nretry_max = \"1s\"\n\
-         [oms]\ntest = true\n{oms}\n",
-        share.mode.name(),
-        torture.knobs
-    )
 }

@@ -164,9 +164,23 @@ impl Server {
         kib.map(|kib| kib << 10).ok_or_else(|| Failure::Broken("no VmRSS".to_owned()))
     }
 
+    /// Bytes it has given to files so far.
+    pub(super) fn bytes_to_files(&self) -> Result<u64> {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id()));
+        let io = io.when("what the server has written")?;
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+        let bytes = line.and_then(|line| line.trim().parse().ok());
+        bytes.ok_or_else(|| Failure::Broken("no write_bytes".to_owned()))
+    }
+
     /// Stops it where it stands: no answer leaves it any more.
     pub(super) fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub(super) fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
     }
 
     /// `kill -9`, and waits until the kernel has let go of everything it held. Says whether it was

@@ -18,6 +18,7 @@ pub(super) const TORTURE: Torture = Torture {
     control: "late-write",
     ledger_control: None,
     disk: Some(4 << 30),
+    cluster: None,
     modes: &WriteMode::ALL,
     // The drain may go on: its OMS's disk does not hang.
     oms_inside: false,

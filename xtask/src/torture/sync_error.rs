@@ -26,6 +26,7 @@ pub(super) const TORTURE: Torture = Torture {
     control: "no-failed-state",
     ledger_control: None,
     disk: Some(4 << 30),
+    cluster: None,
     modes: &WriteMode::ALL,
     // The faults are the journal's, and not for the OMS's file on the same disk.
     oms_inside: false,

@@ -1,0 +1,261 @@
+//! Three servers drain one NATS cluster into one OMS. One keeps the door; the others are killed between what they commit
+//! and what they settle, or stopped for longer than their lease, and come back; sometimes the leader of the NATS servers
+//! is killed with them. Nothing is lost or doubled, and all together
+//! stay below the one ceiling. In the control whoever takes a partition over forgets what was lent of it, and must double.
+
+use std::time::Duration;
+
+use super::acceptance::SET_ASIDE;
+use super::ceiling::{self, Ceiling, Pause};
+use super::interrupt::Interrupt;
+use super::report::Tally;
+use super::scene::Scene;
+use super::server::{Server, Setup, Start};
+use super::{Cluster, NATS, Torture, WriteMode};
+use crate::failure::{Failure, Result};
+use crate::say::complain;
+use crate::time::{Stopwatch, wall_us};
+
+pub(super) const TORTURE: Torture = Torture {
+    name: "fleet",
+    runs: 16,
+    control: "forgotten-loans",
+    ledger_control: None,
+    disk: None,
+    cluster: Some(CLUSTER),
+    modes: &[WriteMode::Replicated],
+    oms_inside: false,
+    knobs: NATS,
+    play,
+    missed,
+};
+
+const CLUSTER: Cluster = Cluster { rate: 250.0, ceiling_per_s: 200 };
+/// Workers beside the one with the door.
+const WORKERS: usize = 2;
+/// Between two strikes, so that the struck one has orders again.
+const BETWEEN: std::ops::Range<u64> = 1_500..5_000;
+/// How long a worker stays stopped: its lease and more, so that others have all of its orders.
+const PAUSED: std::ops::Range<u64> = 3_500..8_000;
+/// How long a killed one stays away.
+const AWAY: std::ops::Range<u64> = 0..6_000;
+/// How long it may take until a worker commits; all but each fourth strike waits for that.
+const COMMIT_LIMIT: Duration = Duration::from_secs(10);
+/// About how long one run takes.
+const RUN: Duration = Duration::from_secs(8);
+/// What the log says of each partition that is taken, and how many of its orders may have been sent.
+const TOOK: &str = "may_be_sent=";
+/// What the report calls those.
+const INHERITED: &str = "loans_inherited";
+
+/// And strikes right after a commit.
+const AT_COMMIT: &str = "struck_at_commit";
+
+/// A server beside the one with the door.
+#[derive(Debug)]
+struct Worker {
+    setup: Setup,
+    server: Option<Server>,
+}
+
+fn play(scene: &mut Scene<'_>) -> Result<()> {
+    let runs = scene.share.runs;
+    let mut random = scene.random();
+    scene.sell(RUN * runs)?;
+    if !scene.start(&[])? {
+        return Ok(());
+    }
+    let interrupt = scene.interrupt();
+    let mut workers = Vec::new();
+    for n in 0..WORKERS {
+        let data_dir = scene.beside(&format!("worker-{n}"));
+        let log = scene.beside(&format!("worker-{n}.log"));
+        let setup = Setup { data_dir, log, ..scene.setup().clone() };
+        workers.push(Worker { setup, server: None });
+    }
+    for worker in &mut workers {
+        worker.start(interrupt)?;
+    }
+    scene.play_load()?;
+    let mut pauses = Vec::new();
+    for run in 0..runs {
+        scene.wait(Duration::from_millis(random.u64(BETWEEN)))?;
+        let worker = workers.get_mut(random.usize(0..WORKERS));
+        let Some(worker) = worker else { continue };
+        strike(scene, worker, run, &mut random, &mut pauses)?;
+        complain(format_args!("run {} of {runs}", run + 1));
+    }
+    scene.wait(Duration::from_millis(BETWEEN.end))?;
+    scene.stop_load()?;
+    // What follows goes over the ceiling on purpose.
+    ceiling(scene, &pauses)?;
+    end(scene, workers)
+}
+
+/// Kills a worker or stops it beyond its lease; every third time the leader of the NATS servers is killed with it, so that
+/// what the worker had under way is under way there too.
+fn strike(
+    scene: &mut Scene<'_>,
+    worker: &mut Worker,
+    run: u32,
+    random: &mut fastrand::Rng,
+    pauses: &mut Vec<Pause>,
+) -> Result<()> {
+    let leader = (run % 3 == 2).then(|| scene.whole_servers()).transpose()?;
+    if run % 4 != 3 {
+        let committed = worker.commits(scene.interrupt())?;
+        scene.tally.count(AT_COMMIT, u64::from(committed));
+    }
+    let kills = run.is_multiple_of(2);
+    let from = wall_us();
+    let (struck, away) = if kills { (worker.kill()?, AWAY) } else { (worker.freeze()?, PAUSED) };
+    scene.tally.injected += u64::from(struck);
+    scene.tally.count(if kills { "killed" } else { "paused" }, u64::from(struck));
+    if let Some(leader) = leader {
+        let killed = scene.servers()?.kill(leader)?;
+        scene.tally.count("leaders_killed", u64::from(killed));
+    }
+    scene.wait(Duration::from_millis(random.u64(away)))?;
+    if let Some(leader) = leader {
+        scene.servers()?.run(leader)?;
+    }
+    if kills {
+        // A start needs servers that have a leader.
+        scene.whole_servers()?;
+        worker.start(scene.interrupt())
+    } else {
+        worker.server()?.thaw()?;
+        pauses.push(Pause { from, to: wall_us() });
+        Ok(())
+    }
+}
+
+/// Whether what the OMS was sent stayed below the ceiling.
+fn ceiling(scene: &mut Scene<'_>, pauses: &[Pause]) -> Result<()> {
+    let commits = ceiling::commits(scene.target()?)?;
+    let seen = Ceiling::of(CLUSTER.ceiling_per_s).look(&commits, pauses);
+    scene.tally.count("ceiling_exceeded", seen.exceeded);
+    scene.tally.peak("most_in_1s", seen.most);
+    Ok(())
+}
+
+/// Stops the workers in order and reads what they found when they took over.
+fn end(scene: &mut Scene<'_>, workers: Vec<Worker>) -> Result<()> {
+    let mut logs = vec![scene.log()];
+    for worker in workers {
+        let Some(server) = worker.server else { continue };
+        let status = server.stop()?;
+        if !status.success() {
+            let log = tail(&worker.setup);
+            return Err(Failure::Missed(format!("a worker's stop ended with {status}: {log}")));
+        }
+        logs.push(std::fs::read_to_string(&worker.setup.log).unwrap_or_default());
+    }
+    let lines = logs.iter().flat_map(|log| log.lines());
+    let inherited = lines.filter_map(|line| {
+        let (_, count) = line.split_once(TOOK)?;
+        count.split(' ').next()?.parse::<u64>().ok()
+    });
+    scene.tally.count(INHERITED, inherited.sum());
+    Ok(())
+}
+
+impl Worker {
+    fn start(&mut self, interrupt: &Interrupt) -> Result<()> {
+        let mut server = self.setup.spawn(&[])?;
+        match server.ready(interrupt)? {
+            Start::Ready(..) => self.server = Some(server),
+            Start::Failed(why) => {
+                let why = format!("a worker did not start: {why}: {}", tail(&self.setup));
+                return Err(Failure::Missed(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until it has written to the OMS's file, which is all it writes to but its log; what it wrote is then still to be
+    /// settled. Says whether it came to that.
+    fn commits(&mut self, interrupt: &Interrupt) -> Result<bool> {
+        let server = self.server()?;
+        let before = server.bytes_to_files()?;
+        let watch = Stopwatch::start();
+        while server.bytes_to_files()? == before {
+            if watch.left_of(COMMIT_LIMIT).is_zero() {
+                return Ok(false);
+            }
+            // No event tells it in time, and a pause would be longer than what is aimed at.
+            interrupt.wait(Duration::ZERO)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether it was this that ended it.
+    fn kill(&mut self) -> Result<bool> {
+        self.server.take().map_or(Ok(false), Server::kill)
+    }
+
+    /// Whether it ran.
+    fn freeze(&mut self) -> Result<bool> {
+        let server = self.server()?;
+        server.freeze()?;
+        server.runs()
+    }
+
+    fn server(&mut self) -> Result<&mut Server> {
+        self.server.as_mut().ok_or_else(|| Failure::Broken("a worker does not run".to_owned()))
+    }
+}
+
+/// The last lines of a worker's log.
+fn tail(setup: &Setup) -> String {
+    let log = std::fs::read_to_string(&setup.log).unwrap_or_default();
+    let lines: Vec<_> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(10)..).unwrap_or_default().join("\n")
+}
+
+fn missed(tally: &Tally, control: bool) -> Vec<String> {
+    let mut missed = Vec::new();
+    if tally.open_failures > 0 {
+        missed.push(format!("{} starts did not open the store", tally.open_failures));
+    }
+    if control {
+        if tally.doubled == 0 {
+            missed.push("the control doubled nothing, so the runs prove nothing".to_owned());
+        }
+        return missed;
+    }
+    if tally.lost > 0 || tally.doubled > 0 {
+        missed.push(format!("{} lost, {} doubled", tally.lost, tally.doubled));
+    }
+    if tally.count_of("ceiling_exceeded") > 0 {
+        let count = tally.count_of("ceiling_exceeded");
+        missed.push(format!("{count} windows of a second saw more than the ceiling"));
+    }
+    if tally.count_of(INHERITED) == 0 {
+        missed.push("no worker ended while its orders were lent".to_owned());
+    }
+    if tally.count_of(SET_ASIDE) > 0 {
+        let count = tally.count_of(SET_ASIDE);
+        missed.push(format!("{count} orders were set aside that ended nobody"));
+    }
+    missed.extend(tally.broken.iter().cloned());
+    missed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_double_or_too_much_in_a_second_is_missed_and_the_control_must_double() {
+        let mut tally = Tally { acknowledged: 9, injected: 2, ..Tally::default() };
+        assert!(!missed(&tally, false).is_empty(), "nothing was inherited");
+        tally.count(INHERITED, 3);
+        assert_eq!(missed(&tally, false), Vec::<String>::new());
+        assert!(!missed(&tally, true).is_empty());
+        tally.count("ceiling_exceeded", 1);
+        assert!(!missed(&tally, false).is_empty());
+        let doubled = Tally { doubled: 1, ..tally };
+        assert_eq!(missed(&doubled, true), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,209 @@
+//! Three NATS servers under the server that is tortured: plain, on loopback, each with a directory of its own.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use forebay_buffer::nats::{NatsConfig, Replication, Table};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::runtime::Handle;
+
+use super::interrupt::Interrupt;
+use crate::failure::{Failure, Result, While as _};
+use crate::time::Stopwatch;
+
+const COUNT: usize = 3;
+/// How long they may take to have a leader and every copy again.
+const WHOLE_LIMIT: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
+/// How long one of them may take to say how the stream is.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// The cluster. Dropping it kills its servers.
+#[derive(Debug)]
+pub(super) struct Servers {
+    root: PathBuf,
+    binary: PathBuf,
+    /// Each write is synced before it is acknowledged; otherwise when the servers like.
+    synced: bool,
+    runtime: Handle,
+    servers: Vec<Server>,
+}
+
+#[derive(Debug)]
+struct Server {
+    clients: u16,
+    routes: u16,
+    running: Option<Child>,
+    frozen: bool,
+}
+
+impl Servers {
+    /// Starts three below `root` and waits until they are one cluster.
+    pub(super) fn start(
+        root: PathBuf,
+        binary: PathBuf,
+        synced: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        // Held together, so that no port is given twice; below those that connections are given, so that none of them takes
+        // the port of a server that is down for a moment.
+        let free = || {
+            let random = std::iter::repeat_with(|| fastrand::u16(12_000..28_000)).take(10_000);
+            random.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()).next()
+        };
+        let held: Vec<_> = std::iter::repeat_with(free).take(2 * COUNT).flatten().collect();
+        let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+        let ports = held.iter().map(port).collect::<std::io::Result<Vec<_>>>();
+        drop(held);
+        let servers = ports.when("a free port")?;
+        let servers = servers.chunks_exact(2).filter_map(|pair| match pair {
+            [clients, routes] => {
+                Some(Server { clients: *clients, routes: *routes, running: None, frozen: false })
+            }
+            _ => None,
+        });
+        let runtime = interrupt.handle().clone();
+        let mut all = Self { root, binary, synced, runtime, servers: servers.collect() };
+        all.run_all()?;
+        all.whole(interrupt)?;
+        Ok(all)
+    }
+
+    /// Starts all that do not run.
+    pub(super) fn run_all(&mut self) -> Result<()> {
+        (0..COUNT).try_for_each(|n| self.run(n))
+    }
+
+    /// Starts one that does not run.
+    pub(super) fn run(&mut self, n: usize) -> Result<()> {
+        let directory = self.root.join(format!("server-{n}"));
+        fs::create_dir_all(&directory).when(directory.display())?;
+        let path = directory.join("server.conf");
+        fs::write(&path, self.configuration(n, &directory)).when(path.display())?;
+        let log = File::options().create(true).append(true).open(directory.join("log"));
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(&path).stdin(Stdio::null()).stdout(Stdio::null());
+        let log = log.when("a server's log")?;
+        let server = self.server(n)?;
+        if server.running.is_none() {
+            server.running = Some(command.stderr(log).spawn().when("starting nats-server")?);
+        }
+        Ok(())
+    }
+
+    fn configuration(&self, n: usize, directory: &Path) -> String {
+        let sync = if self.synced { ", sync_interval: always" } else { "" };
+        let routes = self.servers.iter().map(|other| format!("nats://127.0.0.1:{}", other.routes));
+        let routes = routes.collect::<Vec<_>>().join(", ");
+        let (clients, own) =
+            self.servers.get(n).map_or((0, 0), |server| (server.clients, server.routes));
+        format!(
+            "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\nmax_payload: 8MB\n\
+             jetstream {{ store_dir: {:?}, max_file_store: 10GB{sync} }}\n\
+             cluster {{ name: torture, listen: \"127.0.0.1:{own}\", routes: [{routes}] }}\n",
+            directory.join("store")
+        )
+    }
+
+    /// `kill -9`, and waits until the kernel has let go of all it held. Says whether it was this that ended it.
+    pub(super) fn kill(&mut self, n: usize) -> Result<bool> {
+        let server = self.server(n)?;
+        server.frozen = false;
+        let Some(mut child) = server.running.take() else { return Ok(false) };
+        let ran = child.try_wait().when("asking for a nats-server")?.is_none();
+        child.kill().when("killing a nats-server")?;
+        child.wait().when("waiting for a killed nats-server")?;
+        Ok(ran)
+    }
+
+    /// Kills all; says how many ran.
+    pub(super) fn kill_all(&mut self) -> Result<u64> {
+        let killed = (0..COUNT).map(|n| self.kill(n)).collect::<Result<Vec<_>>>()?;
+        Ok(killed.into_iter().filter(|killed| *killed).count() as u64)
+    }
+
+    /// Stops one where it stands. Says whether it ran.
+    pub(super) fn freeze(&mut self, n: usize) -> Result<bool> {
+        let server = self.server(n)?;
+        server.signal(Signal::STOP)?;
+        server.frozen = true;
+        let running = server.running.as_mut();
+        running.map_or(Ok(false), |child| Ok(child.try_wait().when("asking for it")?.is_none()))
+    }
+
+    /// Stops all where they stand.
+    pub(super) fn freeze_all(&mut self) -> Result<()> {
+        (0..COUNT).try_for_each(|n| self.freeze(n).map(drop))
+    }
+
+    /// Lets one go on.
+    pub(super) fn thaw(&mut self, n: usize) -> Result<()> {
+        let server = self.server(n)?;
+        server.frozen = false;
+        server.signal(Signal::CONT)
+    }
+
+    /// Where clients connect.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let address = |server: &Server| format!("nats://127.0.0.1:{}", server.clients);
+        self.servers.iter().map(address).collect()
+    }
+
+    /// Waits until the stream has a leader and every copy of it is there; the leader's number.
+    pub(super) fn whole(&self, interrupt: &Interrupt) -> Result<usize> {
+        let watch = Stopwatch::start();
+        loop {
+            let seen = self.replication();
+            if let Ok(Replication { replicas, current, leader: Some(leader) }) = &seen
+                && current == replicas
+                && let Some(n) = leader.strip_prefix('s').and_then(|n| n.parse().ok())
+            {
+                return Ok(n);
+            }
+            if watch.left_of(WHOLE_LIMIT).is_zero() {
+                let why = format!("the servers are not whole within {WHOLE_LIMIT:?}: {seen:?}");
+                return Err(Failure::Missed(why));
+            }
+            interrupt.wait(LOOK)?;
+        }
+    }
+
+    /// How the stream is, from whoever is up; it is made if it is not there.
+    fn replication(&self) -> std::result::Result<Replication, String> {
+        let up = self.servers.iter().filter(|server| server.running.is_some() && !server.frozen);
+        let addresses = up.map(|server| format!("nats://127.0.0.1:{}", server.clients));
+        let config = NatsConfig::new(addresses);
+        let ask = async {
+            let table = Table::open(&config).await.map_err(|error| error.to_string())?;
+            table.replication().await.map_err(|error| error.to_string())
+        };
+        self.runtime.block_on(async {
+            let asked = tokio::time::timeout(ANSWER_LIMIT, ask).await;
+            asked.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_LIMIT:?}")))
+        })
+    }
+
+    fn server(&mut self, n: usize) -> Result<&mut Server> {
+        let none = || Failure::Broken(format!("there is no server {n}"));
+        self.servers.get_mut(n).ok_or_else(none)
+    }
+}
+
+impl Server {
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let Some(child) = &self.running else { return Ok(()) };
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let pid = pid.ok_or_else(|| Failure::Broken("a nats-server has no pid".to_owned()))?;
+        // Not yet waited for, so the id is still its own even if it has ended.
+        kill_process(pid, signal).when("signalling a nats-server")
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.kill_all().ok();
+    }
+}
