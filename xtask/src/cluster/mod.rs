@@ -128,11 +128,10 @@ impl Cluster {
         })
     }
 
-    /// The same as a configuration file says it.
-    pub fn knobs(&self) -> String {
+    /// The same as a configuration file says it, by way of these servers.
+    pub fn knobs(&self, servers: &[String]) -> String {
         format!(
-            "[nats]\nservers = {:?}\nuser = \"forebay\"\npassword_file = {:?}\nroots = {:?}\n",
-            self.addresses(),
+            "[nats]\nservers = {servers:?}\nuser = \"forebay\"\npassword_file = {:?}\nroots = {:?}\n",
             self.root.join("password"),
             self.root.join("ca.pem")
         )

@@ -6,6 +6,8 @@ use super::super::report::median;
 use super::super::service::{OnNats, Setup};
 use super::super::{Bench, Line, gates};
 use super::{Round, Sides, Way};
+use forebay_buffer::nats::NatsConfig;
+
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Result};
 
@@ -15,8 +17,13 @@ const BATCH: usize = 100;
 const BATCH_CONNECTIONS: usize = 8;
 
 /// Single orders, then batches.
-pub(super) fn run(bench: &Bench, cluster: &Cluster, sides: &Sides) -> Result<Vec<Line>> {
-    let knobs = cluster.knobs();
+pub(super) fn run(
+    bench: &Bench,
+    cluster: &Cluster,
+    config: &NatsConfig,
+    sides: &Sides,
+) -> Result<Vec<Line>> {
+    let knobs = cluster.knobs(&config.servers);
     let nats = |role| Some(OnNats { role, knobs: knobs.clone() });
     let setup = Setup { nats: nats("ingest"), ..bench.accepting("nats-door")? };
     let server = setup.start()?;
