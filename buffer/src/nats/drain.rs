@@ -145,7 +145,14 @@ impl Shared {
             again.map(|loan| (loan, mine.epoch))
         })?;
         let (loan, epoch) = lent?;
-        let (delivery, first_accepted_at_ms) = known.content(&loan)?;
+        let Some((delivery, first_accepted_at_ms)) = known.content(&loan) else {
+            tracing::error!(
+                sequence = loan.sequence,
+                "what stands under an order's key is another order's; the servers' copies differ"
+            );
+            partition.with(|mine| mine.unlend(&loan));
+            return None;
+        };
         let out = HandedOut { hash, epoch, loan: loan.number, stored };
         self.loans().insert((loan.sequence, loan.number), out);
         Some(Lease::new(loan, first_accepted_at_ms, delivery, home))

@@ -123,7 +123,7 @@ pub struct Table {
     context: Context,
     stream: jetstream::stream::Stream,
     deadline: Duration,
-    /// The highest sequence that was acknowledged here.
+    /// The highest sequence that is known to have been acknowledged.
     highest: AtomicU64,
     /// That the stream went back; nothing is asked of it any more.
     fault: OnceLock<TableError>,
@@ -360,6 +360,11 @@ impl Table {
         let ack = self.context.send_publish(subject.to_owned(), message).await;
         let ack = ack.map_err(|error| self.missed(&error, size))?;
         ack.await.map(|ack| ack.sequence).map_err(|error| self.missed(&error, size))
+    }
+
+    /// Somebody was acknowledged that sequence: none is given again.
+    pub(super) fn saw(&self, sequence: u64) {
+        self.highest.fetch_max(sequence, Ordering::AcqRel);
     }
 
     /// An error if the stream went back.

@@ -302,6 +302,7 @@ impl Shared {
                 |error| tracing::error!(subject = fed.subject, %error, "an order cannot be read");
             page.map_err(broken).ok().map(|page| (hash, page))
         });
+        self.table.saw(fed.stored.sequence);
         let now_ms = self.clock.wall_ms();
         let completed = partition.with(|mine| {
             mine.follow(fed.stored.sequence, page.as_ref().map(|(hash, page)| (*hash, page)));
