@@ -130,6 +130,8 @@ impl Shared {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(sequence = loan.sequence, %error, "an order cannot be lent now");
+                // It would be the next one again at once.
+                sleep(AGAIN).await;
                 partition.with(|mine| mine.unlend(&loan));
                 return None;
             }
