@@ -13,6 +13,8 @@
 //! Time is [`Clock::elapsed`], which neither jumps nor stops; waiting is by tokio's timer.
 
 mod bucket;
+#[cfg(test)]
+mod fleet_model;
 mod limits;
 #[cfg(test)]
 mod tests;
