@@ -77,10 +77,7 @@ async fn serve(config: &Config, sockets: Sockets, json: bool) -> Result<Ended, S
             "the data directory does not exist and is made, empty; if there should be one, stop and look for its disk"
         );
     }
-    std::fs::create_dir_all(&config.data_dir)
-        .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
     let mut service = Service {
-        oms: Arc::new(wiring::oms(config, &clock)?),
         config,
         sockets,
         json,
@@ -97,14 +94,19 @@ async fn serve(config: &Config, sockets: Sockets, json: bool) -> Result<Ended, S
             let on_failure = Box::new(move |reason: String| drop(failed.send(reason)));
             let buffer = Embedded::open(wiring::embedded(config), clock, on_failure)
                 .map_err(|error| error.to_string())?;
-            service.run(buffer, failure).await
+            let oms = wiring::oms(config, &service.clock)?;
+            service.run(buffer, oms, failure).await
         }
         Backend::Nats => {
+            std::fs::create_dir_all(&config.data_dir)
+                .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
+            // Before partitions are taken, which a start that fails would keep from the others for a lease.
+            let oms = wiring::oms(config, &clock)?;
             let buffer = open_nats(wiring::nats(config)?, clock).await?;
             service.lookup_key = buffer.lookup_key();
             // Trouble of the servers passes, or is theirs to mend: this process goes on, and its readiness says so.
             let (_never, failure) = oneshot::channel();
-            service.run(buffer, failure).await
+            service.run(buffer, oms, failure).await
         }
     }
 }
@@ -130,7 +132,6 @@ async fn open_nats(config: NatsConfig, clock: Arc<dyn Clock>) -> Result<Nats, St
 
 /// What a service runs with, whatever its buffer.
 struct Service<'a> {
-    oms: Arc<Oms>,
     config: &'a Config,
     sockets: Sockets,
     json: bool,
@@ -146,10 +147,11 @@ impl Service<'_> {
     async fn run<B: Buffer>(
         self,
         buffer: B,
+        oms: Oms,
         failure: oneshot::Receiver<String>,
     ) -> Result<Ended, String> {
-        let Self { oms, config, sockets, json, clock, signals, started, metrics, lookup_key } =
-            self;
+        let Self { config, sockets, json, clock, signals, started, metrics, lookup_key } = self;
+        let oms = Arc::new(oms);
         let drain = match config.role {
             Role::Ingest => None,
             Role::All | Role::Process => {

@@ -22,6 +22,8 @@ use crate::time::Stopwatch;
 const OPEN: usize = 1_024;
 /// Orders of one lease.
 const LEASE: usize = 256;
+/// Workers, as a drain has one for each call in flight: while one waits for its list to be durable, others send and settle.
+const WORKERS: usize = 4;
 const LEASE_WAIT: Duration = Duration::from_millis(100);
 /// What is under way may take so long to end.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -78,8 +80,9 @@ impl Cycles {
 
     async fn run(self) -> Result<u64> {
         let accept = try_join_all((0..IN_FLIGHT).map(|_| self.accept()));
-        let (accepted, drained) = tokio::join!(accept, self.drain());
-        accepted.and(drained)?;
+        let drain = try_join_all((0..WORKERS).map(|_| self.drain()));
+        let (accepted, drained) = tokio::join!(accept, drain);
+        accepted.map(|_| ()).and(drained.map(|_| ()))?;
         // A verdict is durable once its order is summarised.
         let all = self.settled.get();
         let until = Stopwatch::start();
