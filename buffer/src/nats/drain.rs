@@ -170,7 +170,7 @@ impl Shared {
         loop {
             let known = self.known(Some(&stored));
             let mut known = known.map_err(|error| BufferError::Failed(error.to_string()))?;
-            let page = if loan.deaths > 0 && known.takes_over(loan) {
+            let page = if loan.sent_before && known.waits() && known.takes_over(loan) {
                 known.page_with(Loan::taken_over(loan))
             } else if !loan.sent_before && known.free() {
                 known.page()
@@ -235,6 +235,11 @@ impl Shared {
             for noted in join_all(concerned.map(|partition| self.note(partition))).await {
                 noted?;
             }
+            // That took its time, in which they may have become another's.
+            for (lease, may_go) in leases.iter().zip(&mut noted) {
+                let out = self.loans().get(&(lease.sequence, lease.loan)).cloned();
+                *may_go &= out.is_some_and(|out| self.tenure_of(&out) == Held::Certainly);
+            }
         }
         Ok(noted)
     }
@@ -251,10 +256,22 @@ impl Shared {
         let settles = matches!(record, Record::Settle { .. });
         let mut stored = Some(out.stored.clone());
         loop {
-            if !settles && !self.is_ours(&out) {
-                // Whoever owns it now finds it listed, and asks the order management system.
-                tracing::warn!(order, "a verdict was not kept; the partition is not ours any more");
-                return;
+            match self.tenure_of(&out) {
+                Held::Certainly => {}
+                // It may be another's by now, or is held again in a moment.
+                Held::Perhaps if !settles => {
+                    sleep(AGAIN).await;
+                    continue;
+                }
+                Held::Not if !settles => {
+                    // Whoever owns it now finds it listed, and asks the order management system.
+                    tracing::warn!(
+                        order,
+                        "a verdict was not kept; the partition is not ours any more"
+                    );
+                    return;
+                }
+                Held::Perhaps | Held::Not => {}
             }
             let mut known = match self.known(stored.as_ref()) {
                 Ok(known) if known.order == Some(order) => known,
@@ -281,8 +298,16 @@ impl Shared {
                     return;
                 }
                 Ok(Put::Overtaken(other)) => stored = other,
+                Err(error @ (TableError::TooLarge { .. } | TableError::Refused(_))) => {
+                    tracing::error!(
+                        order,
+                        %error,
+                        "a verdict cannot be kept, and its order stays lent until the process ends; raise the servers' max_payload"
+                    );
+                    return;
+                }
                 Err(error) => {
-                    if !self.is_ours(&out) || self.table.sound().is_err() {
+                    if self.tenure_of(&out) == Held::Not || self.table.sound().is_err() {
                         tracing::warn!(order, %error, "a verdict was not kept");
                         return;
                     }
@@ -300,11 +325,17 @@ impl Shared {
         }
     }
 
-    /// Whether a loan's partition is still, and certainly, in the tenure it was made in.
-    fn is_ours(&self, out: &HandedOut) -> bool {
+    /// Whether a loan's partition is still in the tenure it was made in.
+    fn tenure_of(&self, out: &HandedOut) -> Held {
         let elapsed = self.clock.elapsed();
-        let ours = |mine: &mut Mine| mine.epoch == out.epoch && mine.is_certain(elapsed);
-        self.partition(out.hash).and_then(|partition| partition.with(ours)) == Some(true)
+        let held = self.partition(out.hash).and_then(|partition| {
+            partition.with(|mine| (mine.epoch == out.epoch).then(|| mine.is_certain(elapsed)))
+        });
+        match held.flatten() {
+            Some(true) => Held::Certainly,
+            Some(false) => Held::Perhaps,
+            None => Held::Not,
+        }
     }
 
     fn verdict_is_kept(
@@ -378,6 +409,15 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether a tenure goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Certainly,
+    /// Its time is up, and nobody is known to have followed.
+    Perhaps,
+    Not,
 }
 
 /// Where leases go back to.

@@ -83,11 +83,13 @@ impl Known {
         self.loans_over >= loan
     }
 
-    /// Ends all loans before that one; whether any of them was not over.
+    /// Whether the page does not say yet what the loan says: that bytes of the order may have left. Then all loans before this
+    /// one end.
     pub(super) fn takes_over(&mut self, loan: &Loan) -> bool {
-        let before = loan.number.saturating_sub(1);
-        let news = self.loans_over < before;
-        self.loan_is_over(before);
+        let news = !self.state.is_sent_before(self.sequence());
+        if news {
+            self.loan_is_over(loan.number.saturating_sub(1));
+        }
         news
     }
 
@@ -182,7 +184,7 @@ impl Known {
         let page = page.clone().stored_at(NOT_YET);
         let mut state = State::new(secret);
         state.apply_whole(&page.records);
-        page.order().is_some_and(|order| state.is_over(order))
+        page.order().is_some_and(|order| state.known_state(order).is_none() || state.is_over(order))
     }
 
     /// The order as people see it.

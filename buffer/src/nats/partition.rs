@@ -192,7 +192,8 @@ impl Mine {
         self.loading_to = None;
         self.lent.retain(|order, _| self.state.waits_or_lent(*order));
         // The message that took it over counts one death more, and so does what follows.
-        let orders = self.lent.values().map(|lent| (lent.order, lent.deaths.saturating_sub(1)));
+        let died = self.lent.values().filter(|lent| lent.deaths > 0);
+        let orders = died.map(|lent| (lent.order, lent.deaths - 1));
         let leased = Record::Leased { orders: orders.collect() };
         self.state.apply_among(0, &leased, &[]);
         Some(self.state.replayed(now_ms))
@@ -220,13 +221,16 @@ impl Mine {
         now_ms: i64,
     ) -> End {
         let Some(record) = self.state.verdict(order, loan, verdict, now_ms) else {
+            self.ended(order, loan);
             return End::Nothing;
         };
         if !self.state.changes_nothing(&record) {
             return End::Record(Box::new(record));
         }
+        let hash = self.state.hash_at(order);
         self.state.apply_among(0, &record, &[]);
         self.ended(order, loan);
+        self.called_off.extend(hash.filter(|_| self.state.is_over(order)));
         End::Unsent
     }
 
@@ -241,8 +245,8 @@ impl Mine {
     /// Takes a loan back that nobody had.
     pub(super) fn unlend(&mut self, loan: &Loan) {
         self.state.unlend(loan);
-        if !loan.sent_before {
-            self.lent.remove(&loan.sequence);
+        if !loan.sent_before || !self.state.waits_or_lent(loan.sequence) {
+            self.ended(loan.sequence, loan.number);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::NatsConfig;
 use super::known::Known;
@@ -20,6 +20,8 @@ use super::tenure::{Lent, Tenure};
 use crate::state::Meter;
 use crate::{Admission, AppendError, BufferError, Clock, Durability};
 
+/// A verdict on its way is waited for so long: while the servers do not answer, people are told what was before it.
+const SETTLED_WAIT: Duration = Duration::from_secs(2);
 /// The stream is looked at so often.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const RESERVE_MIN: u64 = 64 << 20;
@@ -172,16 +174,19 @@ impl Shared {
     pub(super) async fn settled(&self, hash: u128) {
         let settling = self.settling().get(&hash).cloned();
         if let Some(mut settling) = settling {
-            settling.changed().await.ok();
+            drop(timeout(SETTLED_WAIT, settling.changed()).await);
         }
     }
 
     /// Waits for all verdicts that are on their way now.
     pub(super) async fn all_settled(&self) {
         let settling: Vec<_> = self.settling().values().cloned().collect();
-        for mut settling in settling {
-            settling.changed().await.ok();
-        }
+        let all = async {
+            for mut settling in settling {
+                settling.changed().await.ok();
+            }
+        };
+        drop(timeout(SETTLED_WAIT, all).await);
     }
 
     /// Takes in what this process wrote, if the partition is its own.
@@ -203,9 +208,16 @@ impl Shared {
                     tracing::warn!(bytes, limit, full, "room for orders on the stream");
                 }
             }
-            if let Some(seen) = &mut seen {
-                seen.reached(self.table.highest());
-            }
+            let highest = self.table.highest();
+            // A disk of ours that is slow must not hold the partitions up.
+            let noted = tokio::task::spawn_blocking(move || {
+                if let Some(seen) = &mut seen {
+                    seen.reached(highest);
+                }
+                seen
+            });
+            seen = noted.await.unwrap_or_default();
+            self.write_called_off().await;
             sleep(LOOK_PAUSE).await;
         }
     }
@@ -218,7 +230,12 @@ impl Shared {
     /// Notes how the servers did.
     pub(super) fn answered(&self, error: Option<&TableError>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        *trouble = error.map(ToString::to_string);
+        *trouble = match error {
+            // Of one message alone.
+            Some(TableError::TooLarge { .. } | TableError::Refused(_)) => return,
+            Some(error) => Some(error.to_string()),
+            None => None,
+        };
     }
 
     /// Whether the servers do what they should.

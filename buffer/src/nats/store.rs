@@ -36,20 +36,20 @@ impl Store {
         partitions: u16,
     ) -> Result<Self, OpenError> {
         let subject = format!("{stream}.store");
-        let wanted = Self {
-            stream: stream.to_owned(),
-            secret: fastrand::u128(..).to_le_bytes(),
-            partitions,
-        };
-        let unavailable = |error: TableError| OpenError::Unavailable {
-            stream: stream.to_owned(),
-            reason: error.to_string(),
-        };
-        let stored = match table.read(&subject).await.map_err(unavailable)? {
+        let unavailable =
+            |reason: String| OpenError::Unavailable { stream: stream.to_owned(), reason };
+        let secret = secret().map_err(|error| unavailable(format!("no randomness: {error}")))?;
+        let wanted = Self { stream: stream.to_owned(), secret, partitions };
+        let failed = |error: TableError| unavailable(error.to_string());
+        let stored = match table.read(&subject).await.map_err(failed)? {
             Some(stored) => stored,
-            None => match table.create(&subject, wanted.encode()).await.map_err(unavailable)? {
-                Put::Done(_) | Put::Overtaken(None) => return Ok(wanted),
+            None => match table.create(&subject, wanted.encode()).await.map_err(failed)? {
+                Put::Done(_) => return Ok(wanted),
                 Put::Overtaken(Some(stored)) => stored,
+                Put::Overtaken(None) => {
+                    let reason = "its servers do not agree on what stands there; start again";
+                    return Err(unavailable(reason.to_owned()));
+                }
             },
         };
         Self::decode(stream, &stored).ok_or_else(|| OpenError::Stream {
@@ -119,6 +119,13 @@ impl Store {
     pub(super) fn nodes(&self) -> String {
         format!("{}.node.*", self.stream)
     }
+}
+
+/// What nobody outside can guess.
+fn secret() -> std::io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ use crate::control::Control;
 const RENEWALS: u32 = 3;
 /// A partition that nobody has for so many rounds is taken by whoever sees it, however many it has.
 const ROUNDS_FREE: u32 = 3;
+/// Pages of orders that were called off that are written at once.
+const CALLED_OFF: usize = 64;
 /// A feed that broke is begun anew after so long.
 const FEED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -77,12 +79,11 @@ impl Shared {
             .into_iter()
             .filter(|held| *held)
             .count();
-        self.write_called_off().await;
         let nodes = self.announce(rounds).await.unwrap_or(1).max(1);
         let fair = self.partitions.len().div_ceil(nodes);
-        let kept = self.partitions.iter().filter(|p| p.with(|mine| !mine.leaving) == Some(true));
-        for partition in kept.skip(fair) {
-            partition.with(|mine| mine.leaving = true);
+        let ours = self.partitions.iter().filter(|partition| partition.with(|_| ()).is_some());
+        for (n, partition) in ours.enumerate() {
+            partition.with(|mine| mine.leaving = n >= fair);
         }
         let mut room = fair.saturating_sub(held);
         let others: Vec<_> = self.partitions.iter().filter(|p| p.with(|_| ()).is_none()).collect();
@@ -109,29 +110,37 @@ impl Shared {
         self.note(partition).await.is_ok() && leaves.is_some()
     }
 
-    /// Writes the pages of orders that were called off as what they are, so that they expire.
-    async fn write_called_off(&self) {
+    /// Writes pages of orders that were called off as what they are, so that they expire: some of them at a time.
+    pub(super) async fn write_called_off(&self) {
         for partition in &self.partitions {
-            for hash in
-                partition.with(|mine| std::mem::take(&mut mine.called_off)).unwrap_or_default()
-            {
-                let Ok(Look { mut known, lent: None }) = self.look(hash).await else { continue };
-                // Looking let the change have its effect.
-                known.free();
-                if let Some(page) =
-                    known.page().filter(|page| Known::is_over_with(&self.store.secret, page))
-                {
-                    // Whoever changed it meanwhile has written it.
-                    drop(self.write(hash, known.stored, page).await);
-                }
-            }
+            let some = |mine: &mut Mine| {
+                let from = mine.called_off.len().saturating_sub(CALLED_OFF);
+                mine.called_off.split_off(from)
+            };
+            let hashes = partition.with(some).unwrap_or_default();
+            let written =
+                join_all(hashes.iter().map(|hash| self.write_one_called_off(*hash))).await;
+            let left = hashes.into_iter().zip(written).filter(|(_, written)| !written);
+            partition.with(|mine| mine.called_off.extend(left.map(|(hash, _)| hash)));
+        }
+    }
+
+    /// Whether nothing is left to be done about it.
+    async fn write_one_called_off(&self, hash: u128) -> bool {
+        let Ok(Look { mut known, lent: None }) = self.look(hash).await else { return false };
+        // Looking let the change have its effect.
+        known.free();
+        match known.page().filter(|page| Known::is_over_with(&self.store.secret, page)) {
+            // Whoever changed it meanwhile has written it.
+            Some(page) => self.write(hash, known.stored, page).await.is_ok(),
+            None => true,
         }
     }
 
     /// Says that this process is there, and how many are.
     async fn announce(&self, rounds: &mut Rounds) -> Option<usize> {
-        let (subject, ttl) = (self.store.node(self.node), self.config.lease * 2);
-        let ttl = Duration::from_secs(ttl.as_secs().max(1));
+        let (subject, ttl) = (self.store.node(self.node), self.config.lease + self.round());
+        let ttl = Duration::from_secs(ttl.as_secs() + 1);
         let put =
             self.table.replace(&subject, rounds.node_row, bytes::Bytes::new(), Some(ttl)).await;
         self.answered(put.as_ref().err());
@@ -305,6 +314,10 @@ impl Shared {
         self.table.saw(fed.stored.sequence);
         let now_ms = self.clock.wall_ms();
         let completed = partition.with(|mine| {
+            // A straggler of an earlier tenure says nothing of this one.
+            if mine.epoch != epoch {
+                return None;
+            }
             mine.follow(fed.stored.sequence, page.as_ref().map(|(hash, page)| (*hash, page)));
             mine.completes(now_ms)
         });

@@ -11,7 +11,7 @@ use crate::control::Control;
 use crate::record::{Delivery, Record, Snapshot};
 
 /// No segment: what is kept by a backend without a journal hangs on none.
-const NOWHERE: u64 = 0;
+pub(super) const NOWHERE: u64 = 0;
 
 /// Orders looked at in one go.
 const LOOKED_AT: usize = 1_024;

@@ -8,6 +8,10 @@ const CHUNK: usize = 64 << 10;
 /// A reference to an ending; 0 is none.
 pub(super) const NONE: u64 = 0;
 
+/// A place in the endings of an epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark((usize, usize));
+
 /// The endings, by the segment their order hangs on.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
@@ -45,6 +49,23 @@ impl Endings {
         Some((i64::from_le_bytes(*at_ms), String::from_utf8_lossy(id).into_owned()))
     }
 
+    /// Where the endings of an epoch end now.
+    pub(super) fn mark(&self, epoch: u64) -> Mark {
+        let chunks = self.by_epoch.get(&epoch);
+        let last = chunks.and_then(|chunks| Some((chunks.len(), chunks.last()?.len())));
+        Mark(last.unwrap_or_default())
+    }
+
+    /// Drops what was added since.
+    pub(super) fn back_to(&mut self, epoch: u64, Mark((count, len)): Mark) {
+        if let Some(chunks) = self.by_epoch.get_mut(&epoch) {
+            chunks.truncate(count);
+            if let Some(last) = chunks.last_mut() {
+                last.truncate(len);
+            }
+        }
+    }
+
     /// Frees those of every segment up to `epoch`.
     pub(super) fn retire(&mut self, epoch: u64) {
         self.by_epoch = self.by_epoch.split_off(&epoch.saturating_add(1));
@@ -66,6 +87,11 @@ mod tests {
             assert_eq!(endings.get(7, *reference), Some((at, id.to_owned())));
         }
         assert_eq!(endings.get(7, NONE), None);
+        let mark = endings.mark(7);
+        let dropped = endings.add(7, 5, &long);
+        endings.back_to(7, mark);
+        assert_eq!(endings.get(7, dropped), None);
+        assert_eq!(endings.get(7, kept[3]), Some((4, "1Os-2".to_owned())));
         endings.retire(7);
         assert_eq!(endings.get(7, kept[0]), None);
         assert_eq!(endings.get(8, other), Some((9, "other".to_owned())));

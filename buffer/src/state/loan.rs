@@ -168,10 +168,17 @@ impl State {
 
     /// Takes a loan back of which nothing was noted and nobody heard.
     pub(crate) fn unlend(&mut self, loan: &Loan) {
+        let out = self.loans.out.get(&loan.sequence);
+        if out.is_none_or(|out| out.number != loan.number) {
+            return;
+        }
         self.loans.out.remove(&loan.sequence);
         self.change(loan.sequence, |order| {
-            order.on_loan = false;
-            order.state = order.waiting_state();
+            // A change that came meanwhile may have held it, or called it off.
+            if order.on_loan {
+                order.on_loan = false;
+                order.state = order.waiting_state();
+            }
         });
     }
 

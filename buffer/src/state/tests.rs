@@ -332,3 +332,24 @@ fn a_summarised_order_takes_at_most_its_slot_and_its_ending() {
     assert_eq!(view.summary_id.as_deref(), Some("1OsIQ0000000001AAA"));
     assert_eq!(view.settled_at_ms, Some(NOW_MS));
 }
+
+#[test]
+fn what_was_held_while_it_was_about_to_be_lent_is_not_ready_when_the_loan_is_taken_back() {
+    let mut state = accepted(&["1"]);
+    let loans = state.lend(1, true, NOW_MS);
+    let mut held = delivery("1", 2);
+    held.envelope.readiness = forebay_order::Readiness::Held(forebay_order::HoldReason::Unpaid);
+    let replace = Record::Replace { order: 1, parked: false, delivery: held };
+    state.renew(1, &[(1, Record::Accept(delivery("1", 1))), (2, replace)], None, true);
+    state.unlend(&loans[0]);
+    assert_eq!(state.known_state(1), Some(OrderState::Held));
+    assert!(state.lend(1, true, NOW_MS).is_empty());
+
+    // Nor does an old loan that is taken back end a later one.
+    let accept = Record::Accept(delivery("1", 3));
+    state.renew(1, &[(1, accept)], None, false);
+    let later = state.lend(1, true, NOW_MS);
+    state.unlend(&loans[0]);
+    assert!(state.lend(1, true, NOW_MS).is_empty());
+    assert!(state.loan_again(&later[0]).is_some());
+}

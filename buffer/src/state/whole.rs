@@ -1,6 +1,7 @@
 //! A whole order as records, for a backend that keeps all of an order in one place: taken out of a state, and put into
 //! another in the place of what was known of it.
 
+use super::carry::NOWHERE;
 use super::order::{Head, Kept, Order};
 use super::{Loan, State};
 use crate::OrderState;
@@ -82,6 +83,7 @@ impl State {
             (None, Some(ended)) => self.counts.uncount(ended),
             _ => self.take_out(order),
         }
+        let endings = self.endings.mark(NOWHERE);
         self.apply_whole(records);
         if lent && self.get(order).is_some_and(|order| order.waits()) {
             let others = Private { on_loan: false, sent_before: true, deaths: 0 };
@@ -92,6 +94,7 @@ impl State {
         if over {
             self.late.remove(&order);
             self.forget(order);
+            self.endings.back_to(NOWHERE, endings);
         }
         over
     }
@@ -144,6 +147,11 @@ impl State {
             return false;
         };
         self.get(*order).is_some_and(|order| order.attempts == *attempts && !order.sent_before)
+    }
+
+    /// Whether bytes of an order may have left.
+    pub(crate) fn is_sent_before(&self, sequence: u64) -> bool {
+        self.get(sequence).is_some_and(|order| order.sent_before)
     }
 
     /// The state of an order in memory.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::proxy::Proxy;
 use crate::servers::{DEADLINE, Servers};
-use crate::support::{SOON, answer, delivery, post, with};
+use crate::support::{SOON, UNPAID, answer, delivery, post, with};
 
 const LEASE: Duration = Duration::from_secs(2);
 const PARTITIONS: u16 = 8;
@@ -155,10 +155,13 @@ async fn a_change_at_another_door_waits_for_the_loan_and_is_not_passed_over() {
     assert_eq!(state(&door, "lent").await, OrderState::Summarised);
 
     // What was called off, or changed, before it was lent: the owner may not know yet, and sees it all the same.
+    let mut held_back = Vec::new();
     for n in 0..30 {
         let (off, changed) = (format!("off {n}"), format!("changed {n}"));
-        post(&door, delivery(&off, 1, Some(1))).await;
-        post(&door, delivery(&changed, 1, Some(1))).await;
+        let held = format!("held {n}");
+        for id in [&off, &changed, &held] {
+            post(&door, delivery(id, 1, Some(1))).await;
+        }
         let lend = async {
             let mut lent = Vec::new();
             while lent.is_empty() {
@@ -167,11 +170,14 @@ async fn a_change_at_another_door_waits_for_the_loan_and_is_not_passed_over() {
             lent
         };
         let change = async {
+            let held = answer(&door, with(UNPAID, delivery(&held, 2, Some(2)))).await;
             let called_off = answer(&door, cancel(&off)).await;
-            (called_off, answer(&door, delivery(&changed, 2, Some(2))).await)
+            (held, called_off, answer(&door, delivery(&changed, 2, Some(2))).await)
         };
-        let (mut lent, (off_answer, changed_answer)) = tokio::join!(lend, change);
+        let (mut lent, (held_answer, off_answer, changed_answer)) = tokio::join!(lend, change);
         lent.extend(owner.lease(10, Duration::ZERO).await.unwrap());
+        held_back.extend((held_answer == Answer::Amended).then_some(held));
+        assert!(lent.iter().all(|lease| !held_back.contains(&lease.key.id)), "{n}: it is held");
         let find = |id: &str| lent.iter().find(|lease| lease.key.id == id);
         match off_answer {
             Answer::Cancelled => assert!(find(&off).is_none(), "{n}: it was called off"),

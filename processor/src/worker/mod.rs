@@ -200,13 +200,11 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// Has the buffer note that these are being sent. Gives back apart those whose content changed, or that were called
     /// off, while they waited or were lent: these are not to be sent.
     async fn note(&self, part: Vec<Order>) -> Result<Noted, BufferError> {
+        // Asked before every send, for the order may be another process's by now; noted once.
         let noted = part.iter().all(|order| order.noted);
         let (leases, summaries): (Vec<_>, Vec<_>) =
             part.into_iter().map(|order| (order.lease, order.summary)).unzip();
-        if noted {
-            return Ok((leases, summaries, Vec::new()));
-        }
-        let synced = self.shared.oms.guarantee() != Guarantee::UniqueId;
+        let synced = !noted && self.shared.oms.guarantee() != Guarantee::UniqueId;
         let may_go = self.shared.buffer.submitting(&leases, synced).await?;
         let going = Vec::with_capacity(leases.len());
         let mut noted = (going, Vec::with_capacity(leases.len()), Vec::new());
