@@ -45,8 +45,9 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         cut(scene, *survival)?;
         complain(format_args!("run {} of {runs}", run + 1));
         if scene.control() {
-            // A server that finds its stream gone back takes nothing more; another one does not know.
+            // A server that finds its stream gone back takes nothing more, nor does its next start, until it is told to forget.
             scene.kill()?;
+            scene.forget_store()?;
             if !scene.start(&[])? {
                 return Ok(());
             }

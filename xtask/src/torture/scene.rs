@@ -129,6 +129,12 @@ impl<'a> Scene<'a> {
         self.interrupt.wait(duration)
     }
 
+    /// Has the next start not know which NATS store it had, as whoever means to go on with another one.
+    pub(super) fn forget_store(&self) -> Result<()> {
+        let seen = self.setup.data_dir.join("nats.seen");
+        std::fs::remove_file(&seen).when(seen.display())
+    }
+
     /// The last lines of the server's log, for whoever has to find out.
     pub(super) fn log_tail(&self) -> String {
         let log = self.log();
