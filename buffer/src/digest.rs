@@ -14,7 +14,7 @@ const HASH_BITS: u32 = 96;
 pub(crate) const MONEY_SCALE: u32 = 4;
 
 /// Makes the hashes keys are known by, in memory, in the journal's index and in the outcome index.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyHasher {
     key: [u8; 32],
 }

@@ -90,17 +90,7 @@ fn category() -> impl Strategy<Value = ExceptionCategory> {
 }
 
 fn state() -> impl Strategy<Value = OrderState> {
-    prop::sample::select(vec![
-        OrderState::Held,
-        OrderState::Pending,
-        OrderState::Leased,
-        OrderState::Submitted,
-        OrderState::Summarised,
-        OrderState::Exception,
-        OrderState::Cancelled,
-        OrderState::Discarded,
-        OrderState::Recorded,
-    ])
+    prop::sample::select(OrderState::ALL.to_vec())
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::door::MESSAGE_RESERVE;
 use super::fleet::Ask;
 use super::seen::Seen;
-use super::shared::{Shared, failed};
+use super::shared::{SETTLED_WAIT, Shared, failed};
 use super::store::Store;
 use super::synced;
 use super::table::Table;
@@ -122,9 +122,13 @@ impl Buffer for Nats {
     ) -> impl Future<Output = Result<Receipt, AppendError>> {
         let (reply, answer) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
+        let (before, turn) = shared.appending.begin(shared.hash_in_line(&envelope));
         drop(self.shared.tasks.spawn(async move {
+            if let Some(before) = before {
+                before.over().await;
+            }
             let answer = shared.append(envelope).await;
-            drop(permit);
+            drop((turn, permit));
             reply.send(answer).ok();
         }));
         async move {
@@ -158,7 +162,7 @@ impl Buffer for Nats {
     async fn exceptions(&self, after: u64, limit: usize) -> Result<Vec<ExceptionRow>, BufferError> {
         let shared = &self.shared;
         shared.open()?;
-        shared.all_settled().await;
+        shared.all_settled(SETTLED_WAIT).await;
         let heard = shared.ask(Ask::Rows { after, limit }).await.map_err(failed)?;
         let mut ids = heard.whole().map_err(failed)?.rows;
         ids.sort_unstable();
@@ -183,7 +187,7 @@ impl Buffer for Nats {
     async fn status(&self) -> Result<Status, BufferError> {
         let shared = &self.shared;
         shared.open()?;
-        shared.all_settled().await;
+        shared.all_settled(SETTLED_WAIT).await;
         let heard = shared.ask(Ask::Status).await.map_err(failed)?;
         let fleet = Some(Fleet::of(shared, &heard));
         let mut status = Status { fleet, ..heard.status };
@@ -222,7 +226,7 @@ impl Buffer for Nats {
         }
         shared.changed.notify_waiters();
         shared.end_loans();
-        shared.all_settled().await;
+        shared.all_settled(shared.config.deadline).await;
         join_all(shared.partitions.iter().map(|partition| shared.release(partition))).await;
     }
 }

@@ -15,7 +15,6 @@ use super::known::Known;
 use super::partition::Partition;
 use super::shared::{Look, Shared, failed};
 use super::table::{Put, Stored, TableError};
-use crate::digest::KeyHasher;
 use crate::record::Record;
 use crate::state::Judged;
 use crate::{AppendError, BufferError, Envelope, OrderView, Receipt};
@@ -23,17 +22,28 @@ use crate::{AppendError, BufferError, Envelope, OrderView, Receipt};
 /// Bytes of a message that are kept free for what becomes of its order: reasons, fingerprints, a ticket, how it was settled.
 pub(super) const MESSAGE_RESERVE: usize = 64 << 10;
 
+/// A delivery that says that its order failed, or was replaced, where it was placed.
+const FAILED: Readiness = Readiness::Recorded(RecordedAs::Failed);
+
 impl Shared {
+    /// The hash by which deliveries wait for each other: what failed at its source may concern the order of its key.
+    pub(super) fn hash_in_line(&self, envelope: &Envelope) -> u128 {
+        match envelope.readiness {
+            FAILED => self.store.hasher.of_key(&envelope.key),
+            _ => self.store.hasher.of(envelope),
+        }
+    }
+
     /// Makes a delivery durable, or finds out what it comes to.
     pub(super) async fn append(&self, mut envelope: Envelope) -> Result<Receipt, AppendError> {
         self.open().map_err(append_error)?;
-        let hasher = KeyHasher::new(&self.store.secret);
+        let hasher = self.store.hasher;
         let mut seen = None;
-        if envelope.readiness == Readiness::Recorded(RecordedAs::Failed) {
+        if envelope.readiness == FAILED {
             let hash = hasher.of_key(&envelope.key);
             let look = self.look(hash).await.map_err(append_error)?;
             look.known.hold_failed(&mut envelope);
-            if envelope.readiness != Readiness::Recorded(RecordedAs::Failed) {
+            if envelope.readiness != FAILED {
                 seen = Some(look);
             }
         }
@@ -86,7 +96,7 @@ impl Shared {
         if message.len() > self.table.message_max().saturating_sub(MESSAGE_RESERVE) {
             return Err(AppendError::TooLarge);
         }
-        let over = Known::is_over_with(&self.store.secret, &page);
+        let over = Known::is_over_with(self.store.hasher, &page);
         let ttl = over.then_some(self.config.dedup_horizon);
         let put = self.table.replace(&self.store.subject(hash), known.stored, message, ttl).await;
         self.answered(put.as_ref().err());
@@ -129,7 +139,7 @@ impl Shared {
     /// What is known of an order.
     pub(super) async fn view(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
         self.open()?;
-        let hash = KeyHasher::new(&self.store.secret).of_key(key);
+        let hash = self.store.hasher.of_key(key);
         let look = self.look(hash).await?;
         let Some(mut view) = look.known.view(key) else { return Ok(None) };
         view.position = self.position(hash, view.sequence);

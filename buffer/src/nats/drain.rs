@@ -11,14 +11,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fleet::Ask;
 use super::known::Known;
 use super::page::Page;
 use super::partition::{End, Mine, Partition};
-use super::shared::{HandedOut, Shared, failed};
+use super::shared::{HandedOut, SETTLED_WAIT, Shared, failed};
 use super::table::{Put, Stored, TableError};
 use crate::lease::LeaseHome;
 use crate::metrics;
@@ -194,7 +193,7 @@ impl Shared {
         page: Page,
     ) -> Result<Put, TableError> {
         let ttl =
-            Known::is_over_with(&self.store.secret, &page).then_some(self.config.dedup_horizon);
+            Known::is_over_with(self.store.hasher, &page).then_some(self.config.dedup_horizon);
         let put = self.table.replace(&self.store.subject(hash), expected, page.encode(), ttl).await;
         self.answered(put.as_ref().err());
         put
@@ -389,7 +388,7 @@ impl Shared {
     /// Retries or discards an open exception, whoever owns its partition.
     pub(super) async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
         self.open()?;
-        self.all_settled().await;
+        self.all_settled(SETTLED_WAIT).await;
         let heard = self.ask(Ask::At { sequence: exception }).await.map_err(failed)?;
         let Some(hash) = heard.hash else {
             heard.whole().map_err(failed)?;
@@ -454,24 +453,18 @@ fn spawn_end(shared: &Arc<Shared>, out: HandedOut, end: End) {
     if matches!(end, End::Nothing) {
         return;
     }
-    let (done, settling) = watch::channel(());
-    let hash = out.hash;
-    shared.settling().insert(hash, settling.clone());
+    let (_, turn) = shared.settling.begin(out.hash);
     let task = Arc::clone(shared);
     drop(shared.tasks.spawn(async move {
         match end {
             End::Record(record) => task.write_verdict(out, *record).await,
             End::Unsent | End::Nothing => {
-                if let Some(partition) = task.partition(hash) {
+                if let Some(partition) = task.partition(out.hash) {
                     task.note_what_ended(partition).await;
                 }
                 task.changed.notify_waiters();
             }
         }
-        let mut all = task.settling();
-        if all.get(&hash).is_some_and(|other| other.same_channel(&settling)) {
-            all.remove(&hash);
-        }
-        drop(done);
+        drop(turn);
     }));
 }

@@ -6,6 +6,7 @@ use forebay_order::{OrderKey, Readiness};
 use super::page::{Page, PageError};
 use super::table::Stored;
 use super::tenure::Lent;
+use crate::digest::KeyHasher;
 use crate::record::{Delivery, Record};
 use crate::state::{Head, Judged, Kept, Loan, Numbered, RowHead, State, content_among};
 use crate::{
@@ -27,9 +28,9 @@ pub(super) struct Known {
 
 impl Known {
     /// A key under which nothing stands.
-    pub(super) fn nothing(secret: &[u8]) -> Self {
+    pub(super) fn nothing(hasher: KeyHasher) -> Self {
         Self {
-            state: State::new(secret),
+            state: State::hashing(hasher),
             records: Vec::new(),
             order: None,
             stored: 0,
@@ -41,10 +42,10 @@ impl Known {
     ///
     /// # Errors
     /// [`PageError`].
-    pub(super) fn of(secret: &[u8], stored: &Stored) -> Result<Self, PageError> {
+    pub(super) fn of(hasher: KeyHasher, stored: &Stored) -> Result<Self, PageError> {
         let page = Page::decode(&stored.bytes, stored.sequence)?;
         let order = page.order().ok_or(PageError::Damaged)?;
-        let mut known = Self::nothing(secret);
+        let mut known = Self::nothing(hasher);
         known.state.apply_whole(&page.records);
         known.records = page.records;
         known.loans_over = page.loans_over;
@@ -175,14 +176,14 @@ impl Known {
     }
 
     /// Whether nothing but how its order ended is of interest once a page is written, so that it may expire.
-    pub(super) fn is_over_with(secret: &[u8], page: &Page) -> bool {
+    pub(super) fn is_over_with(hasher: KeyHasher, page: &Page) -> bool {
         /// Stands for the sequence nobody knows yet; no message ever gets it.
         const NOT_YET: u64 = (1 << 48) - 1;
         if let [(_, Record::Accept(delivery))] = page.records.as_slice() {
             return delivery.envelope.readiness == Readiness::Cancelled;
         }
         let page = page.clone().stored_at(NOT_YET);
-        let mut state = State::new(secret);
+        let mut state = State::hashing(hasher);
         state.apply_whole(&page.records);
         page.order().is_some_and(|order| state.known_state(order).is_none() || state.is_over(order))
     }

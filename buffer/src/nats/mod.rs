@@ -31,6 +31,7 @@ mod synced;
 mod table;
 mod tend;
 mod tenure;
+mod underway;
 
 pub use buffer::Nats;
 pub use config::{Login, NatsConfig};

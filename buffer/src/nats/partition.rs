@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::page::Page;
 use super::tenure::{EPOCH_AT, Lent, Tenure};
 use crate::Verdict;
+use crate::digest::KeyHasher;
 use crate::record::Record;
 use crate::state::{Loan, State};
 
@@ -39,6 +40,8 @@ pub(super) struct Mine {
     loading_to: Option<u64>,
     /// How far the feed is.
     position: u64,
+    /// How far it was in the last round, and for how many rounds it has not moved though there was something to read.
+    unread: (u64, u32),
     /// What is known from elsewhere than the feed, which may bring something older.
     ahead: Ahead,
     /// The list has changed since our message was last replaced.
@@ -104,13 +107,13 @@ impl Partition {
 impl Mine {
     /// Ours by the message `row`, until `good_until`; nothing is known of it yet.
     pub(super) fn new(
-        secret: &[u8],
+        hasher: KeyHasher,
         tenure: &Tenure,
         row: u64,
         good_until: Duration,
         feed: AbortHandle,
     ) -> Self {
-        let mut state = State::new(secret);
+        let mut state = State::hashing(hasher);
         // No number of an earlier tenure's loans comes again.
         state.number_loans_from(tenure.epoch << EPOCH_AT);
         Self {
@@ -121,6 +124,7 @@ impl Mine {
             lent: tenure.lent.iter().map(|lent| (lent.order, *lent)).collect(),
             loading_to: Some(row),
             position: 0,
+            unread: (0, 0),
             ahead: Ahead::default(),
             to_be_noted: false,
             called_off: Vec::new(),
@@ -149,6 +153,14 @@ impl Mine {
         self.to_be_noted = false;
         let lent = self.lent.values().copied().collect();
         Tenure { epoch: self.epoch, node, lease_ms, released, lent }
+    }
+
+    /// A round has passed: for how many in a row the feed has brought nothing, though our own message comes by it each round.
+    pub(super) fn unread_rounds(&mut self) -> u32 {
+        let (before, rounds) = self.unread;
+        let stands = self.position == before && self.position < self.row;
+        self.unread = (self.position, if stands { rounds + 1 } else { 0 });
+        self.unread.1
     }
 
     /// Takes in a page that this process wrote or read.
@@ -286,5 +298,27 @@ impl Ahead {
             self.by_sequence.pop_first();
             self.by_hash.remove(&hash);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_feed_that_brings_nothing_is_noticed_and_a_slow_one_is_not() {
+        let feed = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let hasher = KeyHasher::new(b"secret");
+        let mut mine = Mine::new(hasher, &Tenure::default(), 100, Duration::ZERO, feed);
+        // Reading what was there takes rounds, and moves on in each.
+        for position in [10, 20, 30] {
+            mine.follow(position, None);
+            assert_eq!(mine.unread_rounds(), 0);
+        }
+        assert_eq!([mine.unread_rounds(), mine.unread_rounds()], [1, 2]);
+        mine.follow(100, None);
+        assert_eq!([mine.unread_rounds(), mine.unread_rounds()], [0, 0], "nothing is left to read");
+        mine.row = 101;
+        assert_eq!([mine.unread_rounds(), mine.unread_rounds()], [1, 2]);
     }
 }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::NatsConfig;
@@ -17,11 +18,12 @@ use super::seen::Seen;
 use super::store::Store;
 use super::table::{Stored, Table, TableError};
 use super::tenure::{Lent, Tenure};
+use super::underway::{Underway, Waiter};
 use crate::state::Meter;
 use crate::{Admission, AppendError, BufferError, Clock, Durability};
 
 /// A verdict on its way is waited for so long: while the servers do not answer, people are told what was before it.
-const SETTLED_WAIT: Duration = Duration::from_secs(2);
+pub(super) const SETTLED_WAIT: Duration = Duration::from_secs(2);
 /// The stream is looked at so often.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const RESERVE_MIN: u64 = 64 << 20;
@@ -44,8 +46,9 @@ pub(super) struct Shared {
     pub(super) tasks: Handle,
     pub(super) closing: AtomicBool,
     pub(super) loans: Mutex<Loans>,
-    /// Verdicts on their way, by the hash of their order; each ends with its sender.
-    pub(super) settling: Mutex<HashMap<u128, watch::Receiver<()>>>,
+    /// Verdicts on their way, and deliveries: those of one key are judged in the order in which they were handed in.
+    pub(super) settling: Arc<Underway>,
+    pub(super) appending: Arc<Underway>,
     trouble: Mutex<Option<String>>,
     /// The stream has only room left for what becomes of its orders.
     full: AtomicBool,
@@ -86,7 +89,8 @@ impl Shared {
             tasks: Handle::current(),
             closing: AtomicBool::new(false),
             loans: Mutex::default(),
-            settling: Mutex::default(),
+            settling: Arc::default(),
+            appending: Arc::default(),
             trouble: Mutex::default(),
             full: AtomicBool::new(false),
             config,
@@ -111,14 +115,10 @@ impl Shared {
         self.loans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn settling(&self) -> MutexGuard<'_, HashMap<u128, watch::Receiver<()>>> {
-        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Folds what stands under a key.
     pub(super) fn known(&self, stored: Option<&Stored>) -> Result<Known, PageError> {
-        let secret = &self.store.secret;
-        stored.map_or_else(|| Ok(Known::nothing(secret)), |stored| Known::of(secret, stored))
+        let hasher = self.store.hasher;
+        stored.map_or_else(|| Ok(Known::nothing(hasher)), |stored| Known::of(hasher, stored))
     }
 
     /// What is known of a key now, from the leader; what this process is settling is waited for.
@@ -172,21 +172,15 @@ impl Shared {
 
     /// Waits for the verdict on a key that is on its way.
     pub(super) async fn settled(&self, hash: u128) {
-        let settling = self.settling().get(&hash).cloned();
-        if let Some(mut settling) = settling {
-            drop(timeout(SETTLED_WAIT, settling.changed()).await);
+        if let Some(settling) = self.settling.of(hash) {
+            drop(timeout(SETTLED_WAIT, settling.over()).await);
         }
     }
 
-    /// Waits for all verdicts that are on their way now.
-    pub(super) async fn all_settled(&self) {
-        let settling: Vec<_> = self.settling().values().cloned().collect();
-        let all = async {
-            for mut settling in settling {
-                settling.changed().await.ok();
-            }
-        };
-        drop(timeout(SETTLED_WAIT, all).await);
+    /// Waits for all verdicts that are on their way now, for so long at most.
+    pub(super) async fn all_settled(&self, wait: Duration) {
+        let all = self.settling.all().into_iter().map(Waiter::over);
+        drop(timeout(wait, join_all(all)).await);
     }
 
     /// Takes in what this process wrote, if the partition is its own.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::OpenError;
 use super::table::{Put, Stored, Table, TableError};
 use crate::codec::Take;
+use crate::digest::KeyHasher;
 
 const VERSION: u8 = 1;
 
@@ -21,11 +22,18 @@ pub(super) struct Store {
     stream: String,
     /// Keys the hashes, so that nobody outside can make two keys collide.
     pub(super) secret: [u8; 16],
+    /// What it keys.
+    pub(super) hasher: KeyHasher,
     /// Into how many parts the keys are divided, each owned by one node at a time.
     pub(super) partitions: u16,
 }
 
 impl Store {
+    fn new(stream: &str, secret: [u8; 16], partitions: u16) -> Self {
+        let hasher = KeyHasher::new(&secret);
+        Self { stream: stream.to_owned(), secret, hasher, partitions }
+    }
+
     /// Reads what was agreed on, or settles it if nobody has.
     ///
     /// # Errors
@@ -39,7 +47,7 @@ impl Store {
         let unavailable =
             |reason: String| OpenError::Unavailable { stream: stream.to_owned(), reason };
         let secret = secret().map_err(|error| unavailable(format!("no randomness: {error}")))?;
-        let wanted = Self { stream: stream.to_owned(), secret, partitions };
+        let wanted = Self::new(stream, secret, partitions);
         let failed = |error: TableError| unavailable(error.to_string());
         let stored = match table.read(&subject).await.map_err(failed)? {
             Some(stored) => stored,
@@ -70,11 +78,7 @@ impl Store {
         let mut take = Take(&stored.bytes);
         (take.u8()? == VERSION).then_some(())?;
         let (secret, partitions) = (take.array()?, take.u16()?);
-        (take.is_empty() && partitions > 0).then(|| Self {
-            stream: stream.to_owned(),
-            secret,
-            partitions,
-        })
+        (take.is_empty() && partitions > 0).then(|| Self::new(stream, secret, partitions))
     }
 
     /// What tells it from another; nothing can be derived from it.
@@ -134,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_key_is_found_by_its_subject() {
-        let store = Store { stream: "FOREBAY".to_owned(), secret: [7; 16], partitions: 16 };
+        let store = Store::new("FOREBAY", [7; 16], 16);
         for hash in [0, 1, 15, 16, (1 << 96) - 1] {
             let subject = store.subject(hash);
             assert_eq!(store.hash(&subject), Some(hash));

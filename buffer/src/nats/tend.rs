@@ -25,6 +25,8 @@ use crate::control::Control;
 const RENEWALS: u32 = 3;
 /// A partition that nobody has for so many rounds is taken by whoever sees it, however many it has.
 const ROUNDS_FREE: u32 = 3;
+/// A partition of which nothing was read for so many rounds is given up: whoever takes it begins to read anew.
+const UNREAD: u32 = 2 * RENEWALS;
 /// Pages of orders that were called off that are written at once.
 const CALLED_OFF: usize = 64;
 /// A feed that broke is begun anew after so long.
@@ -88,7 +90,7 @@ impl Shared {
         let mut room = fair.saturating_sub(held);
         let others: Vec<_> = self.partitions.iter().filter(|p| p.with(|_| ()).is_none()).collect();
         for taken in join_all(others.iter().map(|partition| self.watch(partition))).await {
-            let Ok(Some((number, tenure, row))) = taken else { continue };
+            let Ok((number, tenure, row)) = taken else { continue };
             let Some(partition) = self.partitions.get(usize::from(number)) else { continue };
             if rounds.is_free(number, &tenure, row, self.clock.elapsed(), room > 0)
                 && self.open().is_ok()
@@ -102,7 +104,15 @@ impl Shared {
 
     /// Keeps a partition of ours, or ends what is to be ended; whether it is ours to stay.
     async fn hold(&self, partition: &Partition) -> bool {
-        let leaves = partition.with(|mine| mine.leaving && mine.state.lent() == 0);
+        let unread = partition.with(Mine::unread_rounds).unwrap_or_default();
+        if unread == UNREAD {
+            tracing::error!(
+                partition = partition.number,
+                "a partition was not read for two leases: giving it up"
+            );
+        }
+        let leaves =
+            partition.with(|mine| (mine.leaving && mine.state.lent() == 0) || unread >= UNREAD);
         if leaves == Some(true) {
             self.release(partition).await;
             return false;
@@ -130,7 +140,7 @@ impl Shared {
         let Ok(Look { mut known, lent: None }) = self.look(hash).await else { return false };
         // Looking let the change have its effect.
         known.free();
-        match known.page().filter(|page| Known::is_over_with(&self.store.secret, page)) {
+        match known.page().filter(|page| Known::is_over_with(self.store.hasher, page)) {
             // Whoever changed it meanwhile has written it.
             Some(page) => self.write(hash, known.stored, page).await.is_ok(),
             None => true,
@@ -153,17 +163,14 @@ impl Shared {
     }
 
     /// Who owns a partition that is not ours.
-    async fn watch(
-        &self,
-        partition: &Partition,
-    ) -> Result<Option<(u16, Tenure, u64)>, BufferError> {
+    async fn watch(&self, partition: &Partition) -> Result<(u16, Tenure, u64), BufferError> {
         let stored = self.table.read(&self.store.owner(partition.number)).await.map_err(failed)?;
         let Some(stored) = stored else {
             let nobody = Tenure { released: true, ..Tenure::default() };
-            return Ok(Some((partition.number, nobody, 0)));
+            return Ok((partition.number, nobody, 0));
         };
         let tenure = Tenure::decode(&stored.bytes).ok_or_else(unreadable_tenure)?;
-        Ok(Some((partition.number, tenure, stored.sequence)))
+        Ok((partition.number, tenure, stored.sequence))
     }
 
     /// Takes a partition over from `before`, and begins to read it; whether it became ours.
@@ -180,12 +187,9 @@ impl Shared {
         };
         let _turn = partition.turn.lock().await;
         let begun = self.clock.elapsed();
-        let put = self
-            .table
-            .replace(&self.store.owner(partition.number), row, tenure.encode(), None)
-            .await;
-        self.answered(put.as_ref().err());
-        let Ok(Put::Done(row)) = put else { return false };
+        let Ok(Put::Done(row)) = self.put_tenure(partition, row, &tenure).await else {
+            return false;
+        };
         tracing::info!(
             partition = partition.number,
             epoch = tenure.epoch,
@@ -199,10 +203,22 @@ impl Shared {
             shared.follow(number, epoch).await;
         });
         let good_until = begun + self.good_for();
-        let mine = Mine::new(&self.store.secret, &tenure, row, good_until, feed.abort_handle());
+        let mine = Mine::new(self.store.hasher, &tenure, row, good_until, feed.abort_handle());
         partition.gain(mine);
         gained.send(()).ok();
         true
+    }
+
+    async fn put_tenure(
+        &self,
+        partition: &Partition,
+        row: u64,
+        tenure: &Tenure,
+    ) -> Result<Put, TableError> {
+        let subject = self.store.owner(partition.number);
+        let put = self.table.replace(&subject, row, tenure.encode(), None).await;
+        self.answered(put.as_ref().err());
+        put
     }
 
     /// Replaces our message of a partition with how things are now. Once it fails the partition is not ours any more.
@@ -227,12 +243,7 @@ impl Shared {
         let now = partition.with(|mine| (mine.row, mine.tenure(self.node, self.lease_ms(), false)));
         let (row, tenure) = now.ok_or_else(lost)?;
         let begun = self.clock.elapsed();
-        let put = self
-            .table
-            .replace(&self.store.owner(partition.number), row, tenure.encode(), None)
-            .await;
-        self.answered(put.as_ref().err());
-        match put {
+        match self.put_tenure(partition, row, &tenure).await {
             Ok(Put::Done(row)) => {
                 partition.with(|mine| (mine.row, mine.good_until) = (row, begun + self.good_for()));
                 Ok(())
@@ -260,11 +271,7 @@ impl Shared {
         let now = partition.with(|mine| (mine.row, mine.tenure(self.node, self.lease_ms(), true)));
         let Some((row, tenure)) = now else { return };
         partition.lose();
-        let put = self
-            .table
-            .replace(&self.store.owner(partition.number), row, tenure.encode(), None)
-            .await;
-        match put {
+        match self.put_tenure(partition, row, &tenure).await {
             Ok(_) => tracing::info!(partition = partition.number, "gave a partition up"),
             Err(error) => {
                 tracing::warn!(partition = partition.number, %error, "a partition ends with its lease")

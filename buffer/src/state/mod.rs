@@ -125,8 +125,13 @@ struct Policy {
 impl State {
     /// An empty state. The store's secret keys the hashes, so that nobody outside can make two keys collide.
     pub(crate) fn new(secret: &[u8]) -> Self {
+        Self::hashing(KeyHasher::new(secret))
+    }
+
+    /// The same with the hasher of that secret, for a backend that makes many.
+    pub(crate) fn hashing(hasher: KeyHasher) -> Self {
         Self {
-            hasher: KeyHasher::new(secret),
+            hasher,
             slab: Slab::default(),
             keys: Keys::default(),
             slots: Slots::default(),

@@ -47,7 +47,7 @@ struct OnDisk {
 impl Store for OnDisk {
     type Buffer = Embedded;
     const KEPT: bool = true;
-    const IN_ORDER: bool = true;
+    const ONE_LINE: bool = true;
 
     fn buffer(&self) -> &Embedded {
         self.buffer.as_ref().unwrap()
@@ -64,7 +64,7 @@ struct InMemory(Memory);
 impl Store for InMemory {
     type Buffer = Memory;
     const KEPT: bool = false;
-    const IN_ORDER: bool = true;
+    const ONE_LINE: bool = true;
 
     fn buffer(&self) -> &Memory {
         &self.0

@@ -343,8 +343,9 @@ pub(crate) trait Store {
     type Buffer: Buffer;
     /// Whether it survives its process.
     const KEPT: bool;
-    /// Whether deliveries of one key are judged in the order in which they were handed in, also while none is answered.
-    const IN_ORDER: bool;
+    /// Whether all deliveries go through one line: accepted in the order in which they were handed in, whatever their keys, and
+    /// kept though the process dies before it answers. Otherwise only those of one key keep their order.
+    const ONE_LINE: bool;
     fn buffer(&self) -> &Self::Buffer;
     /// Opens it anew, after it was closed or as if its process had died.
     fn reopen(&mut self) -> impl Future<Output = ()>;
@@ -388,8 +389,12 @@ impl<S: Store> Run<S> {
                 let expected = self.model.post(n, new, amend);
                 assert_eq!(answer(self.store.buffer(), envelope).await, expected);
             }
-            Command::Burst { posts, dies } if S::IN_ORDER => {
-                self.burst(posts, dies && S::KEPT).await;
+            Command::Burst { mut posts, dies } => {
+                if !S::ONE_LINE {
+                    let key = posts[0].0;
+                    posts.retain(|(other, _, _)| *other == key);
+                }
+                self.burst(posts, dies && S::KEPT && S::ONE_LINE).await;
             }
             Command::Lease => self.lease().await,
             Command::Settle { nth, end } if nth < self.leases.len() => {
@@ -438,7 +443,7 @@ impl<S: Store> Run<S> {
                 self.store.buffer().status().await.unwrap();
                 self.die().await;
             }
-            Command::Burst { .. } | Command::Settle { .. } | Command::Sending { .. } => {}
+            Command::Settle { .. } | Command::Sending { .. } => {}
         }
     }
 

@@ -62,7 +62,7 @@ impl OnNats {
 impl Store for OnNats {
     type Buffer = Nats;
     const KEPT: bool = true;
-    const IN_ORDER: bool = false;
+    const ONE_LINE: bool = false;
 
     fn buffer(&self) -> &Nats {
         &self.process.as_ref().unwrap().1
