@@ -2,22 +2,25 @@
 //! order that is not as it was, by its key or by a range its sequence is in; no wrong byte is ever handed out; and
 //! the same order sent again mends it, and no order is created twice, in an OMS that would. The control does not compare checksums, and must hand out wrong bytes.
 
+mod found;
+mod store;
+
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use forebay_loadtest::Target;
 use serde_json::Value;
 
 use super::damage::{self, Damage};
-use super::orders::{Order, creates, discard, exceptions, summaries, text, until};
+use super::orders::{Order, creates, exceptions, summaries, text};
 use super::report::Tally;
 use super::scene::{Scene, replace};
 use super::{Torture, WriteMode};
-use crate::failure::{Failure, Result, While as _};
+use crate::failure::{Result, While as _};
 use crate::say::complain;
 use crate::time::Stopwatch;
+use found::{Found, check, judge};
+use store::{Base, Fate, STILL, fill};
 
 pub(super) const TORTURE: Torture = Torture {
     name: "bit-flip",
@@ -33,50 +36,8 @@ pub(super) const TORTURE: Torture = Torture {
     missed,
 };
 
-/// Orders that are in the OMS, and that wait.
-const SUMMARISED: usize = 60;
-const PENDING: usize = 100;
-/// Bytes of one.
-const BYTES: usize = 3 << 10;
-/// A drain that holds a few orders and sends none.
-const STILL: [&str; 2] = ["--drain-rate", "0.001"];
 /// How long an order may be told to come again.
 const REPAIR_LIMIT: Duration = Duration::from_secs(10);
-/// After so long without a delivery the last group is proven.
-const PROVEN: Duration = Duration::from_millis(1_500);
-
-/// What must become of an order in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// In the OMS already.
-    Summarised,
-    /// On its way there.
-    Waits,
-    /// Held, cancelled, excepted or discarded: not in the OMS.
-    Apart,
-}
-
-/// An order that was acknowledged.
-#[derive(Clone, Debug)]
-struct Known {
-    order: Order,
-    /// Contents it had before.
-    earlier: Vec<String>,
-    /// Sequences of its deliveries.
-    sequences: Vec<u64>,
-    fate: Fate,
-    /// Its state when the store was whole.
-    state: String,
-}
-
-/// The store before it is damaged, and what is in it.
-struct Base {
-    store: PathBuf,
-    /// The same store some time before, for stale segments.
-    early: PathBuf,
-    oms: PathBuf,
-    known: Vec<Known>,
-}
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let mut random = scene.random();
@@ -112,149 +73,6 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
 fn verdicts(tally: &Tally) -> (u64, u64, u64, u64, u64) {
     let count = |name| tally.count_of(name);
     (tally.lost, tally.doubled, tally.open_failures, count("silently_wrong"), count("not_repaired"))
-}
-
-/// A store with orders in many states, killed.
-fn fill(scene: &mut Scene<'_>, random: &mut fastrand::Rng) -> Result<Option<Base>> {
-    let mut known = Vec::new();
-    let Some(target) = scene.open(&[])? else { return Ok(None) };
-    for at in 0..SUMMARISED {
-        let order = Order::new(format!("summarised-{at}"), BYTES, random);
-        post(&mut known, target, order, Fate::Summarised)?;
-    }
-    for at in 0..8 {
-        for (name, status, currency) in [
-            ("excepted", "placed", false),
-            ("discarded", "placed", false),
-            ("held", "held", true),
-            ("cancelled", "held", true),
-        ] {
-            let order = Order { status, currency, ..Order::new(format!("{name}-{at}"), 1, random) };
-            post(&mut known, target, order.filled(BYTES, random), Fate::Apart)?;
-        }
-    }
-    until("the exceptions", || Ok(exceptions(target)?.len() == 16))?;
-    for row in exceptions(target)? {
-        if text(&row, "key").contains("discarded") {
-            discard(target, row.get("id").and_then(Value::as_u64).unwrap_or_default())?;
-        }
-    }
-    scene.drained(target)?;
-    scene.stop()?;
-    let (store, early) = (scene.setup().data_dir.clone(), scene.beside("early"));
-    replace(&store, &early)?;
-
-    let Some(target) = scene.open(&STILL)? else { return Ok(None) };
-    for known in known.iter_mut().filter(|known| known.order.id.starts_with("cancelled")) {
-        renew(known, target, "cancelled", random)?;
-    }
-    for at in 0..PENDING {
-        let order = Order::new(format!("pending-{at}"), BYTES, random);
-        post(&mut known, target, order, Fate::Waits)?;
-    }
-    // The first ones are lent out, so their changes are parked; the others' take effect.
-    for known in known.iter_mut().filter(|known| known.fate == Fate::Waits).step_by(15) {
-        renew(known, target, "placed", random)?;
-    }
-    scene.wait(PROVEN)?;
-    scene.kill()?;
-    // A start later the end of those segments is known; before, what is missing there may never have been.
-    let Some(target) = scene.open(&STILL)? else { return Ok(None) };
-    scene.wait(PROVEN)?;
-    for known in &mut known {
-        known.state =
-            known.order.view(target)?.map_or(String::new(), |view| text(&view, "state").to_owned());
-    }
-    scene.kill()?;
-    let oms = scene.beside("oms.whole");
-    std::fs::copy(scene.beside("oms.ledger"), &oms).when("copying the OMS")?;
-    let whole = check(scene, &store)?;
-    if !whole.keys.is_empty() || !whole.ranges.is_empty() || whole.runs > 0 {
-        return Err(Failure::Missed(format!("the whole store is found damaged: {whole:?}")));
-    }
-    Ok(Some(Base { store, early: early.join("buffer/journal"), oms, known }))
-}
-
-fn post(known: &mut Vec<Known>, target: Target, order: Order, fate: Fate) -> Result<()> {
-    let answer = order.accepted(target)?;
-    let sequences = vec![sequence(&answer)];
-    known.push(Known { order, earlier: Vec::new(), sequences, fate, state: String::new() });
-    Ok(())
-}
-
-/// A newer version with another content.
-fn renew(
-    known: &mut Known,
-    target: Target,
-    status: &'static str,
-    random: &mut fastrand::Rng,
-) -> Result<()> {
-    known.earlier.push(known.order.body.clone());
-    let version = known.order.version + 1;
-    known.order = Order { status, version, ..known.order.clone() }.filled(BYTES, random);
-    known.sequences.push(sequence(&known.order.accepted(target)?));
-    Ok(())
-}
-
-fn sequence(answer: &Value) -> u64 {
-    answer.get("sequence").and_then(Value::as_u64).unwrap_or_default()
-}
-
-/// What `buffer check` lists.
-#[derive(Debug, Default)]
-struct Listed {
-    keys: HashSet<String>,
-    /// First and last sequence, where known.
-    ranges: Vec<Option<(u64, u64)>>,
-    /// Missing segments and slots that cannot be read.
-    notes: Vec<String>,
-    /// Damaged runs of the outcome index.
-    runs: u64,
-}
-
-impl Listed {
-    /// Whether the order is listed by a range or note rather than by its key.
-    fn by_range(&self, known: &Known) -> bool {
-        let within = |range: &Option<(u64, u64)>| {
-            range.is_none_or(|(first, last)| {
-                known.sequences.iter().any(|sequence| (first..=last).contains(sequence))
-            })
-        };
-        !self.notes.is_empty() || self.ranges.iter().any(within)
-    }
-}
-
-fn check(scene: &mut Scene<'_>, store: &Path) -> Result<Listed> {
-    let output = Command::new(&scene.setup().binary)
-        .args(["buffer", "check", "--json", "--data-dir"])
-        .arg(store)
-        .output()
-        .when("running buffer check")?;
-    if !matches!(output.status.code(), Some(0 | 1)) {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(Failure::Missed(format!("buffer check ended with {}: {said}", output.status)));
-    }
-    let mut listed = Listed::default();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let line: Value = serde_json::from_str(line).when("a line of buffer check")?;
-        let key = text(&line, "key");
-        match text(&line, "kind") {
-            "summary" => {
-                let notes = line.get("notes").and_then(Value::as_array).into_iter().flatten();
-                listed.notes.extend(notes.filter_map(Value::as_str).map(str::to_owned));
-            }
-            "body" if !key.is_empty() => drop(listed.keys.insert(key.to_owned())),
-            "range" | "body" => listed.ranges.push(range(&line)),
-            "run" => listed.runs += 1,
-            _ => {}
-        }
-    }
-    Ok(listed)
-}
-
-fn range(line: &Value) -> Option<(u64, u64)> {
-    let at = |index: usize| line.get("sequences")?.get(index)?.as_u64();
-    at(0).zip(at(1))
 }
 
 /// One damaged copy, from the check to the account in the OMS.
@@ -352,47 +170,6 @@ fn not_open(damages: &[Damage]) {
     complain(format_args!("it did not open after {damages:?}"));
 }
 
-/// What is handed out of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    AsItWas,
-    /// Nothing, an earlier content, or an exception that says so.
-    Gone,
-    /// Bytes that nobody sent.
-    Wrong,
-}
-
-fn judge(known: &Known, view: Option<&Value>) -> Found {
-    let Some(view) = view else { return Found::Gone };
-    let (state, body) = (text(view, "state"), view.get("body").and_then(Value::as_str));
-    let on_its_way = |state: &str| matches!(state, "pending" | "leased" | "submitted");
-    let same_state = state == known.state || (on_its_way(state) && on_its_way(&known.state));
-    match body {
-        Some(body) if body == known.order.body && same_state => Found::AsItWas,
-        // A parked content is not the current one yet.
-        Some(body) if known.fate == Fate::Waits && known.earlier.iter().any(|b| b == body) => {
-            if same_state {
-                Found::AsItWas
-            } else {
-                Found::Gone
-            }
-        }
-        Some(body) if body == known.order.body || known.earlier.iter().any(|b| b == body) => {
-            Found::Gone
-        }
-        Some(_) => Found::Wrong,
-        // Of what ended the bytes go with its segment.
-        None if same_state
-            && known.fate != Fate::Waits
-            && state != "held"
-            && state != "exception" =>
-        {
-            Found::AsItWas
-        }
-        None => Found::Gone,
-    }
-}
-
 /// What is in the OMS in the end.
 fn account(
     scene: &mut Scene<'_>,
@@ -455,47 +232,4 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     }
     missed.extend(tally.broken.iter().cloned());
     missed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn known(fate: Fate, state: &str) -> Known {
-        let order = Order::new("1".to_owned(), 10, &mut fastrand::Rng::with_seed(1));
-        Known {
-            order,
-            earlier: vec!["old".to_owned()],
-            sequences: vec![7],
-            fate,
-            state: state.to_owned(),
-        }
-    }
-
-    #[test]
-    fn bytes_that_nobody_sent_are_wrong_and_others_are_gone_or_as_they_were() {
-        let held = known(Fate::Apart, "held");
-        let body = held.order.body.clone();
-        let view = |state: &str, body: Value| serde_json::json!({ "state": state, "body": body });
-        assert_eq!(judge(&held, Some(&view("held", body.clone().into()))), Found::AsItWas);
-        assert_eq!(judge(&held, Some(&view("exception", body.into()))), Found::Gone);
-        assert_eq!(judge(&held, Some(&view("held", "other".into()))), Found::Wrong);
-        assert_eq!(judge(&held, Some(&view("held", "old".into()))), Found::Gone);
-        assert_eq!(judge(&held, Some(&view("held", Value::Null))), Found::Gone);
-        assert_eq!(judge(&held, None), Found::Gone);
-        let summarised = known(Fate::Summarised, "summarised");
-        assert_eq!(judge(&summarised, Some(&view("summarised", Value::Null))), Found::AsItWas);
-        let waits = known(Fate::Waits, "leased");
-        assert_eq!(judge(&waits, Some(&view("submitted", "old".into()))), Found::AsItWas);
-    }
-
-    #[test]
-    fn a_range_lists_the_orders_whose_sequence_is_in_it() {
-        let known = known(Fate::Waits, "pending");
-        let listed = |ranges| Listed { ranges, ..Listed::default() };
-        assert!(listed(vec![Some((5, 9))]).by_range(&known));
-        assert!(!listed(vec![Some((8, 9))]).by_range(&known));
-        assert!(listed(vec![None]).by_range(&known));
-        assert!(!Listed::default().by_range(&known));
-    }
 }

@@ -16,6 +16,7 @@ mod fleet;
 mod index_loss;
 mod interrupt;
 mod kill;
+mod leader;
 mod load;
 mod nats_kill;
 mod nats_pause;

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use super::acceptance::LONGEST_REFUSAL;
-use super::report::{Tally, loss};
+use super::leader::{self, Strike};
 use super::scene::Scene;
+use super::servers::Servers;
 use super::{Cluster, NATS, Torture, WriteMode};
 use crate::failure::Result;
-use crate::say::complain;
 
 pub(super) const TORTURE: Torture = Torture {
     name: "nats-kill",
@@ -21,42 +20,19 @@ pub(super) const TORTURE: Torture = Torture {
     oms_inside: false,
     knobs: NATS,
     play,
-    missed,
+    missed: leader::missed,
 };
 
-/// From one kill to the next, at least.
-const EVERY: Duration = Duration::from_secs(5);
 /// How long the killed one stays away.
 const AWAY: Duration = Duration::from_secs(1);
-/// About how long it takes until all servers are there again.
-const BACK: Duration = Duration::from_secs(4);
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
-    let runs = scene.share.runs;
-    scene.sell((EVERY + AWAY + BACK) * runs)?;
-    if !scene.start(&[])? {
-        return Ok(());
-    }
-    scene.play_load()?;
-    for run in 0..runs {
-        scene.wait(EVERY)?;
-        let leader = scene.whole_servers()?;
-        let killed = scene.servers()?.kill(leader)?;
-        scene.tally.injected += u64::from(killed);
-        scene.wait(AWAY)?;
-        scene.servers()?.run(leader)?;
-        scene.accepts_again()?;
-        complain(format_args!("run {} of {runs}", run + 1));
-    }
-    scene.wait(AWAY)?;
-    scene.whole_servers()?;
-    scene.stop_load()
-}
-
-pub(super) fn missed(tally: &Tally, control: bool) -> Vec<String> {
-    let mut missed = loss(tally, control);
-    if tally.peaks.get(LONGEST_REFUSAL).is_none_or(|longest| *longest <= 0.0) {
-        missed.push("nobody looked for how long nothing was accepted".to_owned());
-    }
-    missed
+    let strike = Strike {
+        between: Duration::from_secs(5),
+        back: Duration::from_secs(4),
+        hit: Servers::kill,
+        end: Servers::run,
+    };
+    let away: Vec<_> = (0..scene.share.runs).map(|_| AWAY).collect();
+    leader::play(scene, &strike, &away)
 }
