@@ -120,7 +120,8 @@ async fn open_nats(config: NatsConfig, clock: Arc<dyn Clock>) -> Result<Nats, St
     let run = move || {
         runtime.block_on(async move {
             let buffer = Nats::open(config, clock).await.map_err(|error| error.to_string());
-            if opened.send(buffer).is_ok() {
+            let is_open = buffer.is_ok();
+            if opened.send(buffer).is_ok() && is_open {
                 std::future::pending::<()>().await;
             }
         });

@@ -63,7 +63,8 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     fn admission(&self) -> &Admission;
 
     /// Makes one delivery durable, or finds out what it means beside an earlier one, and answers only
-    /// when both the delivery and whatever it was judged against are durable.
+    /// when both the delivery and whatever it was judged against are durable. It is handed in by the call itself, not by the
+    /// first poll, and those of one key are judged in the order in which they were handed in here.
     ///
     /// # Errors
     /// [`AppendError::Full`], [`AppendError::TooLarge`], [`AppendError::Disputed`] and [`AppendError::Closing`] mean

@@ -37,9 +37,14 @@ fn table(status: &Value) -> Vec<String> {
         let words: Vec<_> = counts.iter().map(|(word, n)| format!("{word} {}", plain(n))).collect();
         if words.is_empty() { "none".to_owned() } else { words.join(", ") }
     };
-    let pending = at("/pace/pending").as_u64().unwrap_or(0);
+    let ours = at("/pace/pending").as_u64().unwrap_or(0);
+    let pending = at("/buffer/live/pending").as_u64().unwrap_or(ours);
+    let here = match at("/buffer/fleet") {
+        Value::Null => String::new(),
+        _ => format!(" ({ours} here)"),
+    };
     let pace = at("/pace/drained_per_s").as_f64().unwrap_or(0.0);
-    let eta = match (pending, pace) {
+    let eta = match (ours, pace) {
         (0, _) => "nothing waits".to_owned(),
         (_, pace) if pace < 0.1 => "never at this rate".to_owned(),
         #[expect(clippy::cast_precision_loss, reason = "an estimate in seconds")]
@@ -57,7 +62,7 @@ fn table(status: &Value) -> Vec<String> {
         lines.push(format!("version     {}", plain(&at("/version"))));
     }
     lines.extend([
-        format!("waiting     {pending} pending, oldest {oldest}; {eta}"),
+        format!("waiting     {pending}{here} pending, oldest {oldest}; {eta}"),
         format!("orders      {}", counts("/buffer/live")),
         format!("ended       {}", counts("/buffer/ended")),
         format!("exceptions  {}", counts("/buffer/exceptions")),
@@ -68,10 +73,26 @@ fn table(status: &Value) -> Vec<String> {
             plain(&at("/drain/limiter"))
         ),
         format!("oms         {} ({})", plain(&at("/oms/kind")), plain(&at("/oms/guarantee"))),
+    ]);
+    lines.extend(match at("/buffer/fleet") {
+        Value::Null => on_disk(&at),
+        _ => on_nats(&at),
+    });
+    lines.extend(look_first(&at("/buffer/look_first_until_ms"), &at("/oms/guarantee")));
+    for note in at("/buffer/recovery").as_array().into_iter().flatten() {
+        lines.push(format!("recovery    {}", plain(note)));
+    }
+    lines
+}
+
+/// Where orders are kept: on this machine's disk.
+fn on_disk(at: &impl Fn(&str) -> Value) -> Vec<String> {
+    let mib = |pointer| at(pointer).as_u64().unwrap_or(0) >> 20;
+    vec![
         format!(
             "disk        {} of {} MiB in {} segments, a receipt means {}, {} writes",
-            at("/buffer/disk_bytes").as_u64().unwrap_or(0) >> 20,
-            at("/buffer/disk_bytes_max").as_u64().unwrap_or(0) >> 20,
+            mib("/buffer/disk_bytes"),
+            mib("/buffer/disk_bytes_max"),
             plain(&at("/buffer/segments")),
             plain(&at("/buffer/durability")),
             plain(&at("/buffer/write_mode"))
@@ -80,17 +101,43 @@ fn table(status: &Value) -> Vec<String> {
             "outcomes    {} in {} runs, {} MiB of disk, {} MiB of memory{}",
             plain(&at("/buffer/outcomes/outcomes")),
             plain(&at("/buffer/outcomes/runs")),
-            at("/buffer/outcomes/disk_bytes").as_u64().unwrap_or(0) >> 20,
-            at("/buffer/outcomes/memory_bytes").as_u64().unwrap_or(0) >> 20,
+            mib("/buffer/outcomes/disk_bytes"),
+            mib("/buffer/outcomes/memory_bytes"),
             match at("/buffer/outcomes/damaged_blocks").as_u64().unwrap_or(0) {
                 0 => String::new(),
                 blocks => format!("; {blocks} blocks are damaged: see `forebay buffer check`"),
             }
         ),
-    ]);
-    lines.extend(look_first(&at("/buffer/look_first_until_ms"), &at("/oms/guarantee")));
-    for note in at("/buffer/recovery").as_array().into_iter().flatten() {
-        lines.push(format!("recovery    {}", plain(note)));
+    ]
+}
+
+/// Where orders are kept: on NATS servers, by several processes.
+fn on_nats(at: &impl Fn(&str) -> Value) -> Vec<String> {
+    let number = |pointer: &str| at(pointer).as_u64().unwrap_or(0);
+    let limit = match number("/buffer/disk_bytes_max") {
+        0 => String::new(),
+        bytes => format!(" of {} MiB", bytes >> 20),
+    };
+    let hours = number("/buffer/fleet/outcome_ttl_s") as f64 / 3_600.0;
+    let mut lines = vec![
+        format!(
+            "stream      {} MiB{limit} on each server, a receipt means {}; ended orders are known for {hours:.1} h",
+            number("/buffer/disk_bytes") >> 20,
+            plain(&at("/buffer/durability")),
+        ),
+        format!(
+            "fleet       {} processes drain; this one owns {} of {} partitions and has {} of the ceiling",
+            number("/buffer/fleet/nodes"),
+            number("/buffer/fleet/owned"),
+            number("/buffer/fleet/partitions"),
+            plain(&at("/drain/share")),
+        ),
+    ];
+    let silent = number("/buffer/fleet/silent");
+    if silent > 0 {
+        lines.push(format!(
+            "silent      {silent} partitions have no owner that answers: their orders are not counted above, and not drained now"
+        ));
     }
     lines
 }
@@ -138,6 +185,28 @@ mod tests {
         assert!(looked_up.contains("until 2026-09-21 14:13 UTC"), "{looked_up}");
         assert!(looked_up.contains("one look-up"), "{looked_up}");
         assert!(said(Guarantee::UniqueId).contains("costs nothing"));
+    }
+
+    #[test]
+    fn a_fleet_is_shown_as_one_and_a_disk_as_a_disk() {
+        let mut status = serde_json::json!({
+            "buffer": { "live": { "pending": 70 }, "disk_bytes": 3 << 20, "durability": "quorum(2 of 3, synced)",
+                "fleet": { "partitions": 16, "owned": 8, "silent": 2, "nodes": 2, "outcome_ttl_s": 86_400 } },
+            "pace": { "pending": 30, "drained_per_s": 10.0 }, "drain": { "share": 0.5 },
+        });
+        let said = table(&status).join("\n");
+        for words in [
+            "70 (30 here) pending",
+            "drained in about 3 s",
+            "3 MiB on each server, a receipt means quorum(2 of 3, synced); ended orders are known for 24.0 h",
+            "2 processes drain; this one owns 8 of 16 partitions and has 0.5 of the ceiling",
+            "2 partitions have no owner",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        status["buffer"]["fleet"] = Value::Null;
+        let said = table(&status).join("\n");
+        assert!(said.contains("segments") && !said.contains("fleet"), "{said}");
     }
 
     #[test]

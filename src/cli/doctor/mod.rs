@@ -104,6 +104,7 @@ pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
 
 fn examine(config: &Config) -> Vec<Check> {
     let mut checks = vec![configuration(config)];
+    checks.extend(elsewhere(config));
     let store = config.data_dir.join("buffer");
     let place = there(&store);
     checks.push(directory(config, place));
@@ -130,6 +131,16 @@ fn configuration(config: &Config) -> Check {
         }
         Err(faults) => Check::fail("configuration", faults.join("; "), "mend it"),
     }
+}
+
+/// What this machine cannot tell of a buffer that is not on it.
+fn elsewhere(config: &Config) -> Option<Check> {
+    (config.buffer.backend == config::Backend::Nats).then(|| {
+        let finding = "orders are on NATS servers, and everything below is of this machine alone";
+        let mend = "run the servers with sync_interval: always; with nats.system_user set, `serve` asks them, and receipts and \
+                    `forebay status` say what they said";
+        Check::warn("buffer", finding, mend)
+    })
 }
 
 /// The directory itself, or the nearest one above it that exists.
