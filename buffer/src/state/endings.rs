@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// Bytes of one chunk; an entry that is longer has one of its own.
+/// Bytes of one chunk; an entry that is longer has one of its own. An epoch's first is small, and each that follows twice
+/// the one before, up to that.
 const CHUNK: usize = 64 << 10;
+const FIRST_CHUNK: usize = 64;
 
 /// A reference to an ending; 0 is none.
 pub(super) const NONE: u64 = 0;
@@ -26,7 +28,8 @@ impl Endings {
         let id = summary_id.as_bytes().get(..usize::from(len)).unwrap_or_default();
         let size = size_of::<i64>() + size_of::<u16>() + id.len();
         if chunks.last().is_none_or(|chunk| chunk.capacity() - chunk.len() < size) {
-            chunks.push(Vec::with_capacity(CHUNK.max(size)));
+            let usual = FIRST_CHUNK << chunks.len().min(16);
+            chunks.push(Vec::with_capacity(usual.min(CHUNK).max(size)));
         }
         let number = chunks.len();
         let Some(chunk) = chunks.last_mut() else { return NONE };

@@ -6,7 +6,7 @@
 /// Mean entries of a bucket above which one is split, and below which two are merged.
 const FULL: usize = 48;
 const THIN: usize = 20;
-const BUCKETS_MIN: usize = 64;
+const BUCKETS_MIN: usize = 1;
 /// Buckets one part of the directory holds.
 const PART: usize = 1_024;
 /// Places a bucket gains when it is full, and may have too many.
@@ -135,7 +135,9 @@ impl Keys {
 
     fn add_bucket(&mut self, bucket: Vec<Entry>) {
         if self.buckets.is_multiple_of(PART) {
-            self.parts.push(Vec::with_capacity(PART));
+            // The first part of all grows as it fills, so that a table of one key costs little.
+            let size = if self.buckets == 0 { BUCKETS_MIN } else { PART };
+            self.parts.push(Vec::with_capacity(size));
         }
         if let Some(part) = self.parts.last_mut() {
             part.push(bucket);

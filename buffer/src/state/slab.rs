@@ -1,5 +1,5 @@
-//! Where orders are kept in memory: slots of 44 bytes, in chunks that are allocated whole and freed when empty. A slot
-//! never moves, and nothing is ever copied to grow.
+//! Where orders are kept in memory: slots of 44 bytes, in chunks that are allocated whole and freed when empty. Only the
+//! first chunk of all grows as it fills, so that a state of one order costs little.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 const CHUNK: u32 = 8_192;
 /// A chunk with so many free slots takes new orders again.
 const ROOMY: u32 = CHUNK / 4;
+/// Slots that the very first chunk begins with; by doubling it comes to a whole one.
+const FIRST: usize = 2;
 const NO_SLOT: u32 = u32::MAX;
 
 /// One order, packed. What does not fit stands in its detail.
@@ -159,7 +161,8 @@ impl Slab {
         if let Some(number) = self.roomy.pop_first() {
             return Some(number);
         }
-        let slots = Vec::with_capacity(place(CHUNK));
+        let size = if self.chunks.is_empty() { FIRST } else { place(CHUNK) };
+        let slots = Vec::with_capacity(size);
         let chunk = Some(Chunk { slots, free: NO_SLOT, live: 0 });
         if let Some(number) = self.vacant.pop() {
             *self.chunks.get_mut(place(number))? = chunk;

@@ -13,8 +13,8 @@ use futures_util::future::try_join_all;
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
-use super::super::{Bench, Line, gates, tell};
-use super::{IN_FLIGHT, ORDER_BYTES, OUTCOME_BYTES, OUTCOME_TTL, Sides};
+use super::super::{Bench, Line, gates};
+use super::{IN_FLIGHT, ORDER_BYTES, OUTCOME_BYTES, OUTCOME_TTL, Sides, of, with_cpu};
 use crate::failure::{Failure, Result, While as _};
 use crate::time::Stopwatch;
 
@@ -37,24 +37,19 @@ pub(super) fn run(bench: &Bench, sides: &Sides, config: &NatsConfig) -> Result<L
     let (mut own, mut bare) = (Vec::new(), Vec::new());
     for round in 0..bench.pace().runs {
         let lasting = bench.pace().measured;
-        let counted = Stopwatch::start();
-        let done = sides.runtime.block_on(bare_cycles(sides, lasting))?;
-        bare.push(done as f64 / counted.elapsed().as_secs_f64());
-        let counted = Stopwatch::start();
-        let cycles = Cycles::new(buffer.clone(), round, lasting);
-        let done = sides.runtime.block_on(LocalSet::new().run_until(cycles.run()))?;
-        own.push(done as f64 / counted.elapsed().as_secs_f64());
-        tell(format_args!(
-            "nats_drain: {:.0}/s, bare {:.0}/s",
-            own.last().unwrap_or(&0.0),
-            bare.last().unwrap_or(&0.0)
-        ));
+        let all_bare = || sides.runtime.block_on(bare_cycles(sides, lasting));
+        bare.push(sides.measured("bare cycles", all_bare)?);
+        own.push(sides.measured("nats_drain", || {
+            let cycles = Cycles::new(buffer.clone(), round, lasting);
+            sides.runtime.block_on(LocalSet::new().run_until(cycles.run()))
+        })?);
     }
     sides.runtime.block_on(buffer.close());
-    Ok(Line::new("nats_drain", "orders/s", &own)
-        .against("bare cycles", &bare)
-        .count("open", OPEN as u64)
-        .at_least("ratio", gates::NATS_DRAIN_RATIO_MIN))
+    let line = Line::new("nats_drain", "orders/s", &of(&own, |round| round.per_second))
+        .against("bare cycles", &of(&bare, |round| round.per_second))
+        .count("open", OPEN as u64);
+    let line = with_cpu(with_cpu(line, "", &own), "bare_", &bare);
+    Ok(line.at_least("ratio", gates::NATS_DRAIN_RATIO_MIN))
 }
 
 /// The buffer's side.

@@ -2,10 +2,9 @@
 
 use super::super::accept::Side;
 use super::super::load::Orders;
-use super::super::report::median;
 use super::super::service::{OnNats, Setup};
 use super::super::{Bench, Line, gates};
-use super::{Round, Sides, Way};
+use super::{Round, Sides, Way, of, with_cpu};
 use forebay_buffer::nats::NatsConfig;
 
 use crate::cluster::Cluster;
@@ -61,10 +60,6 @@ pub(super) fn run(
 }
 
 fn line(name: &str, own: &Side, bare: &[Round], ratio_min: f64) -> Line {
-    let per_second: Vec<f64> = bare.iter().map(|round| round.per_second).collect();
-    let servers_us: Vec<f64> = bare.iter().map(|round| round.servers_us).collect();
-    own.line(name)
-        .against("bare creates", &per_second)
-        .with("bare_servers_us", median(&servers_us))
-        .at_least("ratio", ratio_min)
+    let line = own.line(name).against("bare creates", &of(bare, |round| round.per_second));
+    with_cpu(line, "bare_", bare).at_least("ratio", ratio_min)
 }

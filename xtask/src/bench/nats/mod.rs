@@ -12,6 +12,7 @@ use forebay_buffer::nats::{NatsConfig, Put, Table};
 use futures_util::future::try_join_all;
 use tokio::runtime::Runtime;
 
+use super::report::median;
 use super::{Bench, Line, process, tell};
 use crate::cargo::Workspace;
 use crate::cluster::Cluster;
@@ -37,10 +38,11 @@ struct Sides {
     next: Cell<u64>,
 }
 
-/// What one round came to.
+/// What one round came to; CPU is of one order.
 struct Round {
     per_second: f64,
     servers_us: f64,
+    client_us: f64,
 }
 
 /// One order's way, one of the two sides'.
@@ -70,18 +72,10 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
             baseline.push(sides.round(bench, bare)?);
             rounds.push(sides.round(bench, own)?);
         }
-        let of = |rounds: &[Round], figure: fn(&Round) -> f64| -> Vec<f64> {
-            rounds.iter().map(figure).collect()
-        };
         let line = Line::new(name, "orders/s", &of(&rounds, |round| round.per_second))
             .against("bare publishes", &of(&baseline, |round| round.per_second))
-            .count("in_flight", IN_FLIGHT as u64)
-            .with("servers_us", super::report::median(&of(&rounds, |round| round.servers_us)))
-            .with(
-                "bare_servers_us",
-                super::report::median(&of(&baseline, |round| round.servers_us)),
-            );
-        lines.push(line);
+            .count("in_flight", IN_FLIGHT as u64);
+        lines.push(with_cpu(with_cpu(line, "", &rounds), "bare_", &baseline));
     }
     lines.extend(door::run(bench, &servers, &config, &sides)?);
     drop((sides, servers));
@@ -115,14 +109,27 @@ impl Sides {
     }
 
     fn round(&self, bench: &Bench, way: Way) -> Result<Round> {
-        let (watch, cpu) = (Stopwatch::start(), self.servers_cpu()?);
+        let watch = Stopwatch::start();
         let lasting = bench.pace().measured;
-        let orders = self.drive(ORDER_BYTES, |_| watch.elapsed() < lasting, way)?;
-        let (within, cpu) = (watch.elapsed(), self.servers_cpu()?.saturating_sub(cpu));
-        let per_second = orders as f64 / within.as_secs_f64();
-        let servers_us = cpu.as_secs_f64() * 1e6 / orders.max(1) as f64;
-        tell(format_args!("{way:?}: {per_second:.0}/s, servers {servers_us:.0} us"));
-        Ok(Round { per_second, servers_us })
+        self.measured(&format!("{way:?}"), || {
+            self.drive(ORDER_BYTES, |_| watch.elapsed() < lasting, way)
+        })
+    }
+
+    /// What doing some orders came to; `done` says how many.
+    fn measured(&self, name: &str, done: impl FnOnce() -> Result<u64>) -> Result<Round> {
+        let own = std::process::id();
+        let (servers, client) = (self.servers_cpu()?, process::cpu(own)?);
+        let watch = Stopwatch::start();
+        let orders = done()?.max(1) as f64;
+        let per_second = orders / watch.elapsed().as_secs_f64();
+        let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / orders;
+        let servers_us = each(self.servers_cpu()?.saturating_sub(servers));
+        let client_us = each(process::cpu(own)?.saturating_sub(client));
+        tell(format_args!(
+            "{name}: {per_second:.0}/s, servers {servers_us:.0} us, client {client_us:.0} us"
+        ));
+        Ok(Round { per_second, servers_us, client_us })
     }
 
     /// Does orders while `more` of them are wanted; how many were done.
@@ -178,6 +185,16 @@ impl Sides {
     fn resident(&self) -> Result<u64> {
         self.pids.iter().map(|pid| process::resident(*pid)).sum()
     }
+}
+
+fn of(rounds: &[Round], figure: fn(&Round) -> f64) -> Vec<f64> {
+    rounds.iter().map(figure).collect()
+}
+
+/// Adds what a side's orders cost the servers and their client.
+fn with_cpu(line: Line, side: &str, rounds: &[Round]) -> Line {
+    line.with(&format!("{side}servers_us"), median(&of(rounds, |round| round.servers_us)))
+        .with(&format!("{side}client_us"), median(&of(rounds, |round| round.client_us)))
 }
 
 fn stored(put: Put) -> Result<u64> {
