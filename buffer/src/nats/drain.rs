@@ -1,7 +1,7 @@
 //! The drain's side: orders of our partitions are lent, and settled where they stand.
 //!
 //! ```text
-//! lend: scheduler -> listed in the owner's message, durable -> page read from the leader -> lease
+//! lend: scheduler -> listed in the owner's message, durable -> pages read, as of that message or later -> leases
 //! settle: verdict -> record -> page replaced, if nobody changed it meanwhile; else with what came
 //! ```
 
@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
+use hashbrown::HashMap;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fleet::Ask;
@@ -56,9 +57,14 @@ impl Shared {
         let noted = chosen.into_iter().map(|(partition, loans)| self.list(partition, loans));
         let mut loans: Vec<_> = join_all(noted).await.into_iter().flatten().collect();
         loans.sort_unstable_by_key(|(_, loan)| loan.sequence);
+        let mut pages = self.pages(&loans).await;
         let home: Arc<dyn LeaseHome> = Arc::new(Home(Arc::clone(self)));
-        let leases =
-            stream::iter(loans).map(|loan| self.hand_out(loan, Arc::clone(&home))).buffered(READS);
+        let leases = stream::iter(loans)
+            .map(|loan| {
+                let page = pages.remove(&self.store.subject(loan.0));
+                self.hand_out(loan, page, Arc::clone(&home))
+            })
+            .buffered(READS);
         leases.collect::<Vec<_>>().await.into_iter().flatten().collect()
     }
 
@@ -69,6 +75,14 @@ impl Shared {
         }
         partition.with(|mine| loans.iter().for_each(|(_, loan)| mine.unlend(loan)));
         Vec::new()
+    }
+
+    /// The pages of loans that are listed, as they stood after that; one that is missing is to be read alone.
+    async fn pages(&self, loans: &[(u128, Loan)]) -> HashMap<String, Stored> {
+        let ours = |partition: &Partition| partition.with(|mine| mine.row);
+        let listed = self.partitions.iter().filter_map(ours).max().unwrap_or(u64::MAX);
+        let subjects: Vec<_> = loans.iter().map(|(hash, _)| self.store.subject(*hash)).collect();
+        self.table.read_many(&subjects, listed).await
     }
 
     /// The oldest ready orders of all our partitions; one that may have ended its owner comes alone.
@@ -121,10 +135,11 @@ impl Shared {
     async fn hand_out(
         &self,
         (hash, loan): (u128, Loan),
+        page: Option<Stored>,
         home: Arc<dyn LeaseHome>,
     ) -> Option<Lease> {
         let partition = self.partition(hash)?;
-        let read = self.page_to_lend(hash, &loan).await;
+        let read = self.page_to_lend(hash, &loan, page).await;
         let (known, stored) = match read {
             Ok(read) => read,
             Err(error) => {
@@ -159,13 +174,21 @@ impl Shared {
         Some(Lease::new(loan, first_accepted_at_ms, delivery, home))
     }
 
-    /// Reads the page of an order that is about to be handed out, and writes first what must be durable before that:
+    /// The page of an order that is about to be handed out, read unless it was, and writes first what must be durable before that:
     /// - A change that waits for a loan, of an order that was never sent, came before this one: it has its effect.
     /// - Of an order that an owner before us had lent, that it may have been sent, and that its loan is over: so that owner,
     ///   should it come back, finds its page changed and its verdict too late.
-    async fn page_to_lend(&self, hash: u128, loan: &Loan) -> Result<(Known, Stored), BufferError> {
+    async fn page_to_lend(
+        &self,
+        hash: u128,
+        loan: &Loan,
+        page: Option<Stored>,
+    ) -> Result<(Known, Stored), BufferError> {
         let gone = || BufferError::Failed("nothing stands under its key any more".to_owned());
-        let mut stored = self.read(hash).await?.ok_or_else(gone)?;
+        let mut stored = match page {
+            Some(page) => page,
+            None => self.read(hash).await?.ok_or_else(gone)?,
+        };
         loop {
             let known = self.known(Some(&stored));
             let mut known = known.map_err(|error| BufferError::Failed(error.to_string()))?;

@@ -21,6 +21,7 @@ mod door;
 mod drain;
 mod fleet;
 mod known;
+mod many;
 mod page;
 mod partition;
 mod seen;

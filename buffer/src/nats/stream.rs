@@ -54,8 +54,8 @@ fn wanted(config: &NatsConfig) -> Config {
         // A full stream refuses; it never makes room by throwing an order away.
         discard: DiscardPolicy::New,
         allow_message_ttl: true,
-        // A copy that lags behind must not answer what is kept under a key.
-        allow_direct: false,
+        // Pages of a lease are read together, from copies that say how far they are; whatever else is read asks the leader.
+        allow_direct: true,
         deny_delete: true,
         deny_purge: true,
         ..Config::default()
@@ -152,11 +152,8 @@ fn check(found: &Config, wanted: &Config) -> Result<(), OpenError> {
     if !found.allow_message_ttl {
         return fault("cannot expire single messages".to_owned(), "set allow_msg_ttl");
     }
-    if found.allow_direct {
-        return fault(
-            "answers reads from any copy, also one that lags behind".to_owned(),
-            "take allow_direct out",
-        );
+    if !found.allow_direct {
+        return fault("cannot be read by many keys at once".to_owned(), "set allow_direct");
     }
     if found.no_ack || found.sealed {
         return fault("acknowledges nothing, or is sealed".to_owned(), OTHER);
@@ -189,7 +186,7 @@ mod tests {
             (Config { max_messages: 5, ..good.clone() }, "number or age"),
             (Config { max_messages_per_subject: 2, ..good.clone() }, "2 messages a subject"),
             (Config { allow_message_ttl: false, ..good.clone() }, "expire"),
-            (Config { allow_direct: true, ..good.clone() }, "lags behind"),
+            (Config { allow_direct: false, ..good.clone() }, "many keys"),
             (Config { subjects: vec!["a.>".into()], ..good.clone() }, "subjects"),
             (Config { sealed: true, ..good.clone() }, "sealed"),
             (Config { mirror: Some(Source::default()), ..good.clone() }, "other streams"),

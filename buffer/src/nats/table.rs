@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -49,8 +50,13 @@ pub struct Stored {
     mark: Option<String>,
 }
 
-#[cfg(test)]
 impl Stored {
+    /// A message as it was read.
+    pub(super) fn read(sequence: u64, bytes: Bytes, headers: &HeaderMap) -> Self {
+        Self { sequence, bytes, mark: headers.get(MARK).map(|mark| mark.as_str().to_owned()) }
+    }
+
+    #[cfg(test)]
     pub(super) fn new(sequence: u64, bytes: Bytes) -> Self {
         Self { sequence, bytes, mark: None }
     }
@@ -179,6 +185,11 @@ impl Table {
         self.context.client()
     }
 
+    /// The stream's name.
+    pub(super) fn name(&self) -> &str {
+        &self.stream.cached_info().config.name
+    }
+
     /// Bytes of the largest message the servers take.
     pub(super) fn message_max(&self) -> usize {
         self.context.client().server_info().max_payload
@@ -273,10 +284,8 @@ impl Table {
         let until = Instant::now() + self.deadline;
         loop {
             let error = match self.stream.get_last_raw_message_by_subject(subject).await {
-                Ok(message) => {
-                    let mark = message.headers.get(MARK).map(|mark| mark.as_str().to_owned());
-                    let (sequence, bytes) = (message.sequence, message.payload);
-                    return Ok(Some(Stored { sequence, bytes, mark }));
+                Ok(read) => {
+                    return Ok(Some(Stored::read(read.sequence, read.payload, &read.headers)));
                 }
                 Err(error) => error,
             };

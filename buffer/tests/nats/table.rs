@@ -71,6 +71,30 @@ async fn who_replaces_what_has_changed_is_told_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_are_read_at_once_as_of_a_sequence_and_never_as_of_an_older_one() {
+    let Some(servers) = Servers::start(3).await else { return };
+    let table = servers.table(|_| {}).await;
+    let mut last = 0;
+    for number in 0..300 {
+        last = created(&table, &number.to_string(), "first").await;
+    }
+    let changed = subject("7");
+    let stands = table.read(&changed).await.unwrap().unwrap();
+    let put = table.replace(&changed, stands.sequence, body("second"), None).await.unwrap();
+    assert!(matches!(put, Put::Done(sequence) if sequence > last), "{put:?}");
+    let Put::Done(newest) = put else { return };
+    let mut subjects: Vec<_> = (0..300).map(|number| subject(number.to_string())).collect();
+    subjects.push(subject("nothing"));
+    let found = table.read_many(&subjects, newest).await;
+    assert_eq!(found.len(), 300, "all but the one under which nothing stands");
+    for subject in &subjects[..300] {
+        assert_eq!(found.get(subject).cloned(), table.read(subject).await.unwrap(), "{subject}");
+    }
+    // No copy is as far as that, so none is believed.
+    assert!(table.read_many(&subjects, newest + 1).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outcome_expires_and_its_key_is_free_again() {
     let Some(servers) = Servers::start(1).await else { return };
     let table = servers.table(|_| {}).await;

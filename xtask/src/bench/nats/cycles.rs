@@ -28,10 +28,15 @@ const LEASE_WAIT: Duration = Duration::from_millis(100);
 /// What is under way may take so long to end.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// Both sides by turns.
-pub(super) fn run(bench: &Bench, sides: &Sides, config: &NatsConfig) -> Result<Line> {
+/// Both sides by turns, with so many partitions.
+pub(super) fn run(
+    bench: &Bench,
+    sides: &Sides,
+    config: &NatsConfig,
+    partitions: u16,
+) -> Result<Line> {
     // A key of its own each round, and no partition of anybody else's.
-    let config = NatsConfig { dedup_horizon: OUTCOME_TTL, ..config.clone() };
+    let config = NatsConfig { dedup_horizon: OUTCOME_TTL, partitions, ..config.clone() };
     let open = Nats::open(config, Arc::new(SystemClock));
     let buffer = sides.runtime.block_on(open).when("the buffer")?;
     let (mut own, mut bare) = (Vec::new(), Vec::new());
@@ -47,7 +52,8 @@ pub(super) fn run(bench: &Bench, sides: &Sides, config: &NatsConfig) -> Result<L
     sides.runtime.block_on(buffer.close());
     let line = Line::new("nats_drain", "orders/s", &of(&own, |round| round.per_second))
         .against("bare cycles", &of(&bare, |round| round.per_second))
-        .count("open", OPEN as u64);
+        .count("open", OPEN as u64)
+        .count("partitions", partitions.into());
     let line = with_cpu(with_cpu(line, "", &own), "bare_", &bare);
     Ok(line.at_least("ratio", gates::NATS_DRAIN_RATIO_MIN))
 }

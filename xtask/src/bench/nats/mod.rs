@@ -26,6 +26,8 @@ const ORDER_BYTES: usize = 2_048;
 /// What is left of an order once it is settled, and how long.
 const OUTCOME_BYTES: usize = 128;
 const OUTCOME_TTL: Duration = Duration::from_secs(3_600);
+/// Partitions that are measured beside the usual number.
+const FEW_PARTITIONS: [u16; 3] = [1, 2, 4];
 /// Subjects of which the servers' memory is taken.
 const SUBJECTS: u64 = 1_000_000;
 
@@ -79,14 +81,16 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     }
     lines.extend(door::run(bench, &servers, &config, &sides)?);
     drop((sides, servers));
-    // Without the orders that were only accepted.
-    let servers = cluster("nats-cycles")?;
-    let config = by_way_of_one(servers.nats()?);
-    let sides = Sides::open(&config, servers.pids())?;
-    lines.push(cycles::run(bench, &sides, &config)?);
+    // Without the orders that were only accepted; a store's number of partitions is for good.
+    let few: &[u16] = if bench.plan.full { &FEW_PARTITIONS } else { &[] };
+    for partitions in [config.partitions].iter().chain(few) {
+        let servers = cluster(&format!("nats-cycles-{partitions}"))?;
+        let config = by_way_of_one(servers.nats()?);
+        let sides = Sides::open(&config, servers.pids())?;
+        lines.push(cycles::run(bench, &sides, &config, *partitions)?);
+    }
     if bench.plan.full {
         // Servers that have done nothing yet, for what they once needed they keep.
-        drop((sides, servers));
         let servers = cluster("nats-subjects")?;
         lines.push(Sides::open(&servers.nats()?, servers.pids())?.subjects()?);
     }
