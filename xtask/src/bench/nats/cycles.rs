@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
 use super::super::{Bench, Line, gates};
-use super::{IN_FLIGHT, ORDER_BYTES, OUTCOME_BYTES, OUTCOME_TTL, Sides, of, with_cpu};
+use super::{IN_FLIGHT, ORDER_BYTES, OUTCOME_BYTES, OUTCOME_TTL, Sides, of, with_cost};
 use crate::failure::{Failure, Result, While as _};
 use crate::time::Stopwatch;
 
@@ -54,7 +54,7 @@ pub(super) fn run(
         .against("bare cycles", &of(&bare, |round| round.per_second))
         .count("open", OPEN as u64)
         .count("partitions", partitions.into());
-    let line = with_cpu(with_cpu(line, "", &own), "bare_", &bare);
+    let line = with_cost(with_cost(line, "", &own), "bare_", &bare);
     Ok(line.at_least("ratio", gates::NATS_DRAIN_RATIO_MIN))
 }
 

@@ -4,7 +4,7 @@ use super::super::accept::Side;
 use super::super::load::Orders;
 use super::super::service::{OnNats, Setup};
 use super::super::{Bench, Line, gates};
-use super::{Round, Sides, Way, of, with_cpu};
+use super::{Round, Sides, Way, of, with_cost};
 use forebay_buffer::nats::NatsConfig;
 
 use crate::cluster::Cluster;
@@ -61,5 +61,5 @@ pub(super) fn run(
 
 fn line(name: &str, own: &Side, bare: &[Round], ratio_min: f64) -> Line {
     let line = own.line(name).against("bare creates", &of(bare, |round| round.per_second));
-    with_cpu(line, "bare_", bare).at_least("ratio", ratio_min)
+    with_cost(line, "bare_", bare).at_least("ratio", ratio_min)
 }

@@ -40,12 +40,16 @@ struct Sides {
     next: Cell<u64>,
 }
 
-/// What one round came to; CPU is of one order.
+/// What one round came to; CPU, and bytes that all servers wrote, are of one order.
 struct Round {
     per_second: f64,
     servers_us: f64,
+    servers_bytes: f64,
     client_us: f64,
 }
+
+/// One of a round's figures.
+type Figure = fn(&Round) -> f64;
 
 /// One order's way, one of the two sides'.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +81,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
         let line = Line::new(name, "orders/s", &of(&rounds, |round| round.per_second))
             .against("bare publishes", &of(&baseline, |round| round.per_second))
             .count("in_flight", IN_FLIGHT as u64);
-        lines.push(with_cpu(with_cpu(line, "", &rounds), "bare_", &baseline));
+        lines.push(with_cost(with_cost(line, "", &rounds), "bare_", &baseline));
     }
     lines.extend(door::run(bench, &servers, &config, &sides)?);
     drop((sides, servers));
@@ -124,16 +128,18 @@ impl Sides {
     fn measured(&self, name: &str, done: impl FnOnce() -> Result<u64>) -> Result<Round> {
         let own = std::process::id();
         let (servers, client) = (self.servers_cpu()?, process::cpu(own)?);
+        let written = self.servers_written()?;
         let watch = Stopwatch::start();
         let orders = done()?.max(1) as f64;
         let per_second = orders / watch.elapsed().as_secs_f64();
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / orders;
         let servers_us = each(self.servers_cpu()?.saturating_sub(servers));
         let client_us = each(process::cpu(own)?.saturating_sub(client));
+        let servers_bytes = self.servers_written()?.saturating_sub(written) as f64 / orders;
         tell(format_args!(
             "{name}: {per_second:.0}/s, servers {servers_us:.0} us, client {client_us:.0} us"
         ));
-        Ok(Round { per_second, servers_us, client_us })
+        Ok(Round { per_second, servers_us, servers_bytes, client_us })
     }
 
     /// Does orders while `more` of them are wanted; how many were done.
@@ -186,19 +192,30 @@ impl Sides {
         self.pids.iter().map(|pid| process::cpu(*pid)).sum()
     }
 
+    fn servers_written(&self) -> Result<u64> {
+        self.pids.iter().map(|pid| process::written(*pid)).sum()
+    }
+
     fn resident(&self) -> Result<u64> {
         self.pids.iter().map(|pid| process::resident(*pid)).sum()
     }
 }
 
-fn of(rounds: &[Round], figure: fn(&Round) -> f64) -> Vec<f64> {
+fn of(rounds: &[Round], figure: Figure) -> Vec<f64> {
     rounds.iter().map(figure).collect()
 }
 
 /// Adds what a side's orders cost the servers and their client.
-fn with_cpu(line: Line, side: &str, rounds: &[Round]) -> Line {
-    line.with(&format!("{side}servers_us"), median(&of(rounds, |round| round.servers_us)))
-        .with(&format!("{side}client_us"), median(&of(rounds, |round| round.client_us)))
+fn with_cost(mut line: Line, side: &str, rounds: &[Round]) -> Line {
+    let figures: [(&str, Figure); 3] = [
+        ("servers_us", |round| round.servers_us),
+        ("servers_bytes", |round| round.servers_bytes),
+        ("client_us", |round| round.client_us),
+    ];
+    for (name, figure) in figures {
+        line = line.with(&format!("{side}{name}"), median(&of(rounds, figure)));
+    }
+    line
 }
 
 fn stored(put: Put) -> Result<u64> {
