@@ -152,6 +152,9 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     /// Whether it can durably accept right now; the reason if not. Never blocks.
     fn health(&self) -> Result<(), String>;
 
+    /// Where an order is that is accepted now. Never blocks.
+    fn durability(&self) -> Durability;
+
     /// How much waits and how fast it drains, for `Retry-After` and estimates. Never blocks.
     fn pace(&self) -> Pace;
 

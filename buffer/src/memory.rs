@@ -244,6 +244,10 @@ impl Buffer for Memory {
         Ok(status)
     }
 
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+
     fn health(&self) -> Result<(), String> {
         self.open().map(|_| ()).map_err(|error| error.to_string())
     }

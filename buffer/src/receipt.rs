@@ -118,6 +118,23 @@ impl Durability {
     }
 }
 
+impl Durability {
+    /// What could be lost of what is durable in this way, and what to do about it; `None` where nothing but the loss of disks can.
+    pub fn weakness(&self) -> Option<&'static str> {
+        match self {
+            Self::Fsync | Self::Quorum { synced: Some(true), .. } => None,
+            Self::Quorum { synced: Some(false), .. } => Some(
+                "a power cut of all servers at once loses what was acknowledged; run them with sync_interval: always",
+            ),
+            Self::Quorum { synced: None, .. } => Some(
+                "a power cut of all servers at once may lose what was acknowledged; run them with sync_interval: always, and set \
+                 nats.system_user so that they can be asked",
+            ),
+            Self::Memory => Some("it is gone with the process"),
+        }
+    }
+}
+
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words())

@@ -29,9 +29,11 @@ pub(crate) async fn readyz<B: Buffer, O: OrderManagement>(
         return (status, if health.is_ok() { "ok\n" } else { "not ready\n" }).into_response();
     }
     let drain = (view.drain)();
-    let buffer = match health {
-        Ok(()) => "[+] buffer: accepts durably\n".to_owned(),
-        Err(reason) => format!("[-] buffer: {reason}\n"),
+    let durability = view.buffer.durability();
+    let buffer = match (health, durability.weakness()) {
+        (Ok(()), None) => format!("[+] buffer: accepts durably: {durability}\n"),
+        (Ok(()), Some(weakness)) => format!("[!] buffer: {durability}: {weakness}\n"),
+        (Err(reason), _) => format!("[-] buffer: {reason}\n"),
     };
     (status, format!("{buffer}[+] drain: {} (limited by: {})\n", drain.mode, drain.limiter))
         .into_response()

@@ -43,8 +43,8 @@ use forebay_order::OrderKey;
 use tokio::sync::oneshot;
 
 use crate::{
-    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Envelope,
-    ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
+    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
 };
 pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use lookup::Lookup;
@@ -272,6 +272,10 @@ impl Buffer for Embedded {
 
     async fn status(&self) -> Result<Status, BufferError> {
         self.ask(|reply| Call::Status { reply }).await
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Fsync
     }
 
     fn health(&self) -> Result<(), String> {

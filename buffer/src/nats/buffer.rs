@@ -202,6 +202,10 @@ impl Buffer for Nats {
         self.shared.health()
     }
 
+    fn durability(&self) -> Durability {
+        self.shared.durability.clone()
+    }
+
     fn pace(&self) -> Pace {
         Pace {
             pending: self.shared.partitions.iter().map(|partition| partition.pending()).sum(),

@@ -20,6 +20,7 @@ mod connect;
 mod door;
 mod drain;
 mod fleet;
+mod inspect;
 mod known;
 mod many;
 mod page;
@@ -36,6 +37,7 @@ mod underway;
 
 pub use buffer::Nats;
 pub use config::{Login, NatsConfig};
+pub use inspect::{Found, Inspection};
 pub use stream::Replication;
 pub use table::{Put, Stored, Table, TableError};
 

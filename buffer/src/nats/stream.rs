@@ -68,33 +68,45 @@ fn wanted(config: &NatsConfig) -> Config {
 /// [`OpenError::Stream`] says what is wrong with one that is there; [`OpenError::Unavailable`].
 pub(super) async fn open(context: &Context, config: &NatsConfig) -> Result<Stream, OpenError> {
     let name = config.stream.as_str();
+    if let Some(stream) = find(context, config).await? {
+        let (found, wanted) = (stream.cached_info().config.max_bytes, wanted(config).max_bytes);
+        if found != wanted {
+            tracing::warn!(
+                stream = name,
+                found,
+                wanted,
+                "the stream's limit is not the configured one, and stands"
+            );
+        }
+        return Ok(stream);
+    }
+    // Two that start at once both declare the same, which is no fault.
+    context.create_stream(wanted(config)).await.map_err(|error| {
+        let reason = match error.kind() {
+            CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
+                format!("{error}; another stream has subjects that begin with {name}.: give this one another name")
+            }
+            _ => error.to_string(),
+        };
+        OpenError::Unavailable { stream: name.to_owned(), reason }
+    })
+}
+
+/// The stream, if it is there.
+///
+/// # Errors
+/// As [`open`].
+pub(super) async fn find(
+    context: &Context,
+    config: &NatsConfig,
+) -> Result<Option<Stream>, OpenError> {
+    let name = config.stream.as_str();
     match context.get_stream(name).await {
         Ok(stream) => {
-            let (found, wanted) = (&stream.cached_info().config, wanted(config));
-            check(found, &wanted)?;
-            if found.max_bytes != wanted.max_bytes {
-                let (found, wanted) = (found.max_bytes, wanted.max_bytes);
-                tracing::warn!(
-                    stream = name,
-                    found,
-                    wanted,
-                    "the stream's limit is not the configured one, and stands"
-                );
-            }
-            Ok(stream)
+            check(&stream.cached_info().config, &wanted(config))?;
+            Ok(Some(stream))
         }
-        Err(error) if is_missing(&error.kind()) => {
-            // Two that start at once both declare the same, which is no fault.
-            context.create_stream(wanted(config)).await.map_err(|error| {
-                let reason = match error.kind() {
-                    CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
-                        format!("{error}; another stream has subjects that begin with {name}.: give this one another name")
-                    }
-                    _ => error.to_string(),
-                };
-                OpenError::Unavailable { stream: name.to_owned(), reason }
-            })
-        }
+        Err(error) if is_missing(&error.kind()) => Ok(None),
         Err(error) => {
             Err(OpenError::Unavailable { stream: name.to_owned(), reason: error.to_string() })
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_nats::jetstream;
-use forebay_buffer::nats::{Login, Nats, NatsConfig, OpenError};
+use forebay_buffer::nats::{Inspection, Login, Nats, NatsConfig, OpenError};
 use forebay_buffer::{AppendError, Buffer, SystemClock};
 
 use crate::servers::{DEADLINE, Servers};
@@ -32,6 +32,24 @@ async fn a_receipt_says_on_how_many_servers_an_order_is_and_whether_they_sync() 
     let stranger = Login::User { name: "sys".to_owned(), password: "wrong".to_owned() };
     let refused = open(NatsConfig { system: Some(stranger), ..servers.config() }).await;
     assert!(refused.unwrap_err().to_string().contains("check the user"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_examined_before_the_first_start_and_nothing_is_declared() {
+    let Some(servers) = Servers::start(3).await else { return };
+    let new = || NatsConfig { stream: "NEW".to_owned(), ..asking(&servers) };
+    for _ in 0..2 {
+        let found = Inspection::of(&new()).await.unwrap();
+        assert_eq!(found, Inspection { stream: None, synced: Some(true) });
+    }
+    let buffer = open(new()).await.unwrap();
+    post(&buffer, delivery("1", 1, None)).await;
+    let found = Inspection::of(&NatsConfig { system: None, ..new() }).await.unwrap();
+    let stream = found.stream.unwrap();
+    assert_eq!((stream.replication.replicas, found.synced), (3, None));
+    assert!(stream.keys > 1 && stream.bytes > 0, "{stream:?}");
+    let other = NatsConfig { replicas: 5, ..new() };
+    assert!(Inspection::of(&other).await.unwrap_err().to_string().contains("3 replicas"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

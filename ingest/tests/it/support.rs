@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Envelope, ExceptionRow,
-    Lease, Memory, OrderView, Pace, Permit, Receipt, Status, SystemClock,
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Durability, Envelope,
+    ExceptionRow, Lease, Memory, OrderView, Pace, Permit, Receipt, Status, SystemClock,
 };
 use forebay_ingest::{Caller, Channel, Door, DoorConfig, DoorError, SourceRule};
 use forebay_order::{Format, OrderKey};
@@ -134,6 +134,10 @@ impl Buffer for TestBuffer {
 
     fn health(&self) -> Result<(), String> {
         self.inner.health()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
     }
 
     fn pace(&self) -> Pace {

@@ -6,6 +6,7 @@
 mod clock;
 mod device;
 mod machine;
+mod nats;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -104,7 +105,9 @@ pub(crate) fn run(args: &DoctorArgs) -> ExitCode {
 
 fn examine(config: &Config) -> Vec<Check> {
     let mut checks = vec![configuration(config)];
-    checks.extend(elsewhere(config));
+    if config.buffer.backend == config::Backend::Nats {
+        checks.extend(nats::checks(config));
+    }
     let store = config.data_dir.join("buffer");
     let place = there(&store);
     checks.push(directory(config, place));
@@ -131,16 +134,6 @@ fn configuration(config: &Config) -> Check {
         }
         Err(faults) => Check::fail("configuration", faults.join("; "), "mend it"),
     }
-}
-
-/// What this machine cannot tell of a buffer that is not on it.
-fn elsewhere(config: &Config) -> Option<Check> {
-    (config.buffer.backend == config::Backend::Nats).then(|| {
-        let finding = "orders are on NATS servers, and everything below is of this machine alone";
-        let mend = "run the servers with sync_interval: always; with nats.system_user set, `serve` asks them, and receipts and \
-                    `forebay status` say what they said";
-        Check::warn("buffer", finding, mend)
-    })
 }
 
 /// The directory itself, or the nearest one above it that exists.

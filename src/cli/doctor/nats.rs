@@ -1,0 +1,103 @@
+//! The NATS servers that orders are kept on.
+
+use forebay_buffer::Durability;
+use forebay_buffer::nats::{Found, Inspection, NatsConfig, OpenError};
+use tokio::runtime::Builder;
+
+use super::Check;
+use crate::config::Config;
+use crate::wiring;
+
+/// Bytes that the servers keep in memory for one key, each of them: `cargo xtask bench nats --full`, at one million.
+const KEY_BYTES: u64 = 289;
+
+/// What the servers say, or why they say nothing.
+pub(super) fn checks(config: &Config) -> Vec<Check> {
+    let found = wiring::nats(config).and_then(|nats| {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let asked: Result<_, OpenError> = runtime.block_on(Inspection::of(&nats));
+        asked.map(|found| examine(&nats, &found)).map_err(|error| error.to_string())
+    });
+    found.unwrap_or_else(|error| {
+        vec![Check::fail("nats", error, "`serve` would say the same and end")]
+    })
+}
+
+fn examine(nats: &NatsConfig, found: &Inspection) -> Vec<Check> {
+    let mut checks = match &found.stream {
+        Some(stream) => vec![copies(nats, stream), memory(stream)],
+        None => {
+            let finding = format!(
+                "there is no stream {} yet; the first start declares it, with {} copies",
+                nats.stream, nats.replicas
+            );
+            vec![Check::ok("nats", finding)]
+        }
+    };
+    checks.push(sync(nats, found.synced));
+    checks
+}
+
+fn copies(nats: &NatsConfig, Found { replication, keys, .. }: &Found) -> Check {
+    let (current, replicas) = (replication.current, replication.replicas);
+    let finding = format!(
+        "stream {}: {keys} keys, {current} of {replicas} copies up to date, led by {}",
+        nats.stream,
+        replication.leader.as_deref().unwrap_or("nobody")
+    );
+    let advice = "see which server is away or behind: `nats server report jetstream`";
+    match (current == replicas, current >= replication.quorum() && replication.leader.is_some()) {
+        (true, true) => Check::ok("nats", finding),
+        (false, true) => Check::warn("nats", finding, advice),
+        (_, false) => Check::fail("nats", format!("{finding}: nothing can be accepted"), advice),
+    }
+}
+
+fn memory(Found { keys, bytes, .. }: &Found) -> Check {
+    let finding = format!(
+        "the keys take about {} MiB of each server's memory, {} MiB of its disk; docs/sizing.md says what others would",
+        (keys * KEY_BYTES) >> 20,
+        bytes >> 20
+    );
+    Check::ok("nats memory", finding)
+}
+
+fn sync(nats: &NatsConfig, synced: Option<bool>) -> Check {
+    let replicas = nats.replicas;
+    let durability = Durability::Quorum { needed: replicas / 2 + 1, of: replicas, synced };
+    match durability.weakness() {
+        None => Check::ok("nats sync", "every server syncs before it acknowledges"),
+        Some(weakness) => {
+            let (what, mend) = weakness.split_once("; ").unwrap_or((weakness, ""));
+            Check::warn("nats sync", format!("{durability}: {what}"), mend)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_buffer::nats::Replication;
+
+    use super::super::Level;
+    use super::*;
+
+    fn levels(current: usize, leader: Option<&str>, synced: Option<bool>) -> Vec<Level> {
+        let replication = Replication { replicas: 3, current, leader: leader.map(str::to_owned) };
+        let stream = Some(Found { replication, keys: 7_200_000, bytes: 5 << 30 });
+        let checks = examine(&NatsConfig::new([]), &Inspection { stream, synced });
+        assert!(checks[1].finding.contains("1984 MiB"), "{}", checks[1].finding);
+        checks.iter().map(|check| check.level).collect()
+    }
+
+    #[test]
+    fn what_could_lose_orders_is_warned_of_and_what_takes_none_fails() {
+        let leader = Some("nats-1");
+        assert_eq!(levels(3, leader, Some(true)), [Level::Ok, Level::Ok, Level::Ok]);
+        assert_eq!(levels(2, leader, Some(true)), [Level::Warn, Level::Ok, Level::Ok]);
+        assert_eq!(levels(3, leader, None), [Level::Ok, Level::Ok, Level::Warn]);
+        assert_eq!(levels(3, leader, Some(false)), [Level::Ok, Level::Ok, Level::Warn]);
+        assert_eq!(levels(1, leader, Some(true)), [Level::Fail, Level::Ok, Level::Ok]);
+        assert_eq!(levels(2, None, Some(true)), [Level::Fail, Level::Ok, Level::Ok]);
+    }
+}
