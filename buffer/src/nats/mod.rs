@@ -17,6 +17,7 @@ use std::path::PathBuf;
 mod buffer;
 mod config;
 mod connect;
+mod departures;
 mod door;
 mod drain;
 mod fleet;

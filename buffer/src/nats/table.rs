@@ -19,6 +19,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::time::{Instant, sleep};
 
 use super::connect::{TRY_TIMEOUT, connect};
+use super::departures::Departures;
 use super::stream::{self, Replication};
 use super::{NatsConfig, OpenError};
 use crate::control::Control;
@@ -129,6 +130,7 @@ pub struct Table {
     context: Context,
     stream: jetstream::stream::Stream,
     deadline: Duration,
+    departures: Departures,
     /// The highest sequence that is known to have been acknowledged.
     highest: AtomicU64,
     /// That the stream went back; nothing is asked of it any more.
@@ -153,6 +155,7 @@ impl Table {
             context,
             stream,
             deadline: config.deadline,
+            departures: Departures::default(),
             highest: highest.into(),
             fault: OnceLock::new(),
         })
@@ -359,6 +362,7 @@ impl Table {
         ttl: Option<Duration>,
     ) -> Result<u64, Missed> {
         let size = bytes.len();
+        self.departures.next().await;
         let mut message = PublishMessage::build()
             .payload(bytes)
             .header(MARK, mark)
