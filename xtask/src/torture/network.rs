@@ -93,6 +93,12 @@ impl Network {
         self.wires.iter().map(|laid| laid.wire.swallowed()).sum()
     }
 
+    /// The server that somebody has a connection to.
+    pub(super) fn connected(&self, from: Node) -> Option<usize> {
+        let used = self.wires.iter().find(|laid| laid.from == from && laid.wire.is_used());
+        used.map(|laid| laid.to)
+    }
+
     /// Connections to the servers that go by no wire and were not made by this process either.
     pub(super) fn around(&self) -> Result<usize> {
         let mut own = own_sockets()?;

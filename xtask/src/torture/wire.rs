@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +19,15 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Wire {
     address: SocketAddr,
     state: watch::Sender<State>,
-    swallowed: Arc<AtomicU64>,
+    seen: Arc<Seen>,
+}
+
+/// What it has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    swallowed: AtomicU64,
+    /// Connections that it carries.
+    carried: AtomicUsize,
 }
 
 /// Which bytes do not arrive.
@@ -52,9 +60,9 @@ impl Wire {
         });
         let (address, listener) = bound.when("laying a wire")?;
         let state = watch::Sender::new(State::default());
-        let swallowed = Arc::default();
-        drop(runtime.spawn(accept(listener, port, state.subscribe(), Arc::clone(&swallowed))));
-        Ok(Self { address, state, swallowed })
+        let seen = Arc::default();
+        drop(runtime.spawn(accept(listener, port, state.subscribe(), Arc::clone(&seen))));
+        Ok(Self { address, state, seen })
     }
 
     /// Where it begins.
@@ -75,7 +83,12 @@ impl Wire {
     /// Bytes that came to it so far while it was cut for them. What a connection sends after the first of them waits uncounted
     /// at its sender, as for an acknowledgement that does not come.
     pub(super) fn swallowed(&self) -> u64 {
-        self.swallowed.load(Ordering::Relaxed)
+        self.seen.swallowed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it carries a connection.
+    pub(super) fn is_used(&self) -> bool {
+        self.seen.carried.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -101,24 +114,14 @@ impl Way {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    port: u16,
-    state: watch::Receiver<State>,
-    swallowed: Arc<AtomicU64>,
-) {
+async fn accept(listener: TcpListener, port: u16, state: watch::Receiver<State>, seen: Arc<Seen>) {
     while let Ok((client, _)) = listener.accept().await {
-        drop(tokio::spawn(carry(client, port, state.clone(), Arc::clone(&swallowed))));
+        drop(tokio::spawn(carry(client, port, state.clone(), Arc::clone(&seen))));
     }
 }
 
 /// Carries one connection until either end closes it, or what it sent is lost.
-async fn carry(
-    client: TcpStream,
-    port: u16,
-    mut state: watch::Receiver<State>,
-    swallowed: Arc<AtomicU64>,
-) {
+async fn carry(client: TcpStream, port: u16, mut state: watch::Receiver<State>, seen: Arc<Seen>) {
     if !state.borrow().cut.is_none() {
         // Of a request to connect and its answer one does not arrive: it was made in vain.
         drop(state.wait_for(|state| state.cut.is_none()).await);
@@ -130,10 +133,12 @@ async fn carry(
     }
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
+    seen.carried.fetch_add(1, Ordering::Relaxed);
     tokio::select! {
-        () = pass(from_client, to_server, Way::ToServer, state.clone(), &swallowed) => {}
-        () = pass(from_server, to_client, Way::ToClient, state, &swallowed) => {}
+        () = pass(from_client, to_server, Way::ToServer, state.clone(), &seen) => {}
+        () = pass(from_server, to_client, Way::ToClient, state, &seen) => {}
     }
+    seen.carried.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Passes bytes on, one way, until the connection is to be closed at its other end.
@@ -142,14 +147,14 @@ async fn pass(
     mut to: impl AsyncWriteExt + Unpin,
     way: Way,
     mut state: watch::Receiver<State>,
-    swallowed: &AtomicU64,
+    seen: &Seen,
 ) {
     let mut bytes = vec![0; CHUNK];
     loop {
         // That its sender closed it is news that travels like any other.
         let count = from.read(&mut bytes).await.unwrap_or_default();
         if state.borrow().cut.takes(way) {
-            swallowed.fetch_add(count as u64, Ordering::Relaxed);
+            seen.swallowed.fetch_add(count as u64, Ordering::Relaxed);
             let healed = state.wait_for(|state| !state.cut.takes(way)).await;
             if !healed.is_ok_and(|state| state.keeps) {
                 return;

@@ -47,15 +47,20 @@ const KNOBS: &str =
 /// Between two strikes, so that whoever is cut off next has orders.
 const BETWEEN: Duration = Duration::from_secs(2);
 /// About how long one takes beside its own length.
-const BESIDE: Duration = Duration::from_secs(4);
+const BESIDE: Duration = Duration::from_secs(2);
 /// How long it may take until something is sent into the cut.
 const SENT_LIMIT: Duration = Duration::from_secs(5);
 /// How long the other servers may take to choose a leader when theirs is not heard any more.
 const CHOICE_LIMIT: Duration = Duration::from_secs(20);
+/// How long a process may take to leave a server that has lost its peers: it takes it for lost after six seconds without an
+/// answer, and chooses among all it knows.
+const LEAVE_LIMIT: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What the report calls leaders that others followed while they were cut off.
 const FOLLOWED: &str = "leaders_followed";
+/// The longest time without an acceptance while the door's own server was cut off from the others.
+const AT_IT: &str = "longest_refusal_at_it_s";
 /// Strikes of which one way was open.
 const ONE_WAY: &str = "cut_one_way";
 /// Connections found where only wires should lead.
@@ -84,47 +89,94 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     worker::end(scene, workers)
 }
 
+/// Whom a strike is about.
+struct Struck {
+    node: Node,
+    /// Where it answers, if it is a process of ours.
+    target: Option<Target>,
+    /// It is the server that the door is connected to.
+    at_it: bool,
+    /// The server that leads when it is struck.
+    leader: usize,
+}
+
 /// Cuts somebody off, proves it, and heals it.
 fn hit(scene: &mut Scene<'_>, workers: &[Worker], run: usize, strike: &Strike) -> Result<()> {
-    let leader = scene.whole_servers()?;
-    let n = run % WORKERS;
-    let (whom, target) = match strike.who {
-        Who::Leader => (Node::Server(leader), None),
-        Who::Follower => (Node::Server((leader + 1) % COUNT), None),
-        Who::Door => (Node::Process(0), Some(scene.target()?)),
-        Who::Worker => (Node::Process(n + 1), Some(target(workers, n)?)),
-    };
+    let struck = struck(scene, workers, run, strike.who)?;
     let around = scene.servers()?.network()?.around()?;
     scene.tally.count(AROUND, around as u64);
     // What was before is not of this strike.
     scene.load()?.take_longest_lull();
     let before = scene.servers()?.network()?.swallowed();
-    scene.servers()?.network()?.cut(whom, strike.lost);
+    scene.servers()?.network()?.cut(struck.node, strike.lost);
     let watch = Stopwatch::start();
     let sent =
         until(scene, SENT_LIMIT, |scene| Ok(scene.servers()?.network()?.swallowed() > before))?;
-    // A control says what is not so, which is what it is for.
-    let finds_out = target.filter(|_| strike.long && !scene.control());
-    let shown = match finds_out {
-        Some(target) => cut_off::says_so(scene, target, watch)?,
-        None if strike.deposes() => is_followed(scene, leader)?,
-        None => true,
-    };
+    let shown = is_shown(scene, strike, &struck, watch)?;
     scene.wait(watch.left_of(strike.lasts))?;
     let lasted = watch.elapsed();
     scene.servers()?.network()?.heal(strike.comes_late);
-    let back = finds_out.map_or(Ok(true), |target| cut_off::is_back(scene, target))?;
+    let told = struck.target.filter(|_| strike.long && !scene.control());
+    let back = told.map_or(Ok(true), |target| cut_off::is_back(scene, target))?;
     scene.accepts_again()?;
     let lull = scene.enter_lull(strike.who.lull())?;
+    if struck.at_it {
+        scene.tally.peak(AT_IT, lull.as_secs_f64());
+    }
+    let what = format!("{:?} ({:?}) cut off, lost: {:?}", strike.who, struck.node, strike.lost);
+    for (is_so, why) in
+        [(sent, "swallowed nothing"), (shown, "was not noticed"), (back, "left a process red")]
+    {
+        if !is_so {
+            scene.tally.broken.push(format!("run {}, {what}: it {why}", run + 1));
+        }
+    }
     scene.tally.injected += u64::from(sent && shown && back);
     scene.tally.count(strike.who.counted_as(), 1);
     scene.tally.count(ONE_WAY, u64::from(strike.lost != Lost::All));
     complain(format_args!(
-        "run {}: {strike:?}: {whom:?} for {lasted:.1?}; sent {sent}, shown {shown}, back {back}, \
-         nothing accepted for {lull:.1?}",
-        run + 1
+        "run {}, {what}: {lasted:.1?}, and nothing accepted for {lull:.1?} (the door is connected to it: {})",
+        run + 1,
+        struck.at_it
     ));
     Ok(())
+}
+
+/// Waits until the servers are whole, and says whom a strike is about then.
+fn struck(scene: &mut Scene<'_>, workers: &[Worker], run: usize, who: Who) -> Result<Struck> {
+    let leader = scene.whole_servers()?;
+    let doors = scene.servers()?.network()?.connected(Node::Process(0));
+    let n = run % WORKERS;
+    let (node, target) = match who {
+        Who::Leader => (Node::Server(leader), None),
+        Who::Follower => (Node::Server((leader + 1) % COUNT), None),
+        Who::DoorsServer => (Node::Server(doors.unwrap_or(leader)), None),
+        Who::Door => (Node::Process(0), Some(scene.target()?)),
+        Who::Worker => {
+            let none = || Failure::Broken(format!("there is no worker {n}"));
+            (Node::Process(n + 1), Some(workers.get(n).ok_or_else(none)?.target()?))
+        }
+    };
+    let at_it = doors.is_some_and(|doors| node == Node::Server(doors));
+    Ok(Struck { node, target, at_it, leader })
+}
+
+/// Waits until those concerned show that somebody is cut off, where it lasts long enough for that; whether they do.
+fn is_shown(
+    scene: &mut Scene<'_>,
+    strike: &Strike,
+    struck: &Struck,
+    watch: Stopwatch,
+) -> Result<bool> {
+    match (strike.who, struck.target) {
+        _ if !strike.long => Ok(true),
+        // It says what is not so, which is what it is for.
+        (_, Some(_)) if scene.control() => Ok(true),
+        (_, Some(target)) => cut_off::says_so(scene, target, watch),
+        (Who::DoorsServer, None) => Ok(struck.at_it && is_left(scene)?),
+        _ if strike.deposes() => is_followed(scene, struck.leader),
+        _ => Ok(true),
+    }
 }
 
 /// Waits until the other servers have another leader; whether they have.
@@ -136,9 +188,12 @@ fn is_followed(scene: &mut Scene<'_>, leader: usize) -> Result<bool> {
     Ok(followed)
 }
 
-fn target(workers: &[Worker], n: usize) -> Result<Target> {
-    let none = || Failure::Broken(format!("there is no worker {n}"));
-    workers.get(n).ok_or_else(none)?.target()
+/// Waits until the door accepts an order by way of another server than its own, which reaches no other; whether it does.
+fn is_left(scene: &mut Scene<'_>) -> Result<bool> {
+    until(scene, LEAVE_LIMIT, |scene| {
+        let reply = scene.probe(LEAVE_LIMIT)?;
+        Ok(reply.is_some_and(|reply| reply.is_durable()))
+    })
 }
 
 /// Waits until something is so; whether it is.

@@ -12,6 +12,8 @@ pub(super) enum Who {
     Leader,
     /// Another server, from the other servers.
     Follower,
+    /// The server that the door has its connection to, from the other servers.
+    DoorsServer,
     /// The process the load goes to, from all servers.
     Door,
     /// Another process, from all servers.
@@ -31,10 +33,11 @@ pub(super) struct Strike {
 }
 
 /// In turn; the first ones so that few runs show much.
-const TURNS: [(Who, Lost); 12] = [
+const TURNS: [(Who, Lost); 13] = [
     (Who::Leader, Lost::All),
     (Who::Door, Lost::All),
     (Who::Worker, Lost::Heard),
+    (Who::DoorsServer, Lost::All),
     (Who::Leader, Lost::Said),
     (Who::Follower, Lost::All),
     (Who::Door, Lost::Said),
@@ -48,7 +51,7 @@ const TURNS: [(Who, Lost); 12] = [
 
 /// How long they last: well below a lease of three seconds, and well above it.
 const SHORT_MILLIS: std::ops::Range<u64> = 500..2_500;
-const LONG_MILLIS: std::ops::Range<u64> = 4_500..10_000;
+const LONG_MILLIS: std::ops::Range<u64> = 4_500..8_000;
 
 impl Strike {
     /// The one of a run, from 0: each third is short, each second comes late, and another one in the next turn.
@@ -74,6 +77,7 @@ impl Who {
         match self {
             Self::Leader => "leaders_cut_off",
             Self::Follower => "followers_cut_off",
+            Self::DoorsServer => "doors_servers_cut_off",
             Self::Door => "doors_cut_off",
             Self::Worker => "workers_cut_off",
         }
@@ -84,6 +88,7 @@ impl Who {
         match self {
             Self::Leader => LONGEST_REFUSAL,
             Self::Follower => "longest_refusal_follower_s",
+            Self::DoorsServer => "longest_refusal_doors_server_s",
             Self::Door => "longest_refusal_door_s",
             Self::Worker => "longest_refusal_worker_s",
         }
@@ -97,7 +102,8 @@ mod tests {
     #[test]
     fn three_turns_cut_everybody_off_in_every_way_for_long_and_for_short() {
         let mut random = fastrand::Rng::with_seed(1);
-        let strikes: Vec<_> = (0..36).map(|run| Strike::nth(run, &mut random)).collect();
+        let strikes: Vec<_> =
+            (0..3 * TURNS.len()).map(|run| Strike::nth(run, &mut random)).collect();
         for turn in TURNS {
             let of = |strike: &&Strike| (strike.who, strike.lost) == turn;
             let mut of = strikes.iter().filter(of).map(|s| s.long).collect::<Vec<_>>();
