@@ -42,8 +42,8 @@ struct Seen {
 }
 
 impl Scene<'_> {
-    /// Enters whether what the OMS was sent stayed below the ceiling. The drain of the account goes over it on purpose, so it is
-    /// to be done before.
+    /// Enters whether what the OMS was sent stayed below the ceiling. The drain of the account goes over it on purpose, so
+    /// it is to be done before.
     pub(super) fn enter_ceiling(&mut self, ceiling_per_s: u32, pauses: &[Pause]) -> Result<()> {
         let commits = commits(self.target()?)?;
         let seen = Ceiling::of(ceiling_per_s).look(&commits, pauses);

@@ -10,6 +10,7 @@ mod ballast;
 mod bit_flip;
 mod ceiling;
 mod configuration;
+mod copy;
 mod damage;
 mod disk_full;
 mod fleet;

@@ -1,8 +1,7 @@
 //! One store with its server, its disk and its load, to be struck and then accounted for.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_loadtest::Target;
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 
 use super::aim;
 use super::configuration::configuration;
+use super::copy::replace;
 use super::interrupt::Interrupt;
 use super::load::Load;
 use super::probe::{self, Reply};
@@ -505,16 +505,4 @@ impl<'a> Scene<'a> {
         self.tally.damaged_listed += notes.filter(|note| note.contains("damaged")).count() as u64;
         Ok(())
     }
-}
-
-/// Makes `to` a copy of `from`.
-pub(super) fn replace(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        std::fs::remove_dir_all(to).when(format_args!("removing {}", to.display()))?;
-    }
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().when("copying")?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Broken(format!("cp ended with {status}")))
 }

@@ -46,8 +46,8 @@ struct Server {
 }
 
 impl Servers {
-    /// Starts three below `root` and waits until they are one cluster. With `wired` processes of ours, every connection to them
-    /// goes by a network that can be cut.
+    /// Starts three below `root` and waits until they are one cluster. With `wired` processes of ours, every connection to
+    /// them goes by a network that can be cut.
     pub(super) fn start(
         root: PathBuf,
         binary: PathBuf,

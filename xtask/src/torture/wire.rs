@@ -80,8 +80,8 @@ impl Wire {
         self.state.send_replace(State { cut: Cut::default(), keeps });
     }
 
-    /// Bytes that came to it so far while it was cut for them. What a connection sends after the first of them waits uncounted
-    /// at its sender, as for an acknowledgement that does not come.
+    /// Bytes that came to it so far while it was cut for them. What a connection sends after the first of them waits
+    /// uncounted at its sender, as for an acknowledgement that does not come.
     pub(super) fn swallowed(&self) -> u64 {
         self.seen.swallowed.load(Ordering::Relaxed)
     }

@@ -64,8 +64,8 @@ impl Strike {
         Self { who, lost, lasts: Duration::from_millis(millis), long, comes_late }
     }
 
-    /// Whether the other servers must choose another leader meanwhile: they do as soon as they do not hear theirs. One that only does
-    /// not hear them says for a while that it leads.
+    /// Whether the other servers must choose another leader meanwhile: they do as soon as they do not hear theirs. One that
+    /// is heard and does not hear says for a while that it leads.
     pub(super) fn deposes(&self) -> bool {
         self.who == Who::Leader && self.long && self.lost != Lost::Heard
     }

@@ -1,7 +1,7 @@
-//! The network fails in the midst of load, and heals after seconds: a NATS server loses its peers while processes still reach
-//! it, or a process of ours loses all servers, wholly or one way only; what was on its way then comes late or never. Nothing is
-//! lost or doubled, all processes together stay below the ceiling, and one that is cut off says so: by its readiness, and to
-//! senders. The control takes an answer that was lost for a success.
+//! The network fails in the midst of load, and heals after seconds: a NATS server loses its peers while processes still
+//! reach it, or a process of ours loses all servers, wholly or one way only; what was on its way then comes late or never.
+//! Nothing is lost or doubled, all processes together stay below the ceiling, and one that is cut off says so: by its
+//! readiness, and to senders. The control takes an answer that was lost for a success.
 
 mod cut_off;
 mod strikes;
