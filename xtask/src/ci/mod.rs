@@ -56,6 +56,7 @@ fn tortures() -> Vec<(String, Plan)> {
         (Fault::AbortPoison, 2, 2),
         (Fault::NatsKill, 2, 2),
         (Fault::NatsPause, 1, 1),
+        (Fault::NatsPartition, 2, 2),
         (Fault::Fleet, 3, 6),
         (Fault::NatsPowerCut, 2, 1),
     ];

@@ -43,8 +43,13 @@ impl Scene<'_> {
     /// Ends the segment of the load, and enters for how long nothing was accepted in any.
     pub(super) fn stop_load(&mut self) -> Result<()> {
         self.load()?.stop()?;
-        let lull = self.load()?.longest_lull();
-        self.tally.peak(LONGEST_REFUSAL, lull.as_secs_f64());
-        Ok(())
+        self.enter_lull(LONGEST_REFUSAL).map(drop)
+    }
+
+    /// Enters for how long nothing was accepted since this was last done.
+    pub(super) fn enter_lull(&mut self, name: &'static str) -> Result<Duration> {
+        let lull = self.load()?.take_longest_lull();
+        self.tally.peak(name, lull.as_secs_f64());
+        Ok(lull)
     }
 }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use forebay_loadtest::Target;
 use serde_json::Value;
 
+use super::copy::replace;
 use super::damage::{self, Damage};
 use super::orders::{Order, creates, exceptions, summaries, text};
 use super::report::Tally;
-use super::scene::{Scene, replace};
+use super::scene::Scene;
 use super::{Torture, WriteMode};
 use crate::failure::{Result, While as _};
 use crate::say::complain;

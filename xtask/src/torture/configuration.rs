@@ -2,18 +2,17 @@
 
 use std::path::Path;
 
-use super::servers::Servers;
 use super::{Oms, Share, Torture, WriteMode};
 
 /// The most the OMS is sent, so that backlog and drain are both busy when a fault strikes.
 const CEILING_PER_S: u32 = 1000;
 
-/// What the kind wants, and a busy drain.
+/// What the kind wants, and a busy drain; `servers` are where NATS is found.
 pub(super) fn configuration(
     torture: &Torture,
     share: Share,
     place: &Path,
-    servers: Option<&Servers>,
+    servers: Option<Vec<String>>,
 ) -> String {
     let file = |name: &str| format!("path = {:?}", place.join(name).display().to_string());
     let oms = match share.oms {
@@ -29,7 +28,7 @@ pub(super) fn configuration(
         WriteMode::Replicated => String::new(),
     };
     // The kind's knobs end with the section these belong to.
-    let servers = servers.map(|servers| format!("servers = {:?}\n", servers.addresses()));
+    let servers = servers.map(|servers| format!("servers = {servers:?}\n"));
     let servers = servers.unwrap_or_default();
     let ceiling = torture.cluster.map_or(CEILING_PER_S, |cluster| cluster.ceiling_per_s);
     format!(

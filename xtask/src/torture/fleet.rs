@@ -1,20 +1,18 @@
 //! Three servers drain one NATS cluster into one OMS. One keeps the door; the others are killed between what they commit
 //! and what they settle, or stopped for longer than their lease, and come back; sometimes the leader of the NATS servers
-//! is killed with them. Nothing is lost or doubled, and all together
-//! stay below the one ceiling. In the control whoever takes a partition over forgets what was lent of it, and must double.
+//! is killed with them. Nothing is lost or doubled, and all together stay below the one ceiling. In the control whoever takes a partition over forgets what was lent of it, and must double.
 
 use std::time::Duration;
 
 use super::acceptance::SET_ASIDE;
-use super::ceiling::{self, Ceiling, Pause};
-use super::interrupt::Interrupt;
+use super::ceiling::{EXCEEDED, Pause};
 use super::report::Tally;
 use super::scene::Scene;
-use super::server::{Server, Setup, Start};
+use super::worker::{self, INHERITED, Worker};
 use super::{Cluster, NATS, Torture, WriteMode};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::say::complain;
-use crate::time::{Stopwatch, wall_us};
+use crate::time::wall_us;
 
 pub(super) const TORTURE: Torture = Torture {
     name: "fleet",
@@ -30,7 +28,7 @@ pub(super) const TORTURE: Torture = Torture {
     missed,
 };
 
-const CLUSTER: Cluster = Cluster { rate: 250.0, ceiling_per_s: 200 };
+const CLUSTER: Cluster = Cluster { rate: 250.0, ceiling_per_s: 200, wired: 0 };
 /// Workers beside the one with the door.
 const WORKERS: usize = 2;
 /// Between two strikes, so that the struck one has orders again.
@@ -39,24 +37,10 @@ const BETWEEN: std::ops::Range<u64> = 1_500..5_000;
 const PAUSED: std::ops::Range<u64> = 3_500..8_000;
 /// How long a killed one stays away.
 const AWAY: std::ops::Range<u64> = 0..6_000;
-/// How long it may take until a worker commits; all but each fourth strike waits for that.
-const COMMIT_LIMIT: Duration = Duration::from_secs(10);
 /// About how long one run takes.
 const RUN: Duration = Duration::from_secs(8);
-/// What the log says of each partition that is taken, and how many of its orders may have been sent.
-const TOOK: &str = "may_be_sent=";
-/// What the report calls those.
-const INHERITED: &str = "loans_inherited";
-
 /// And strikes right after a commit.
 const AT_COMMIT: &str = "struck_at_commit";
-
-/// A server beside the one with the door.
-#[derive(Debug)]
-struct Worker {
-    setup: Setup,
-    server: Option<Server>,
-}
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let runs = scene.share.runs;
@@ -65,17 +49,8 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     if !scene.start(&[])? {
         return Ok(());
     }
-    let interrupt = scene.interrupt();
-    let mut workers = Vec::new();
-    for n in 0..WORKERS {
-        let data_dir = scene.beside(&format!("worker-{n}"));
-        let log = scene.beside(&format!("worker-{n}.log"));
-        let setup = Setup { data_dir, log, ..scene.setup().clone() };
-        workers.push(Worker { setup, server: None });
-    }
-    for worker in &mut workers {
-        worker.start(interrupt)?;
-    }
+    let workers = (1..=WORKERS).map(|n| Worker::start_beside(scene, n));
+    let mut workers = workers.collect::<Result<Vec<_>>>()?;
     scene.play_load()?;
     let mut pauses = Vec::new();
     for run in 0..runs {
@@ -87,13 +62,12 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     }
     scene.wait(Duration::from_millis(BETWEEN.end))?;
     scene.stop_load()?;
-    // What follows goes over the ceiling on purpose.
-    ceiling(scene, &pauses)?;
-    end(scene, workers)
+    scene.enter_ceiling(CLUSTER.ceiling_per_s, &pauses)?;
+    worker::end(scene, workers)
 }
 
-/// Kills a worker or stops it beyond its lease; every third time the leader of the NATS servers is killed with it, so that
-/// what the worker had under way is under way there too.
+/// Kills a worker or stops it beyond its lease, right after a commit but for each fourth time; every third time the leader of
+/// the NATS servers is killed with it, so that what the worker had under way is under way there too.
 fn strike(
     scene: &mut Scene<'_>,
     worker: &mut Worker,
@@ -124,93 +98,10 @@ fn strike(
         scene.whole_servers()?;
         worker.start(scene.interrupt())
     } else {
-        worker.server()?.thaw()?;
+        worker.thaw()?;
         pauses.push(Pause { from, to: wall_us() });
         Ok(())
     }
-}
-
-/// Whether what the OMS was sent stayed below the ceiling.
-fn ceiling(scene: &mut Scene<'_>, pauses: &[Pause]) -> Result<()> {
-    let commits = ceiling::commits(scene.target()?)?;
-    let seen = Ceiling::of(CLUSTER.ceiling_per_s).look(&commits, pauses);
-    scene.tally.count("ceiling_exceeded", seen.exceeded);
-    scene.tally.peak("most_in_1s", seen.most);
-    Ok(())
-}
-
-/// Stops the workers in order and reads what they found when they took over.
-fn end(scene: &mut Scene<'_>, workers: Vec<Worker>) -> Result<()> {
-    let mut logs = vec![scene.log()];
-    for worker in workers {
-        let Some(server) = worker.server else { continue };
-        let status = server.stop()?;
-        if !status.success() {
-            let log = tail(&worker.setup);
-            return Err(Failure::Missed(format!("a worker's stop ended with {status}: {log}")));
-        }
-        logs.push(std::fs::read_to_string(&worker.setup.log).unwrap_or_default());
-    }
-    let lines = logs.iter().flat_map(|log| log.lines());
-    let inherited = lines.filter_map(|line| {
-        let (_, count) = line.split_once(TOOK)?;
-        count.split(' ').next()?.parse::<u64>().ok()
-    });
-    scene.tally.count(INHERITED, inherited.sum());
-    Ok(())
-}
-
-impl Worker {
-    fn start(&mut self, interrupt: &Interrupt) -> Result<()> {
-        let mut server = self.setup.spawn(&[])?;
-        match server.ready(interrupt)? {
-            Start::Ready(..) => self.server = Some(server),
-            Start::Failed(why) => {
-                let why = format!("a worker did not start: {why}: {}", tail(&self.setup));
-                return Err(Failure::Missed(why));
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until it has written to the OMS's file, which is all it writes to but its log; what it wrote is then still to be
-    /// settled. Says whether it came to that.
-    fn commits(&mut self, interrupt: &Interrupt) -> Result<bool> {
-        let server = self.server()?;
-        let before = server.bytes_to_files()?;
-        let watch = Stopwatch::start();
-        while server.bytes_to_files()? == before {
-            if watch.left_of(COMMIT_LIMIT).is_zero() {
-                return Ok(false);
-            }
-            // No event tells it in time, and a pause would be longer than what is aimed at.
-            interrupt.wait(Duration::ZERO)?;
-        }
-        Ok(true)
-    }
-
-    /// Whether it was this that ended it.
-    fn kill(&mut self) -> Result<bool> {
-        self.server.take().map_or(Ok(false), Server::kill)
-    }
-
-    /// Whether it ran.
-    fn freeze(&mut self) -> Result<bool> {
-        let server = self.server()?;
-        server.freeze()?;
-        server.runs()
-    }
-
-    fn server(&mut self) -> Result<&mut Server> {
-        self.server.as_mut().ok_or_else(|| Failure::Broken("a worker does not run".to_owned()))
-    }
-}
-
-/// The last lines of a worker's log.
-fn tail(setup: &Setup) -> String {
-    let log = std::fs::read_to_string(&setup.log).unwrap_or_default();
-    let lines: Vec<_> = log.lines().collect();
-    lines.get(lines.len().saturating_sub(10)..).unwrap_or_default().join("\n")
 }
 
 fn missed(tally: &Tally, control: bool) -> Vec<String> {
@@ -227,8 +118,8 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     if tally.lost > 0 || tally.doubled > 0 {
         missed.push(format!("{} lost, {} doubled", tally.lost, tally.doubled));
     }
-    if tally.count_of("ceiling_exceeded") > 0 {
-        let count = tally.count_of("ceiling_exceeded");
+    if tally.count_of(EXCEEDED) > 0 {
+        let count = tally.count_of(EXCEEDED);
         missed.push(format!("{count} windows of a second saw more than the ceiling"));
     }
     if tally.count_of(INHERITED) == 0 {
@@ -253,7 +144,7 @@ mod tests {
         tally.count(INHERITED, 3);
         assert_eq!(missed(&tally, false), Vec::<String>::new());
         assert!(!missed(&tally, true).is_empty());
-        tally.count("ceiling_exceeded", 1);
+        tally.count(EXCEEDED, 1);
         assert!(!missed(&tally, false).is_empty());
         let doubled = Tally { doubled: 1, ..tally };
         assert_eq!(missed(&doubled, true), Vec::<String>::new());

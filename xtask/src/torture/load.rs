@@ -101,9 +101,9 @@ impl Load {
         self.view.acknowledged()
     }
 
-    /// The longest time without an acknowledgement in any segment so far.
-    pub(super) fn longest_lull(&self) -> Duration {
-        Duration::from_micros(self.longest_lull.load(Ordering::Relaxed))
+    /// The longest time without an acknowledgement in any segment since it was last asked for.
+    pub(super) fn take_longest_lull(&self) -> Duration {
+        Duration::from_micros(self.longest_lull.swap(0, Ordering::Relaxed))
     }
 
     /// Ends the segment; what is in flight stays unanswered and is sent again in the next.

@@ -10,6 +10,7 @@ mod ballast;
 mod bit_flip;
 mod ceiling;
 mod configuration;
+mod copy;
 mod damage;
 mod disk_full;
 mod fleet;
@@ -19,8 +20,10 @@ mod kill;
 mod leader;
 mod load;
 mod nats_kill;
+mod nats_partition;
 mod nats_pause;
 mod nats_power_cut;
+mod network;
 mod orders;
 mod power_cut;
 mod probe;
@@ -32,6 +35,8 @@ mod stall;
 mod strike;
 mod sync_error;
 mod tamper;
+mod wire;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -68,6 +73,8 @@ pub enum Fault {
     NatsKill,
     /// The NATS servers' leader is stopped for seconds, and goes on.
     NatsPause,
+    /// The network fails for seconds: a NATS server loses its peers, or a server of ours all of them, wholly or one way.
+    NatsPartition,
     /// Of several servers on one NATS cluster some are killed or stopped for longer than a lease.
     Fleet,
     /// The power of all NATS servers' disks is cut (root, Linux).
@@ -92,6 +99,7 @@ impl Fault {
             Self::AbortPoison => &abort_poison::TORTURE,
             Self::NatsKill => &nats_kill::TORTURE,
             Self::NatsPause => &nats_pause::TORTURE,
+            Self::NatsPartition => &nats_partition::TORTURE,
             Self::Fleet => &fleet::TORTURE,
             Self::NatsPowerCut => &nats_power_cut::TORTURE,
         }
@@ -101,7 +109,9 @@ impl Fault {
     fn is_for(self, oms: Oms) -> bool {
         match self {
             // Only that OMS ends the process, and only there doubles show.
-            Self::AbortPoison | Self::BitFlip | Self::Fleet => oms == Oms::Ledger,
+            Self::AbortPoison | Self::BitFlip | Self::NatsPartition | Self::Fleet => {
+                oms == Oms::Ledger
+            }
             _ => true,
         }
     }
@@ -159,6 +169,8 @@ struct Cluster {
     rate: f64,
     /// The most the OMS is sent.
     ceiling_per_s: u32,
+    /// Processes of ours, where the network between them and the servers can be cut.
+    wired: usize,
 }
 
 /// The buffer on the scene's NATS servers. Outcomes are kept longer than the sale's orders are old: an OMS that refuses no second

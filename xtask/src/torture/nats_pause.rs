@@ -15,7 +15,7 @@ pub(super) const TORTURE: Torture = Torture {
     control: "lost-is-done",
     ledger_control: None,
     disk: None,
-    cluster: Some(Cluster { rate: 1000.0, ceiling_per_s: 500 }),
+    cluster: Some(Cluster { rate: 1000.0, ceiling_per_s: 500, wired: 0 }),
     modes: &[WriteMode::Replicated],
     oms_inside: false,
     knobs: NATS,

@@ -1,7 +1,7 @@
 //! One store with its server, its disk and its load, to be struck and then accounted for.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_loadtest::Target;
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::aim;
 use super::configuration::configuration;
+use super::copy::replace;
 use super::interrupt::Interrupt;
 use super::load::Load;
 use super::probe::{self, Reply};
@@ -70,10 +71,11 @@ impl<'a> Scene<'a> {
         let struck = disk.as_ref().map_or_else(|| place.path(), VolatileDisk::data);
         let servers = match torture.cluster {
             None => None,
-            Some(_) => {
+            Some(cluster) => {
                 let binary = tools::nats_server(&Workspace::find()?.target)?;
                 let synced = !(plan.control && torture.breaks_the_servers());
-                Some(Servers::start(struck.join("nats"), binary, synced, interrupt)?)
+                let root = struck.join("nats");
+                Some(Servers::start(root, binary, synced, cluster.wired, interrupt)?)
             }
         };
         // A disk that is struck is the NATS servers' where there are some.
@@ -82,7 +84,8 @@ impl<'a> Scene<'a> {
             None => struck.join("store"),
         };
         let config = place.path().join("forebay.toml");
-        let knobs = configuration(torture, share, place.path(), servers.as_ref());
+        let addresses = servers.as_ref().map(|servers| servers.addresses(0));
+        let knobs = configuration(torture, share, place.path(), addresses);
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
         let broken = plan.control && !torture.breaks_the_servers();
@@ -349,6 +352,18 @@ impl<'a> Scene<'a> {
         &mut self.setup
     }
 
+    /// How the n-th server beside the first is started, on the same NATS servers.
+    pub(super) fn setup_beside(&mut self, n: usize) -> Result<Setup> {
+        let data_dir = self.beside(&format!("worker-{n}"));
+        let log = self.beside(&format!("worker-{n}.log"));
+        let config = self.beside(&format!("worker-{n}.toml"));
+        let addresses = self.servers()?.addresses(n);
+        let torture = self.plan.fault.torture();
+        let knobs = configuration(torture, self.share, self.place.path(), Some(addresses));
+        std::fs::write(&config, knobs).when(config.display())?;
+        Ok(Setup { data_dir, config, log, ..self.setup.clone() })
+    }
+
     /// A file of this name beside the store, out of the faults' reach.
     pub(super) fn beside(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
@@ -362,13 +377,25 @@ impl<'a> Scene<'a> {
     /// Posts one order beside the load. What is acknowledged is looked for in the account.
     pub(super) fn probe(&mut self, within: Duration) -> Result<Option<Reply>> {
         let orders = self.target()?.orders;
-        let (acknowledged, sent) = &mut self.probes;
-        *sent += 1;
-        let id = format!("probe-{sent}");
+        self.probe_at(orders, within, |_| Ok(()))
+    }
+
+    /// The same at any door, with something done until the answer comes.
+    pub(super) fn probe_at(
+        &mut self,
+        orders: SocketAddr,
+        within: Duration,
+        meanwhile: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<Option<Reply>> {
+        self.probes.1 += 1;
+        let id = format!("probe-{}", self.probes.1);
+        let sent = id.clone();
+        let probing = std::thread::spawn(move || probe::post(orders, &sent, within));
+        meanwhile(self)?;
         // No answer within that time is what some faults are about.
-        let reply = probe::post(orders, &id, within).ok();
+        let reply = probing.join().ok().and_then(std::result::Result::ok);
         if reply.as_ref().is_some_and(Reply::is_durable) {
-            acknowledged.push(id);
+            self.probes.0.push(id);
         }
         Ok(reply)
     }
@@ -478,16 +505,4 @@ impl<'a> Scene<'a> {
         self.tally.damaged_listed += notes.filter(|note| note.contains("damaged")).count() as u64;
         Ok(())
     }
-}
-
-/// Makes `to` a copy of `from`.
-pub(super) fn replace(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        std::fs::remove_dir_all(to).when(format_args!("removing {}", to.display()))?;
-    }
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().when("copying")?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Broken(format!("cp ended with {status}")))
 }

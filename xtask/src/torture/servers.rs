@@ -11,10 +11,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Handle;
 
 use super::interrupt::Interrupt;
+use super::network::{Network, Node};
 use crate::failure::{Failure, Result, While as _};
 use crate::time::Stopwatch;
 
-const COUNT: usize = 3;
+pub(super) const COUNT: usize = 3;
+/// Has a server name no address of its own; the port it gives instead is nobody's.
+const NO_GOSSIP: &str = "no_advertise: true, advertise: \"127.0.0.1:1\"";
 /// How long they may take to have a leader and every copy again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
@@ -30,6 +33,8 @@ pub(super) struct Servers {
     synced: bool,
     runtime: Handle,
     servers: Vec<Server>,
+    /// Between them and processes of ours, where it can be cut.
+    network: Option<Network>,
 }
 
 #[derive(Debug)]
@@ -41,11 +46,13 @@ struct Server {
 }
 
 impl Servers {
-    /// Starts three below `root` and waits until they are one cluster.
+    /// Starts three below `root` and waits until they are one cluster. With `wired` processes of ours, every connection to
+    /// them goes by a network that can be cut.
     pub(super) fn start(
         root: PathBuf,
         binary: PathBuf,
         synced: bool,
+        wired: usize,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         // Held together, so that no port is given twice; below those that connections are given, so that none of them takes
@@ -65,8 +72,13 @@ impl Servers {
             }
             _ => None,
         });
-        let runtime = interrupt.handle().clone();
-        let mut all = Self { root, binary, synced, runtime, servers: servers.collect() };
+        let servers: Vec<_> = servers.collect();
+        let network = (wired > 0).then(|| {
+            let ports = servers.iter().map(|server| (server.clients, server.routes));
+            Network::lay(&ports.collect::<Vec<_>>(), wired)
+        });
+        let (network, runtime) = (network.transpose()?, interrupt.handle().clone());
+        let mut all = Self { root, binary, synced, runtime, servers, network };
         all.run_all()?;
         all.whole(interrupt)?;
         Ok(all)
@@ -96,14 +108,20 @@ impl Servers {
 
     fn configuration(&self, n: usize, directory: &Path) -> String {
         let sync = if self.synced { ", sync_interval: always" } else { "" };
-        let routes = self.servers.iter().map(|other| format!("nats://127.0.0.1:{}", other.routes));
-        let routes = routes.collect::<Vec<_>>().join(", ");
+        let plain = || {
+            let routes = self.servers.iter();
+            routes.map(|other| format!("nats://127.0.0.1:{}", other.routes)).collect()
+        };
+        let wires = self.network.as_ref().map(|network| network.servers(Node::Server(n)));
+        // What they tell of each other, and of where clients find them, would lead around the wires: to nobody.
+        let hidden = if wires.is_some() { &format!(", {NO_GOSSIP}") } else { "" };
+        let routes = wires.unwrap_or_else(plain).join(", ");
         let (clients, own) =
             self.servers.get(n).map_or((0, 0), |server| (server.clients, server.routes));
         format!(
             "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\nmax_payload: 8MB\n\
              jetstream {{ store_dir: {:?}, max_file_store: 10GB{sync} }}\n\
-             cluster {{ name: torture, listen: \"127.0.0.1:{own}\", routes: [{routes}] }}\n",
+             cluster {{ name: torture, listen: \"127.0.0.1:{own}\", routes: [{routes}]{hidden} }}\n",
             directory.join("store")
         )
     }
@@ -146,20 +164,34 @@ impl Servers {
         server.signal(Signal::CONT)
     }
 
-    /// Where clients connect.
-    pub(super) fn addresses(&self) -> Vec<String> {
-        let address = |server: &Server| format!("nats://127.0.0.1:{}", server.clients);
-        self.servers.iter().map(address).collect()
+    /// Where a process of ours connects.
+    pub(super) fn addresses(&self, process: usize) -> Vec<String> {
+        let plain = || self.servers.iter().map(Server::address).collect();
+        let wires = self.network.as_ref().map(|network| network.servers(Node::Process(process)));
+        wires.unwrap_or_else(plain)
+    }
+
+    /// What can be cut.
+    pub(super) fn network(&self) -> Result<&Network> {
+        let none = || Failure::Broken("there are no wires to be cut".to_owned());
+        self.network.as_ref().ok_or_else(none)
+    }
+
+    /// Who leads, as the others than `n` see it.
+    pub(super) fn leader_beside(&self, n: usize) -> Option<usize> {
+        let others = self.servers.iter().enumerate().filter(|(at, _)| *at != n);
+        let seen = self.replication(others.map(|(_, server)| server)).ok()?;
+        seen.leader.as_deref().and_then(number)
     }
 
     /// Waits until the stream has a leader and every copy of it is there; the leader's number.
     pub(super) fn whole(&self, interrupt: &Interrupt) -> Result<usize> {
         let watch = Stopwatch::start();
         loop {
-            let seen = self.replication();
+            let seen = self.replication(self.servers.iter());
             if let Ok(Replication { replicas, current, leader: Some(leader) }) = &seen
                 && current == replicas
-                && let Some(n) = leader.strip_prefix('s').and_then(|n| n.parse().ok())
+                && let Some(n) = number(leader)
             {
                 return Ok(n);
             }
@@ -171,11 +203,13 @@ impl Servers {
         }
     }
 
-    /// How the stream is, from whoever is up; it is made if it is not there.
-    fn replication(&self) -> std::result::Result<Replication, String> {
-        let up = self.servers.iter().filter(|server| server.running.is_some() && !server.frozen);
-        let addresses = up.map(|server| format!("nats://127.0.0.1:{}", server.clients));
-        let config = NatsConfig::new(addresses);
+    /// How the stream is, from whoever of these is up; it is made if it is not there.
+    fn replication<'a>(
+        &self,
+        servers: impl Iterator<Item = &'a Server>,
+    ) -> std::result::Result<Replication, String> {
+        let up = servers.filter(|server| server.running.is_some() && !server.frozen);
+        let config = NatsConfig::new(up.map(Server::address));
         let ask = async {
             let table = Table::open(&config).await.map_err(|error| error.to_string())?;
             table.replication().await.map_err(|error| error.to_string())
@@ -193,6 +227,10 @@ impl Servers {
 }
 
 impl Server {
+    fn address(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.clients)
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         let Some(child) = &self.running else { return Ok(()) };
         let pid = Pid::from_raw(child.id().cast_signed());
@@ -200,6 +238,11 @@ impl Server {
         // Not yet waited for, so the id is still its own even if it has ended.
         kill_process(pid, signal).when("signalling a nats-server")
     }
+}
+
+/// The number of the server of that name.
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix('s')?.parse().ok()
 }
 
 impl Drop for Servers {

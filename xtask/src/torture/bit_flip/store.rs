@@ -6,8 +6,9 @@ use std::time::Duration;
 use forebay_loadtest::Target;
 use serde_json::Value;
 
+use super::super::copy::replace;
 use super::super::orders::{Order, discard, exceptions, text, until};
-use super::super::scene::{Scene, replace};
+use super::super::scene::Scene;
 use super::found::check;
 use crate::failure::{Failure, Result, While as _};
 
