@@ -15,6 +15,9 @@ const LULL_LIMIT: Duration = Duration::from_secs(60);
 /// What the report calls the longest time without an acceptance.
 pub(super) const LONGEST_REFUSAL: &str = "longest_refusal_s";
 
+/// What the report calls deliveries that were refused for the moment so often that their sender gave up.
+pub(super) const GIVEN_UP: &str = "given_up";
+
 /// What the report calls orders that were taken for what had ended a process.
 pub(super) const SET_ASIDE: &str = "set_aside";
 
@@ -43,8 +46,14 @@ impl Scene<'_> {
     /// Ends the segment of the load, and enters for how long nothing was accepted in any.
     pub(super) fn stop_load(&mut self) -> Result<()> {
         self.load()?.stop()?;
-        let lull = self.load()?.longest_lull();
-        self.tally.peak(LONGEST_REFUSAL, lull.as_secs_f64());
+        self.enter_lull()?;
         Ok(())
+    }
+
+    /// Enters for how long nothing was accepted since this was last asked; that time in seconds.
+    pub(super) fn enter_lull(&mut self) -> Result<f64> {
+        let lull = self.load()?.take_longest_lull().as_secs_f64();
+        self.tally.peak(LONGEST_REFUSAL, lull);
+        Ok(lull)
     }
 }

@@ -4,13 +4,35 @@ use forebay_loadtest::Target;
 use serde_json::Value;
 
 use super::orders::summaries;
+use super::report::Tally;
+use super::scene::Scene;
 use crate::failure::Result;
+
+/// What the report calls seconds that hold more than they may.
+pub(super) const EXCEEDED: &str = "ceiling_exceeded";
 
 /// One second.
 const WINDOW_US: i64 = 1_000_000;
 /// Batches a second at the ceiling, and the burst in seconds of it: the drain's own where nothing is configured.
 const BATCHES_PER_S: u32 = 40;
 const BURST_S: f64 = 0.075;
+
+impl Scene<'_> {
+    /// Counts the seconds in which the OMS was sent more than the ceiling.
+    pub(super) fn count_above_ceiling(&mut self, pauses: &[Pause]) -> Result<()> {
+        let commits = commits(self.target()?)?;
+        let seen = Ceiling::of(self.ceiling_per_s()).look(&commits, pauses);
+        self.tally.count(EXCEEDED, seen.exceeded);
+        self.tally.peak("most_in_1s", seen.most);
+        Ok(())
+    }
+}
+
+/// That the ceiling was exceeded, if it was.
+pub(super) fn missed(tally: &Tally) -> Option<String> {
+    let count = tally.count_of(EXCEEDED);
+    (count > 0).then(|| format!("{count} windows of a second saw more than the ceiling"))
+}
 
 /// When a worker stood still, in microseconds since 1970.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +43,7 @@ pub(super) struct Pause {
 
 /// What may be committed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ceiling {
+struct Ceiling {
     /// In any second: the ceiling and one burst.
     most: f64,
     /// What a worker may have had on its way when it was stopped.
@@ -30,15 +52,15 @@ pub(super) struct Ceiling {
 
 /// What was.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Seen {
+struct Seen {
     /// Seconds that begin with a commit and hold more than they may.
-    pub(super) exceeded: u64,
+    exceeded: u64,
     /// The most in one second.
-    pub(super) most: f64,
+    most: f64,
 }
 
 impl Ceiling {
-    pub(super) fn of(ceiling_per_s: u32) -> Self {
+    fn of(ceiling_per_s: u32) -> Self {
         let batch = f64::from((ceiling_per_s / BATCHES_PER_S).max(1));
         let ceiling = f64::from(ceiling_per_s);
         Self { most: ceiling + (ceiling * BURST_S).max(batch), batch }
@@ -46,7 +68,7 @@ impl Ceiling {
 
     /// Looks at each second that begins with a commit; the times are in order.
     #[expect(clippy::cast_precision_loss, reason = "some hundreds in a second")]
-    pub(super) fn look(self, commits: &[i64], pauses: &[Pause]) -> Seen {
+    fn look(self, commits: &[i64], pauses: &[Pause]) -> Seen {
         let mut seen = Seen::default();
         let mut end = 0;
         for (at, begin) in commits.iter().enumerate() {
@@ -64,7 +86,7 @@ impl Ceiling {
 }
 
 /// When the OMS behind a server committed each order first, in order.
-pub(super) fn commits(target: Target) -> Result<Vec<i64>> {
+fn commits(target: Target) -> Result<Vec<i64>> {
     let of = |summary: &Value| summary.get("committed_at_us").and_then(Value::as_i64);
     let mut commits: Vec<i64> = summaries(target)?.values().filter_map(of).collect();
     commits.sort_unstable();

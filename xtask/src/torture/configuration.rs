@@ -5,8 +5,8 @@ use std::path::Path;
 use super::servers::Servers;
 use super::{Oms, Share, Torture, WriteMode};
 
-/// The most the OMS is sent, so that backlog and drain are both busy when a fault strikes.
-const CEILING_PER_S: u32 = 1000;
+/// The most the OMS is sent where the kind does not say, so that backlog and drain are both busy when a fault strikes.
+pub(super) const CEILING_PER_S: u32 = 1000;
 
 /// What the kind wants, and a busy drain.
 pub(super) fn configuration(
@@ -31,7 +31,7 @@ pub(super) fn configuration(
     // The kind's knobs end with the section these belong to.
     let servers = servers.map(|servers| format!("servers = {:?}\n", servers.addresses()));
     let servers = servers.unwrap_or_default();
-    let ceiling = torture.cluster.map_or(CEILING_PER_S, |cluster| cluster.ceiling_per_s);
+    let ceiling = torture.ceiling_per_s();
     format!(
         "[buffer]\n{mode}{}{servers}\
          [drain]\nceiling_per_s = {ceiling}.0\nretry_base = \"20ms\"\nretry_max = \"1s\"\n\

@@ -6,15 +6,14 @@
 use std::time::Duration;
 
 use super::acceptance::SET_ASIDE;
-use super::ceiling::{self, Ceiling, Pause};
-use super::interrupt::Interrupt;
+use super::ceiling::{self, Pause};
 use super::report::Tally;
 use super::scene::Scene;
-use super::server::{Server, Setup, Start};
+use super::worker::Worker;
 use super::{Cluster, NATS, Torture, WriteMode};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::say::complain;
-use crate::time::{Stopwatch, wall_us};
+use crate::time::wall_us;
 
 pub(super) const TORTURE: Torture = Torture {
     name: "fleet",
@@ -39,8 +38,6 @@ const BETWEEN: std::ops::Range<u64> = 1_500..5_000;
 const PAUSED: std::ops::Range<u64> = 3_500..8_000;
 /// How long a killed one stays away.
 const AWAY: std::ops::Range<u64> = 0..6_000;
-/// How long it may take until a worker commits; all but each fourth strike waits for that.
-const COMMIT_LIMIT: Duration = Duration::from_secs(10);
 /// About how long one run takes.
 const RUN: Duration = Duration::from_secs(8);
 /// What the log says of each partition that is taken, and how many of its orders may have been sent.
@@ -51,13 +48,6 @@ const INHERITED: &str = "loans_inherited";
 /// And strikes right after a commit.
 const AT_COMMIT: &str = "struck_at_commit";
 
-/// A server beside the one with the door.
-#[derive(Debug)]
-struct Worker {
-    setup: Setup,
-    server: Option<Server>,
-}
-
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let runs = scene.share.runs;
     let mut random = scene.random();
@@ -66,13 +56,8 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         return Ok(());
     }
     let interrupt = scene.interrupt();
-    let mut workers = Vec::new();
-    for n in 0..WORKERS {
-        let data_dir = scene.beside(&format!("worker-{n}"));
-        let log = scene.beside(&format!("worker-{n}.log"));
-        let setup = Setup { data_dir, log, ..scene.setup().clone() };
-        workers.push(Worker { setup, server: None });
-    }
+    let mut workers: Vec<_> =
+        (0..WORKERS).map(|n| Worker::beside(scene, &format!("worker-{n}"))).collect();
     for worker in &mut workers {
         worker.start(interrupt)?;
     }
@@ -88,11 +73,11 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     scene.wait(Duration::from_millis(BETWEEN.end))?;
     scene.stop_load()?;
     // What follows goes over the ceiling on purpose.
-    ceiling(scene, &pauses)?;
+    scene.count_above_ceiling(&pauses)?;
     end(scene, workers)
 }
 
-/// Kills a worker or stops it beyond its lease; every third time the leader of the NATS servers is killed with it, so that
+/// Kills a worker or stops it beyond its lease, all but each fourth time right after a commit; every third time the leader of the NATS servers is killed with it, so that
 /// what the worker had under way is under way there too.
 fn strike(
     scene: &mut Scene<'_>,
@@ -130,26 +115,12 @@ fn strike(
     }
 }
 
-/// Whether what the OMS was sent stayed below the ceiling.
-fn ceiling(scene: &mut Scene<'_>, pauses: &[Pause]) -> Result<()> {
-    let commits = ceiling::commits(scene.target()?)?;
-    let seen = Ceiling::of(CLUSTER.ceiling_per_s).look(&commits, pauses);
-    scene.tally.count("ceiling_exceeded", seen.exceeded);
-    scene.tally.peak("most_in_1s", seen.most);
-    Ok(())
-}
-
 /// Stops the workers in order and reads what they found when they took over.
 fn end(scene: &mut Scene<'_>, workers: Vec<Worker>) -> Result<()> {
     let mut logs = vec![scene.log()];
-    for worker in workers {
-        let Some(server) = worker.server else { continue };
-        let status = server.stop()?;
-        if !status.success() {
-            let log = tail(&worker.setup);
-            return Err(Failure::Missed(format!("a worker's stop ended with {status}: {log}")));
-        }
-        logs.push(std::fs::read_to_string(&worker.setup.log).unwrap_or_default());
+    for mut worker in workers {
+        worker.stop()?;
+        logs.push(worker.log());
     }
     let lines = logs.iter().flat_map(|log| log.lines());
     let inherited = lines.filter_map(|line| {
@@ -158,59 +129,6 @@ fn end(scene: &mut Scene<'_>, workers: Vec<Worker>) -> Result<()> {
     });
     scene.tally.count(INHERITED, inherited.sum());
     Ok(())
-}
-
-impl Worker {
-    fn start(&mut self, interrupt: &Interrupt) -> Result<()> {
-        let mut server = self.setup.spawn(&[])?;
-        match server.ready(interrupt)? {
-            Start::Ready(..) => self.server = Some(server),
-            Start::Failed(why) => {
-                let why = format!("a worker did not start: {why}: {}", tail(&self.setup));
-                return Err(Failure::Missed(why));
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until it has written to the OMS's file, which is all it writes to but its log; what it wrote is then still to be
-    /// settled. Says whether it came to that.
-    fn commits(&mut self, interrupt: &Interrupt) -> Result<bool> {
-        let server = self.server()?;
-        let before = server.bytes_to_files()?;
-        let watch = Stopwatch::start();
-        while server.bytes_to_files()? == before {
-            if watch.left_of(COMMIT_LIMIT).is_zero() {
-                return Ok(false);
-            }
-            // No event tells it in time, and a pause would be longer than what is aimed at.
-            interrupt.wait(Duration::ZERO)?;
-        }
-        Ok(true)
-    }
-
-    /// Whether it was this that ended it.
-    fn kill(&mut self) -> Result<bool> {
-        self.server.take().map_or(Ok(false), Server::kill)
-    }
-
-    /// Whether it ran.
-    fn freeze(&mut self) -> Result<bool> {
-        let server = self.server()?;
-        server.freeze()?;
-        server.runs()
-    }
-
-    fn server(&mut self) -> Result<&mut Server> {
-        self.server.as_mut().ok_or_else(|| Failure::Broken("a worker does not run".to_owned()))
-    }
-}
-
-/// The last lines of a worker's log.
-fn tail(setup: &Setup) -> String {
-    let log = std::fs::read_to_string(&setup.log).unwrap_or_default();
-    let lines: Vec<_> = log.lines().collect();
-    lines.get(lines.len().saturating_sub(10)..).unwrap_or_default().join("\n")
 }
 
 fn missed(tally: &Tally, control: bool) -> Vec<String> {
@@ -227,10 +145,7 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     if tally.lost > 0 || tally.doubled > 0 {
         missed.push(format!("{} lost, {} doubled", tally.lost, tally.doubled));
     }
-    if tally.count_of("ceiling_exceeded") > 0 {
-        let count = tally.count_of("ceiling_exceeded");
-        missed.push(format!("{count} windows of a second saw more than the ceiling"));
-    }
+    missed.extend(ceiling::missed(tally));
     if tally.count_of(INHERITED) == 0 {
         missed.push("no worker ended while its orders were lent".to_owned());
     }
@@ -253,7 +168,7 @@ mod tests {
         tally.count(INHERITED, 3);
         assert_eq!(missed(&tally, false), Vec::<String>::new());
         assert!(!missed(&tally, true).is_empty());
-        tally.count("ceiling_exceeded", 1);
+        tally.count(ceiling::EXCEEDED, 1);
         assert!(!missed(&tally, false).is_empty());
         let doubled = Tally { doubled: 1, ..tally };
         assert_eq!(missed(&doubled, true), Vec::<String>::new());

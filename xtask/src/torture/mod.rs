@@ -6,6 +6,7 @@
 mod abort_poison;
 mod acceptance;
 mod aim;
+mod balancer;
 mod ballast;
 mod bit_flip;
 mod ceiling;
@@ -25,6 +26,7 @@ mod orders;
 mod power_cut;
 mod probe;
 mod report;
+mod rolling;
 mod scene;
 mod server;
 mod servers;
@@ -32,6 +34,7 @@ mod stall;
 mod strike;
 mod sync_error;
 mod tamper;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -72,6 +75,8 @@ pub enum Fault {
     Fleet,
     /// The power of all NATS servers' disks is cut (root, Linux).
     NatsPowerCut,
+    /// The servers of a fleet and the NATS servers are stopped in order and started again, by turns.
+    Rolling,
 }
 
 impl Fault {
@@ -94,6 +99,7 @@ impl Fault {
             Self::NatsPause => &nats_pause::TORTURE,
             Self::Fleet => &fleet::TORTURE,
             Self::NatsPowerCut => &nats_power_cut::TORTURE,
+            Self::Rolling => &rolling::TORTURE,
         }
     }
 
@@ -101,7 +107,7 @@ impl Fault {
     fn is_for(self, oms: Oms) -> bool {
         match self {
             // Only that OMS ends the process, and only there doubles show.
-            Self::AbortPoison | Self::BitFlip | Self::Fleet => oms == Oms::Ledger,
+            Self::AbortPoison | Self::BitFlip | Self::Fleet | Self::Rolling => oms == Oms::Ledger,
             _ => true,
         }
     }
@@ -144,6 +150,11 @@ impl Torture {
     fn control(&self, oms: Oms) -> &'static str {
         let ledger = self.ledger_control.filter(|_| oms == Oms::Ledger);
         ledger.unwrap_or(self.control)
+    }
+
+    /// The most the OMS is sent.
+    fn ceiling_per_s(&self) -> u32 {
+        self.cluster.map_or(configuration::CEILING_PER_S, |cluster| cluster.ceiling_per_s)
     }
 
     /// Its control is in how the NATS servers are configured, not in a control build.
@@ -234,6 +245,8 @@ pub struct Plan {
     pub write_mode: Option<WriteMode>,
     /// A server to strike instead of one built for it; with `control` a control build.
     pub binary: Option<PathBuf>,
+    /// What is started in place of what was stopped, as in an upgrade; otherwise the same.
+    pub next_binary: Option<PathBuf>,
 }
 
 impl Plan {
@@ -250,6 +263,7 @@ impl Plan {
             seed: 1,
             write_mode: None,
             binary: None,
+            next_binary: None,
         }
     }
 
@@ -278,6 +292,9 @@ impl Plan {
 pub fn run(plan: &Plan) -> Result<()> {
     if plan.runs == 0 || plan.oms.is_empty() || plan.rate.is_nan() || plan.rate < 1.0 {
         return Err(Failure::Usage("runs, OMSs and rate must be at least 1".to_owned()));
+    }
+    if plan.next_binary.is_some() && plan.fault != Fault::Rolling {
+        return Err(Failure::Usage("only rolling starts another server".to_owned()));
     }
     if let Some(why) = plan.fault.missing_means() {
         return Err(Failure::Skipped(why));

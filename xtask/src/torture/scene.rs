@@ -8,6 +8,7 @@ use forebay_loadtest::Target;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::acceptance::GIVEN_UP;
 use super::aim;
 use super::configuration::configuration;
 use super::interrupt::Interrupt;
@@ -117,6 +118,16 @@ impl<'a> Scene<'a> {
     /// Whether the promise is taken away.
     pub(super) fn control(&self) -> bool {
         self.plan.control
+    }
+
+    /// The most the OMS is sent.
+    pub(super) fn ceiling_per_s(&self) -> u32 {
+        self.plan.fault.torture().ceiling_per_s()
+    }
+
+    /// What is started in place of what was stopped, if that is another server.
+    pub(super) fn next_binary(&self) -> Option<PathBuf> {
+        self.plan.next_binary.clone()
     }
 
     /// Randomness of this store's own.
@@ -425,6 +436,8 @@ impl<'a> Scene<'a> {
         }
         let interrupt = self.interrupt;
         let books = self.load()?.books(target, interrupt)?;
+        let given_up = self.load()?.given_up();
+        self.tally.count(GIVEN_UP, given_up);
         self.tally.enter(&books);
         self.enter_probes(target)?;
         if !self.plan.control && !books.kept() {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use forebay_buffer::nats::{NatsConfig, Replication, Table};
@@ -12,14 +12,25 @@ use tokio::runtime::Handle;
 
 use super::interrupt::Interrupt;
 use crate::failure::{Failure, Result, While as _};
-use crate::time::Stopwatch;
+use crate::time::{Stopwatch, poll_until};
 
 const COUNT: usize = 3;
 /// How long they may take to have a leader and every copy again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long an orderly stop may take: a lame duck lets its clients go one by one.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long one of them may take to say how the stream is.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// How one is asked to end in order: it hands what it leads to another first, either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// SIGTERM: it lets go of its clients all together.
+    AtOnce,
+    /// SIGUSR2: it goes on passing their messages on for a while, and lets go of them one by one.
+    LameDuck,
+}
 
 /// The cluster. Dropping it kills its servers.
 #[derive(Debug)]
@@ -102,6 +113,7 @@ impl Servers {
             self.servers.get(n).map_or((0, 0), |server| (server.clients, server.routes));
         format!(
             "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\nmax_payload: 8MB\n\
+             lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"\n\
              jetstream {{ store_dir: {:?}, max_file_store: 10GB{sync} }}\n\
              cluster {{ name: torture, listen: \"127.0.0.1:{own}\", routes: [{routes}] }}\n",
             directory.join("store")
@@ -117,6 +129,35 @@ impl Servers {
         child.kill().when("killing a nats-server")?;
         child.wait().when("waiting for a killed nats-server")?;
         Ok(ran)
+    }
+
+    /// Has one end in order, and waits until it has; its exit status, and `None` if it did not run.
+    pub(super) fn stop(&mut self, n: usize, ending: Ending) -> Result<Option<ExitStatus>> {
+        let server = self.server(n)?;
+        if server.running.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None))) {
+            return Ok(None);
+        }
+        server.signal(match ending {
+            Ending::AtOnce => Signal::TERM,
+            Ending::LameDuck => Signal::USR2,
+        })?;
+        let mut status = None;
+        poll_until(STOP_LIMIT, || {
+            let child = server.running.as_mut();
+            status = child.and_then(|child| child.try_wait().ok().flatten());
+            status.is_some()
+        });
+        if status.is_none() {
+            return Err(Failure::Missed(format!("server {n} did not stop in {STOP_LIMIT:?}")));
+        }
+        server.running = None;
+        Ok(status)
+    }
+
+    /// The process id of one that runs.
+    pub(super) fn pid(&mut self, n: usize) -> Result<u32> {
+        let running = self.server(n)?.running.as_ref().map(Child::id);
+        running.ok_or_else(|| Failure::Broken(format!("server {n} does not run")))
     }
 
     /// Kills all; says how many ran.
@@ -148,15 +189,24 @@ impl Servers {
 
     /// Where clients connect.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let address = |server: &Server| format!("nats://127.0.0.1:{}", server.clients);
-        self.servers.iter().map(address).collect()
+        addresses(self.servers.iter())
     }
 
     /// Waits until the stream has a leader and every copy of it is there; the leader's number.
     pub(super) fn whole(&self, interrupt: &Interrupt) -> Result<usize> {
+        let up = self.servers.iter().filter(|server| server.running.is_some() && !server.frozen);
+        self.whole_by(&addresses(up), interrupt)
+    }
+
+    /// The same, as one server alone says it.
+    pub(super) fn whole_by_one(&self, n: usize, interrupt: &Interrupt) -> Result<usize> {
+        self.whole_by(&addresses(self.servers.iter().skip(n).take(1)), interrupt)
+    }
+
+    fn whole_by(&self, addresses: &[String], interrupt: &Interrupt) -> Result<usize> {
         let watch = Stopwatch::start();
         loop {
-            let seen = self.replication();
+            let seen = self.replication(addresses);
             if let Ok(Replication { replicas, current, leader: Some(leader) }) = &seen
                 && current == replicas
                 && let Some(n) = leader.strip_prefix('s').and_then(|n| n.parse().ok())
@@ -171,11 +221,9 @@ impl Servers {
         }
     }
 
-    /// How the stream is, from whoever is up; it is made if it is not there.
-    fn replication(&self) -> std::result::Result<Replication, String> {
-        let up = self.servers.iter().filter(|server| server.running.is_some() && !server.frozen);
-        let addresses = up.map(|server| format!("nats://127.0.0.1:{}", server.clients));
-        let config = NatsConfig::new(addresses);
+    /// How the stream is, from the first of these that answers; it is made if it is not there.
+    fn replication(&self, addresses: &[String]) -> std::result::Result<Replication, String> {
+        let config = NatsConfig::new(addresses.iter().cloned());
         let ask = async {
             let table = Table::open(&config).await.map_err(|error| error.to_string())?;
             table.replication().await.map_err(|error| error.to_string())
@@ -190,6 +238,11 @@ impl Servers {
         let none = || Failure::Broken(format!("there is no server {n}"));
         self.servers.get_mut(n).ok_or_else(none)
     }
+}
+
+/// Where clients of these connect.
+fn addresses<'a>(servers: impl Iterator<Item = &'a Server>) -> Vec<String> {
+    servers.map(|server| format!("nats://127.0.0.1:{}", server.clients)).collect()
 }
 
 impl Server {
