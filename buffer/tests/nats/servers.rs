@@ -20,6 +20,8 @@ pub(crate) struct Servers {
     servers: Vec<Server>,
     /// Whether they sync before they acknowledge.
     synced: bool,
+    /// Of the user `app`.
+    password: String,
 }
 
 struct Server {
@@ -64,7 +66,8 @@ impl Servers {
         let servers = servers.collect();
         drop(held);
         let directory = tempfile::tempdir().unwrap();
-        let mut servers = Self { directory, binary, servers, synced };
+        let password = "app".to_owned();
+        let mut servers = Self { directory, binary, servers, synced, password };
         (0..count).for_each(|n| servers.run(n));
         drop(servers.table(|_| {}).await);
         Some(servers)
@@ -94,14 +97,21 @@ impl Servers {
             ),
         };
         let sync = if self.synced { ", sync_interval: always" } else { "" };
-        // Who says nobody is `app`; who asks how they are set up is `sys`.
+        let password = &self.password;
+        // Who says nobody is `app`; `guest` may nothing; who asks how they are set up is `sys`.
         format!(
             "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\n\
              jetstream {{ store_dir: {store:?}{sync} }}\n{cluster}\
-             accounts {{ APP {{ jetstream: enabled, users: [ {{ user: app, password: app }} ] }}\n\
+             accounts {{ APP {{ jetstream: enabled, users: [ {{ user: app, password: {password} }},\n\
+             {{ user: guest, password: guest, permissions: {{ publish: {{ deny: \">\" }} }} }} ] }}\n\
              SYS {{ users: [ {{ user: sys, password: sys }} ] }} }}\n\
              no_auth_user: app\nsystem_account: SYS\n"
         )
+    }
+
+    /// Those that are started from now on know `app` by this password.
+    pub(crate) fn set_password(&mut self, password: &str) {
+        self.password = password.to_owned();
     }
 
     /// Kills one without warning.
