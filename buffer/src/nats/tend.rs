@@ -19,6 +19,7 @@ use super::shared::{Look, Shared, failed, unreadable_tenure};
 use super::table::{Fed, Put, TableError};
 use super::tenure::Tenure;
 use crate::BufferError;
+use crate::clock::SetBack;
 use crate::control::Control;
 
 /// Replacements of an owner's message in one lease.
@@ -47,6 +48,7 @@ pub(super) struct Rounds {
     seen: HashMap<u16, Seen>,
     /// The sequence of our own message among the nodes'.
     node_row: u64,
+    set_back: Option<SetBack>,
 }
 
 impl Shared {
@@ -75,6 +77,7 @@ impl Shared {
 
     /// One round: what is ours is kept, what is free is taken, what is too much for us is given up.
     pub(super) async fn tend_once(self: &Arc<Self>, rounds: &mut Rounds) {
+        self.follow_clock(rounds);
         let ours = self.partitions.iter().filter(|partition| partition.with(|_| ()).is_some());
         let held = join_all(ours.map(|partition| self.hold(partition)))
             .await
@@ -100,6 +103,18 @@ impl Shared {
                 rounds.seen.remove(&number);
             }
         }
+    }
+
+    /// Lets what waits until some time follow a wall clock that was set back.
+    fn follow_clock(&self, rounds: &mut Rounds) {
+        let since = || SetBack::since(self.clock.wall_ms(), self.clock.elapsed());
+        let set_back = rounds.set_back.get_or_insert_with(since);
+        let Some(back_ms) = set_back.by_ms(&*self.clock) else { return };
+        tracing::warn!(back_ms, "the wall clock was set back");
+        for partition in &self.partitions {
+            partition.with(|mine| mine.state.clock_set_back(back_ms));
+        }
+        self.changed.notify_waiters();
     }
 
     /// Keeps a partition of ours, or ends what is to be ended; whether it is ours to stay.

@@ -12,6 +12,7 @@ mod nodes;
 mod proxy;
 mod servers;
 mod settings;
+mod skew;
 #[path = "../it/conformance.rs"]
 mod suite;
 #[path = "../it/support.rs"]
