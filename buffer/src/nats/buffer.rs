@@ -236,6 +236,8 @@ impl Buffer for Nats {
         shared.changed.notify_waiters();
         shared.end_loans();
         shared.all_settled(shared.config.deadline).await;
-        join_all(shared.partitions.iter().map(|partition| shared.release(partition))).await;
+        let released =
+            join_all(shared.partitions.iter().map(|partition| shared.release(partition)));
+        tokio::join!(shared.leave(), released);
     }
 }

@@ -10,8 +10,11 @@ use forebay_buffer::{
 };
 use forebay_order::Readiness;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
-use crate::nodes::{PARTITIONS, config, key, lend_all, open, state, summarised, two, until};
+use crate::nodes::{
+    PARTITIONS, config, have_their_share, key, lend_all, open, state, summarised, two, until,
+};
 use crate::proxy::Proxy;
 use crate::servers::Servers;
 use crate::support::{SOON, UNPAID, answer, delivery, post, with};
@@ -50,6 +53,21 @@ async fn two_share_the_orders_and_one_that_ends_leaves_its_share_to_the_other() 
     until("it may use the whole ceiling", async || other.share() == 1.0).await;
     other.close().await;
     door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_that_stops_gives_up_is_taken_before_it_would_be_missed() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let lease = Duration::from_secs(9);
+    let config = || NatsConfig { lease, ..config(&servers, true) };
+    let nodes = [open(config()).await, open(config()).await];
+    have_their_share(&nodes).await;
+    let [one, other] = nodes;
+    one.close().await;
+    let began = Instant::now();
+    until("the other has all", async || other.share() == 1.0).await;
+    assert!(began.elapsed() < lease, "{:?}", began.elapsed());
+    other.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
