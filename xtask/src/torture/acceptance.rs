@@ -30,6 +30,13 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// Counts deliveries whose senders gave up.
+    pub(super) fn count_given_up(&mut self) -> Result<()> {
+        let given_up = self.load()?.given_up();
+        self.tally.count(GIVEN_UP, given_up);
+        Ok(())
+    }
+
     /// Waits until one more delivery is acknowledged, or the sale is over.
     pub(super) fn accepts_again(&mut self) -> Result<()> {
         let (before, watch) = (self.acknowledged(), Stopwatch::start());

@@ -21,7 +21,7 @@ impl Scene<'_> {
     /// Counts the seconds in which the OMS was sent more than the ceiling.
     pub(super) fn count_above_ceiling(&mut self, pauses: &[Pause]) -> Result<()> {
         let commits = commits(self.target()?)?;
-        let seen = Ceiling::of(self.ceiling_per_s()).look(&commits, pauses);
+        let seen = Ceiling::of(self.plan().fault.torture().ceiling_per_s()).look(&commits, pauses);
         self.tally.count(EXCEEDED, seen.exceeded);
         self.tally.peak("most_in_1s", seen.most);
         Ok(())

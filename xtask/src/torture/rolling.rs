@@ -232,8 +232,8 @@ fn restart_scene(scene: &mut Scene<'_>) -> Result<()> {
     let watch = Stopwatch::start();
     scene.stop()?;
     in_time(scene, watch)?;
-    if let Some(next) = scene.next_binary() {
-        scene.setup().binary = next;
+    if let Some(next) = &scene.plan().next_binary {
+        scene.setup().binary.clone_from(next);
     }
     if scene.start(&[])? {
         return Ok(());
@@ -246,8 +246,8 @@ fn restart(scene: &mut Scene<'_>, worker: &mut Worker) -> Result<()> {
     let watch = Stopwatch::start();
     worker.stop()?;
     in_time(scene, watch)?;
-    if let Some(next) = scene.next_binary() {
-        worker.setup.binary = next;
+    if let Some(next) = &scene.plan().next_binary {
+        worker.setup.binary.clone_from(next);
     }
     worker.start(scene.interrupt())
 }

@@ -8,7 +8,6 @@ use forebay_loadtest::Target;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::acceptance::GIVEN_UP;
 use super::aim;
 use super::configuration::configuration;
 use super::interrupt::Interrupt;
@@ -120,14 +119,9 @@ impl<'a> Scene<'a> {
         self.plan.control
     }
 
-    /// The most the OMS is sent.
-    pub(super) fn ceiling_per_s(&self) -> u32 {
-        self.plan.fault.torture().ceiling_per_s()
-    }
-
-    /// What is started in place of what was stopped, if that is another server.
-    pub(super) fn next_binary(&self) -> Option<PathBuf> {
-        self.plan.next_binary.clone()
+    /// What is to be run.
+    pub(super) fn plan(&self) -> &'a Plan {
+        self.plan
     }
 
     /// Randomness of this store's own.
@@ -436,8 +430,7 @@ impl<'a> Scene<'a> {
         }
         let interrupt = self.interrupt;
         let books = self.load()?.books(target, interrupt)?;
-        let given_up = self.load()?.given_up();
-        self.tally.count(GIVEN_UP, given_up);
+        self.count_given_up()?;
         self.tally.enter(&books);
         self.enter_probes(target)?;
         if !self.plan.control && !books.kept() {
