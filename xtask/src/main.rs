@@ -51,6 +51,9 @@ enum Command {
         /// A server to strike instead of one built for it; with --control a control build.
         #[arg(long)]
         binary: Option<PathBuf>,
+        /// The server that is started in place of each that was stopped, as in an upgrade (rolling only).
+        #[arg(long)]
+        next_binary: Option<PathBuf>,
         /// Print nothing on stdout but the report, one JSON object, which is the last line anyway.
         #[arg(long)]
         json: bool,
@@ -126,7 +129,18 @@ fn perform(command: Command) -> Result<()> {
     match command {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::check(&Workspace::find()?.root),
-        Command::Torture { fault, runs, control, oms, rate, seed, write_mode, binary, json: _ } => {
+        Command::Torture {
+            fault,
+            runs,
+            control,
+            oms,
+            rate,
+            seed,
+            write_mode,
+            binary,
+            next_binary,
+            json: _,
+        } => {
             let oms = match oms {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
@@ -134,7 +148,17 @@ fn perform(command: Command) -> Result<()> {
             };
             let own = Plan::new(fault);
             let (runs, rate) = (runs.unwrap_or(own.runs), rate.unwrap_or(own.rate));
-            torture::run(&Plan { fault, runs, control, oms, rate, seed, write_mode, binary })
+            torture::run(&Plan {
+                fault,
+                runs,
+                control,
+                oms,
+                rate,
+                seed,
+                write_mode,
+                binary,
+                next_binary,
+            })
         }
         Command::Bench { name, full, short, json, server } => {
             bench::run(&bench::Plan { name, full, short, json, server })

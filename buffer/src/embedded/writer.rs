@@ -20,6 +20,7 @@ use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
 use super::shared::{Append, Appended, Call, Lent, Phase, Shared};
+use crate::clock::SetBack;
 use crate::metrics;
 use crate::record::Record;
 use crate::state::State;
@@ -44,8 +45,6 @@ pub(super) const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// A wall clock may be set forward by so much and still be believed.
 const CLOCK_SLACK: Duration = Duration::from_secs(3_600);
-/// A wall clock that goes back by more than this was set.
-const SET_BACK_MS: i64 = 1_000;
 
 /// A worker that waits for orders.
 pub(super) struct Waiter {
@@ -92,9 +91,9 @@ pub(super) struct Writer {
     /// The oldest segment, and since when it is the oldest here.
     pub(super) oldest_since: Option<(u64, Duration)>,
     pub(super) horizon_ms: i64,
-    /// Wall clock and time passed when this process opened the buffer, and by how much the two last differed.
+    /// Wall clock and time passed when this process opened the buffer.
     pub(super) opened: (i64, Duration),
-    pub(super) wall_ahead_ms: i64,
+    pub(super) set_back: SetBack,
     /// Not even the reserve has room; [`Duration::ZERO`] once a segment retired.
     pub(super) full_until: Duration,
     /// Stands before every append, to hold or fail it.
@@ -140,7 +139,7 @@ impl Writer {
             oldest_since: None,
             horizon_ms: i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2),
             opened,
-            wall_ahead_ms: ahead_ms(opened),
+            set_back: SetBack::since(opened.0, opened.1),
             full_until: Duration::ZERO,
             #[cfg(test)]
             gate: None,
@@ -233,10 +232,7 @@ impl Writer {
 
     /// Lets what waits until some time follow a wall clock that was set back.
     pub(super) fn follow_clock(&mut self) {
-        let ahead_ms = ahead_ms((self.shared.clock.wall_ms(), self.shared.clock.elapsed()));
-        let back_ms = self.wall_ahead_ms.saturating_sub(ahead_ms);
-        self.wall_ahead_ms = ahead_ms;
-        if back_ms > SET_BACK_MS {
+        if let Some(back_ms) = self.set_back.by_ms(&*self.shared.clock) {
             tracing::warn!(back_ms, "the wall clock was set back");
             self.state.clock_set_back(back_ms);
         }
@@ -327,11 +323,6 @@ impl Writer {
         self.prove()?;
         Ok(std::mem::take(&mut self.closers))
     }
-}
-
-/// By how much the wall clock is ahead of the time that passed.
-fn ahead_ms((wall_ms, elapsed): (i64, Duration)) -> i64 {
-    wall_ms.saturating_sub(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
 }
 
 pub(super) fn answer(reply: Reply<Appended>, receipt: Option<Receipt>) {

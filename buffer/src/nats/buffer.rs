@@ -54,6 +54,15 @@ impl Nats {
             return Err(OpenError::Payload { max, order, needed });
         }
         let store = Store::open(&table, &config.stream, config.partitions).await?;
+        if store.partitions != config.partitions {
+            let (found, wanted) = (store.partitions, config.partitions);
+            tracing::warn!(
+                stream = config.stream,
+                found,
+                wanted,
+                "the store's partitions are not the configured ones, and stand"
+            );
+        }
         let seen = match &config.seen {
             Some(path) => Some(Seen::check(path, &config.stream, &store, table.highest())?),
             None => None,
@@ -231,6 +240,8 @@ impl Buffer for Nats {
         shared.changed.notify_waiters();
         shared.end_loans();
         shared.all_settled(shared.config.deadline).await;
-        join_all(shared.partitions.iter().map(|partition| shared.release(partition))).await;
+        let released =
+            join_all(shared.partitions.iter().map(|partition| shared.release(partition)));
+        tokio::join!(shared.leave(), released);
     }
 }

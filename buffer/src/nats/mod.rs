@@ -88,8 +88,8 @@ pub enum OpenError {
     },
     /// It is not the store this process knew.
     #[error(
-        "the stream {stream} is another one than this process knew ({}): orders that were acknowledged may be gone. Find out who made it \
-         anew; if it was meant, remove that file", .path.display()
+        "the stream {stream} is another one than this process knew ({}): orders that were acknowledged may be gone, or are in the stream it \
+         knew. Look whether nats.stream and nats.servers are as they were, and who made it anew; if it was meant, remove that file", .path.display()
     )]
     OtherStore {
         /// The stream's name.
@@ -131,7 +131,10 @@ pub enum OpenError {
         mend: String,
     },
     /// The servers did not say, or could not do it: JetStream is off, there is no quorum, the user may not.
-    #[error("the stream {stream} can neither be read nor made: {reason}")]
+    #[error(
+        "the stream {stream} can neither be read nor made: {reason} (a quorum of the servers must run, with JetStream, and the user be \
+         allowed to use it)"
+    )]
     Unavailable {
         /// Its name.
         stream: String,

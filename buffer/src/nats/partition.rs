@@ -15,6 +15,9 @@ use crate::digest::KeyHasher;
 use crate::record::Record;
 use crate::state::{Loan, State};
 
+/// What the owner before would try again comes within so long: its wall clock may have been ahead of ours by any time.
+const RETRY_MAX_MS: i64 = 60_000;
+
 /// A share of the keys.
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -208,7 +211,9 @@ impl Mine {
         let orders = died.map(|lent| (lent.order, lent.deaths - 1));
         let leased = Record::Leased { orders: orders.collect() };
         self.state.apply_among(0, &leased, &[]);
-        Some(self.state.replayed(now_ms))
+        let poison = self.state.replayed(now_ms);
+        self.state.retry_by(now_ms.saturating_add(RETRY_MAX_MS));
+        Some(poison)
     }
 
     /// Lends these, to be noted before they are handed out.

@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) store: Store,
     /// This process, to the others.
     pub(super) node: u64,
+    /// The sequence of our own message among the nodes'; held while it is being replaced.
+    pub(super) node_row: tokio::sync::Mutex<u64>,
     pub(super) partitions: Vec<Partition>,
     pub(super) durability: Durability,
     /// Orders became ready, or the phase changed.
@@ -87,6 +89,7 @@ impl Shared {
             admission: Admission::new(config.in_flight_orders, config.in_flight_bytes),
             partitions: (0..store.partitions).map(Partition::new).collect(),
             node: fastrand::u64(..),
+            node_row: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             meter: Meter::default(),
             tasks: Handle::current(),

@@ -19,6 +19,7 @@ use super::shared::{Look, Shared, failed, unreadable_tenure};
 use super::table::{Fed, Put, TableError};
 use super::tenure::Tenure;
 use crate::BufferError;
+use crate::clock::SetBack;
 use crate::control::Control;
 
 /// Replacements of an owner's message in one lease.
@@ -29,6 +30,8 @@ const ROUNDS_FREE: u32 = 3;
 const UNREAD: u32 = 2 * RENEWALS;
 /// Pages of orders that were called off that are written at once.
 const CALLED_OFF: usize = 64;
+/// A process that left is among the nodes for so long: the shortest time after which the servers forget a message.
+const LEFT: Duration = Duration::from_secs(1);
 /// A feed that broke is begun anew after so long.
 const FEED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,8 +48,7 @@ struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     seen: HashMap<u16, Seen>,
-    /// The sequence of our own message among the nodes'.
-    node_row: u64,
+    set_back: Option<SetBack>,
 }
 
 impl Shared {
@@ -75,13 +77,14 @@ impl Shared {
 
     /// One round: what is ours is kept, what is free is taken, what is too much for us is given up.
     pub(super) async fn tend_once(self: &Arc<Self>, rounds: &mut Rounds) {
+        self.follow_clock(rounds);
         let ours = self.partitions.iter().filter(|partition| partition.with(|_| ()).is_some());
         let held = join_all(ours.map(|partition| self.hold(partition)))
             .await
             .into_iter()
             .filter(|held| *held)
             .count();
-        let nodes = self.announce(rounds).await.unwrap_or(1).max(1);
+        let nodes = self.announce().await.unwrap_or(1).max(1);
         let fair = self.partitions.len().div_ceil(nodes);
         let ours = self.partitions.iter().filter(|partition| partition.with(|_| ()).is_some());
         for (n, partition) in ours.enumerate() {
@@ -100,6 +103,18 @@ impl Shared {
                 rounds.seen.remove(&number);
             }
         }
+    }
+
+    /// Lets what waits until some time follow a wall clock that was set back.
+    fn follow_clock(&self, rounds: &mut Rounds) {
+        let since = || SetBack::since(self.clock.wall_ms(), self.clock.elapsed());
+        let set_back = rounds.set_back.get_or_insert_with(since);
+        let Some(back_ms) = set_back.by_ms(&*self.clock) else { return };
+        tracing::warn!(back_ms, "the wall clock was set back");
+        for partition in &self.partitions {
+            partition.with(|mine| mine.state.clock_set_back(back_ms));
+        }
+        self.changed.notify_waiters();
     }
 
     /// Keeps a partition of ours, or ends what is to be ended; whether it is ours to stay.
@@ -148,18 +163,32 @@ impl Shared {
     }
 
     /// Says that this process is there, and how many are.
-    async fn announce(&self, rounds: &mut Rounds) -> Option<usize> {
-        let (subject, ttl) = (self.store.node(self.node), self.config.lease + self.round());
-        let ttl = Duration::from_secs(ttl.as_secs() + 1);
-        let put =
-            self.table.replace(&subject, rounds.node_row, bytes::Bytes::new(), Some(ttl)).await;
-        self.answered(put.as_ref().err());
-        match put.ok()? {
-            Put::Done(row) => rounds.node_row = row,
-            Put::Overtaken(other) => rounds.node_row = other.map_or(0, |other| other.sequence),
-        }
+    async fn announce(&self) -> Option<usize> {
+        self.open().ok()?;
+        let ttl = self.config.lease + self.round();
+        self.announce_for(Duration::from_secs(ttl.as_secs() + 1)).await?;
         let nodes = self.table.subjects(&self.store.nodes()).await.ok()?;
         Some(nodes.len())
+    }
+
+    /// Says that this process is not there any more, so that the others' shares are as large as they must be.
+    pub(super) async fn leave(&self) {
+        if self.config.drains {
+            self.announce_for(LEFT).await;
+        }
+    }
+
+    /// Replaces our message among the nodes'.
+    async fn announce_for(&self, ttl: Duration) -> Option<()> {
+        let mut row = self.node_row.lock().await;
+        let subject = self.store.node(self.node);
+        let put = self.table.replace(&subject, *row, bytes::Bytes::new(), Some(ttl)).await;
+        self.answered(put.as_ref().err());
+        *row = match put.ok()? {
+            Put::Done(row) => row,
+            Put::Overtaken(other) => other.map_or(0, |other| other.sequence),
+        };
+        Some(())
     }
 
     /// Who owns a partition that is not ours.

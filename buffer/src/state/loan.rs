@@ -97,13 +97,7 @@ impl State {
 
     /// The wall clock was set back: retries come no later for it. A time the sender asked for stands.
     pub(crate) fn clock_set_back(&mut self, by_ms: i64) {
-        for sequence in self.queue.delayed().collect::<Vec<_>>() {
-            self.change(sequence, |order| {
-                if let Some(time) = order.not_before.as_mut().filter(|time| !time.asked) {
-                    time.at_ms = time.at_ms.saturating_sub(by_ms);
-                }
-            });
-        }
+        self.change_retries(|time_ms| time_ms.saturating_sub(by_ms));
     }
 
     /// When the next delayed order's time comes.
@@ -326,16 +320,23 @@ impl State {
                 ),
             });
         }
-        let far: Vec<u64> = self.queue.delayed().collect();
-        for sequence in far {
+        self.retry_by(now_ms.saturating_add(BACKOFF_MAX_MS));
+        poison
+    }
+
+    /// No retry comes later than this. A time the sender asked for stands.
+    pub(crate) fn retry_by(&mut self, at_ms: i64) {
+        self.change_retries(|time_ms| time_ms.min(at_ms));
+    }
+
+    fn change_retries(&mut self, change: impl Fn(i64) -> i64) {
+        for sequence in self.queue.delayed().collect::<Vec<_>>() {
             self.change(sequence, |order| {
-                // A time the sender asked for stands.
                 if let Some(time) = order.not_before.as_mut().filter(|time| !time.asked) {
-                    time.at_ms = time.at_ms.min(now_ms.saturating_add(BACKOFF_MAX_MS));
+                    time.at_ms = change(time.at_ms);
                 }
             });
         }
-        poison
     }
 
     /// For a record whose bytes are damaged: the record that sets its order aside, if the order still needs them.

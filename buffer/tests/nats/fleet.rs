@@ -1,81 +1,26 @@
-//! Several processes on one store: each is a handle of its own, with its own connection.
+//! What several processes on one store do together.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::nats::{Nats, NatsConfig};
+use forebay_buffer::nats::NatsConfig;
 use forebay_buffer::{
     Act, ActError, Answer, Buffer, BufferError, Envelope, ExceptionCategory, Lease, OrderState,
-    SystemClock, Verdict,
+    Verdict,
 };
-use forebay_order::{OrderKey, Readiness};
+use forebay_order::Readiness;
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use crate::nodes::{
+    PARTITIONS, config, have_their_share, key, lend_all, open, state, summarised, two, until,
+};
 use crate::proxy::Proxy;
-use crate::servers::{DEADLINE, Servers};
+use crate::servers::Servers;
 use crate::support::{SOON, UNPAID, answer, delivery, post, with};
-
-const LEASE: Duration = Duration::from_secs(2);
-const PARTITIONS: u16 = 8;
-
-fn config(servers: &Servers, drains: bool) -> NatsConfig {
-    NatsConfig { partitions: PARTITIONS, lease: LEASE, drains, ..servers.config() }
-}
-
-async fn open(config: NatsConfig) -> Nats {
-    Nats::open(config, Arc::new(SystemClock)).await.unwrap()
-}
-
-/// Waits until something is so; fails if it does not become so.
-async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !is().await {
-        assert!(Instant::now() < deadline, "{what}");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Two that drain, each with half of the partitions.
-async fn two(servers: &Servers) -> [Nats; 2] {
-    let both = [open(config(servers, true)).await, open(config(servers, true)).await];
-    let half = usize::from(PARTITIONS / 2);
-    until("both have their share", async || both.iter().all(|node| node.owned().0 == half)).await;
-    both
-}
-
-fn key(id: &str) -> OrderKey {
-    OrderKey::new("shopify", "demo", id)
-}
-
-fn summarised(id: &str) -> Verdict {
-    Verdict::Summarised { summary_id: id.to_owned(), existing: false }
-}
 
 fn cancel(id: &str) -> Envelope {
     with(Readiness::Cancelled, delivery(id, 9, Some(9)))
-}
-
-async fn state(node: &Nats, id: &str) -> OrderState {
-    node.order(&key(id)).await.unwrap().unwrap().state
-}
-
-/// Leases of either, by the order's id.
-async fn lend_all(nodes: &[Nats; 2], count: usize) -> [BTreeMap<String, Lease>; 2] {
-    let mut leases = [BTreeMap::new(), BTreeMap::new()];
-    until("all orders are lent", async || {
-        for (node, leases) in nodes.iter().zip(&mut leases) {
-            for lease in node.lease(50, Duration::ZERO).await.unwrap() {
-                let again = leases.insert(lease.key.id.clone(), lease);
-                assert!(again.is_none(), "lent twice");
-            }
-        }
-        leases.iter().map(BTreeMap::len).sum::<usize>() >= count
-    })
-    .await;
-    assert!(leases[0].keys().all(|id| !leases[1].contains_key(id)), "lent by both");
-    leases
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,6 +53,21 @@ async fn two_share_the_orders_and_one_that_ends_leaves_its_share_to_the_other() 
     until("it may use the whole ceiling", async || other.share() == 1.0).await;
     other.close().await;
     door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_that_stops_gives_up_is_taken_before_it_would_be_missed() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let lease = Duration::from_secs(9);
+    let config = || NatsConfig { lease, ..config(&servers, true) };
+    let nodes = [open(config()).await, open(config()).await];
+    have_their_share(&nodes).await;
+    let [one, other] = nodes;
+    one.close().await;
+    let began = Instant::now();
+    until("the other has all", async || other.share() == 1.0).await;
+    assert!(began.elapsed() < lease, "{:?}", began.elapsed());
+    other.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

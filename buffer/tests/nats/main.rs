@@ -8,11 +8,15 @@ mod conformance;
 mod durability;
 mod fleet;
 mod model;
+mod nodes;
 mod proxy;
 mod servers;
+mod settings;
+mod skew;
 #[path = "../it/conformance.rs"]
 mod suite;
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "shared with the tests of the other backends")]
 mod support;
 mod table;
+mod trouble;

@@ -22,6 +22,8 @@ pub(crate) struct Servers {
     servers: Vec<Server>,
     /// Whether they sync before they acknowledge.
     synced: bool,
+    /// Of the user `app`.
+    password: String,
     /// What one dials another by, if it can be held.
     wires: Vec<Wire>,
 }
@@ -88,7 +90,8 @@ impl Servers {
             wires.push(Wire { from, to, proxy: Proxy::start(servers[to].routes).await });
         }
         let directory = tempfile::tempdir().unwrap();
-        let mut servers = Self { directory, binary, servers, synced, wires };
+        let password = "app".to_owned();
+        let mut servers = Self { directory, binary, servers, synced, password, wires };
         (0..count).for_each(|n| servers.run(n));
         drop(servers.table(|_| {}).await);
         Some(servers)
@@ -127,11 +130,13 @@ impl Servers {
             ),
         };
         let sync = if self.synced { ", sync_interval: always" } else { "" };
-        // Who says nobody is `app`; who asks how they are set up is `sys`.
+        let password = &self.password;
+        // Who says nobody is `app`; `guest` may nothing; who asks how they are set up is `sys`.
         format!(
             "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\n\
              jetstream {{ store_dir: {store:?}{sync} }}\n{cluster}\
-             accounts {{ APP {{ jetstream: enabled, users: [ {{ user: app, password: app }} ] }}\n\
+             accounts {{ APP {{ jetstream: enabled, users: [ {{ user: app, password: {password} }},\n\
+             {{ user: guest, password: guest, permissions: {{ publish: {{ deny: \">\" }} }} }} ] }}\n\
              SYS {{ users: [ {{ user: sys, password: sys }} ] }} }}\n\
              no_auth_user: app\nsystem_account: SYS\n"
         )
@@ -141,6 +146,11 @@ impl Servers {
     pub(crate) fn cut_off(&self, n: usize) {
         let own = self.wires.iter().filter(|wire| wire.from == n || wire.to == n);
         own.for_each(|wire| wire.proxy.hold(true));
+    }
+
+    /// Those that are started from now on know `app` by this password.
+    pub(crate) fn set_password(&mut self, password: &str) {
+        self.password = password.to_owned();
     }
 
     /// Kills one without warning.

@@ -15,6 +15,9 @@ const LULL_LIMIT: Duration = Duration::from_secs(60);
 /// What the report calls the longest time without an acceptance.
 pub(super) const LONGEST_REFUSAL: &str = "longest_refusal_s";
 
+/// What the report calls deliveries that were refused for the moment so often that their sender gave up.
+pub(super) const GIVEN_UP: &str = "given_up";
+
 /// What the report calls orders that were taken for what had ended a process.
 pub(super) const SET_ASIDE: &str = "set_aside";
 
@@ -24,6 +27,13 @@ impl Scene<'_> {
         let rows = exceptions(target)?;
         let aside = rows.iter().filter(|row| text(row, "category") == "poison").count();
         self.tally.count(SET_ASIDE, aside as u64);
+        Ok(())
+    }
+
+    /// Counts deliveries whose senders gave up.
+    pub(super) fn count_given_up(&mut self) -> Result<()> {
+        let given_up = self.load()?.given_up();
+        self.tally.count(GIVEN_UP, given_up);
         Ok(())
     }
 

@@ -4,8 +4,12 @@ use forebay_loadtest::Target;
 use serde_json::Value;
 
 use super::orders::summaries;
+use super::report::Tally;
 use super::scene::Scene;
 use crate::failure::Result;
+
+/// What the report calls seconds that hold more than they may.
+pub(super) const EXCEEDED: &str = "ceiling_exceeded";
 
 /// One second.
 const WINDOW_US: i64 = 1_000_000;
@@ -13,8 +17,22 @@ const WINDOW_US: i64 = 1_000_000;
 const BATCHES_PER_S: u32 = 40;
 const BURST_S: f64 = 0.075;
 
-/// What the report calls seconds that saw more than the ceiling.
-pub(super) const EXCEEDED: &str = "ceiling_exceeded";
+impl Scene<'_> {
+    /// Counts the seconds in which the OMS was sent more than the ceiling.
+    pub(super) fn count_above_ceiling(&mut self, pauses: &[Pause]) -> Result<()> {
+        let commits = commits(self.target()?)?;
+        let seen = Ceiling::of(self.plan().fault.torture().ceiling_per_s()).look(&commits, pauses);
+        self.tally.count(EXCEEDED, seen.exceeded);
+        self.tally.peak("most_in_1s", seen.most);
+        Ok(())
+    }
+}
+
+/// That the ceiling was exceeded, if it was.
+pub(super) fn missed(tally: &Tally) -> Option<String> {
+    let count = tally.count_of(EXCEEDED);
+    (count > 0).then(|| format!("{count} windows of a second saw more than the ceiling"))
+}
 
 /// When a worker stood still, in microseconds since 1970.
 #[derive(Clone, Copy, Debug)]
@@ -39,18 +57,6 @@ struct Seen {
     exceeded: u64,
     /// The most in one second.
     most: f64,
-}
-
-impl Scene<'_> {
-    /// Enters whether what the OMS was sent stayed below the ceiling. The drain of the account goes over it on purpose, so
-    /// it is to be done before.
-    pub(super) fn enter_ceiling(&mut self, ceiling_per_s: u32, pauses: &[Pause]) -> Result<()> {
-        let commits = commits(self.target()?)?;
-        let seen = Ceiling::of(ceiling_per_s).look(&commits, pauses);
-        self.tally.count(EXCEEDED, seen.exceeded);
-        self.tally.peak("most_in_1s", seen.most);
-        Ok(())
-    }
 }
 
 impl Ceiling {

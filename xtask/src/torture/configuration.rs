@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Oms, Share, Torture, WriteMode};
 
-/// The most the OMS is sent, so that backlog and drain are both busy when a fault strikes.
-const CEILING_PER_S: u32 = 1000;
+/// The most the OMS is sent where the kind does not say, so that backlog and drain are both busy when a fault strikes.
+pub(super) const CEILING_PER_S: u32 = 1000;
 
 /// What the kind wants, and a busy drain; `servers` are where NATS is found.
 pub(super) fn configuration(
@@ -30,7 +30,7 @@ pub(super) fn configuration(
     // The kind's knobs end with the section these belong to.
     let servers = servers.map(|servers| format!("servers = {servers:?}\n"));
     let servers = servers.unwrap_or_default();
-    let ceiling = torture.cluster.map_or(CEILING_PER_S, |cluster| cluster.ceiling_per_s);
+    let ceiling = torture.ceiling_per_s();
     format!(
         "[buffer]\n{mode}{}{servers}\
          [drain]\nceiling_per_s = {ceiling}.0\nretry_base = \"20ms\"\nretry_max = \"1s\"\n\

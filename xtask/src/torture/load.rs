@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use forebay_loadtest::{Books, Ledger, LedgerError, Mix, Sale, Shape, Target, play, reconcile};
+use forebay_loadtest::{
+    Answer, Books, Ledger, LedgerError, Mix, Sale, Shape, Target, play, reconcile,
+};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -101,9 +103,18 @@ impl Load {
         self.view.acknowledged()
     }
 
-    /// The longest time without an acknowledgement in any segment since it was last asked for.
+    /// The longest time without an acknowledgement in any segment since this was last asked.
     pub(super) fn take_longest_lull(&self) -> Duration {
         Duration::from_micros(self.longest_lull.swap(0, Ordering::Relaxed))
+    }
+
+    /// Deliveries whose last answer was to come again later, and that were not sent again.
+    pub(super) fn given_up(&self) -> u64 {
+        let later = |status| status == 429 || status >= 500;
+        let entries = self.view.entries().into_iter();
+        entries
+            .filter(|entry| matches!(entry.answer, Answer::Refused { status } if later(status)))
+            .count() as u64
     }
 
     /// Ends the segment; what is in flight stays unanswered and is sent again in the next.

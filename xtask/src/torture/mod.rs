@@ -6,6 +6,7 @@
 mod abort_poison;
 mod acceptance;
 mod aim;
+mod balancer;
 mod ballast;
 mod bit_flip;
 mod ceiling;
@@ -28,6 +29,7 @@ mod orders;
 mod power_cut;
 mod probe;
 mod report;
+mod rolling;
 mod scene;
 mod server;
 mod servers;
@@ -79,6 +81,8 @@ pub enum Fault {
     Fleet,
     /// The power of all NATS servers' disks is cut (root, Linux).
     NatsPowerCut,
+    /// The servers of a fleet and the NATS servers are stopped in order and started again, by turns.
+    Rolling,
 }
 
 impl Fault {
@@ -102,6 +106,7 @@ impl Fault {
             Self::NatsPartition => &nats_partition::TORTURE,
             Self::Fleet => &fleet::TORTURE,
             Self::NatsPowerCut => &nats_power_cut::TORTURE,
+            Self::Rolling => &rolling::TORTURE,
         }
     }
 
@@ -109,9 +114,11 @@ impl Fault {
     fn is_for(self, oms: Oms) -> bool {
         match self {
             // Only that OMS ends the process, and only there doubles show.
-            Self::AbortPoison | Self::BitFlip | Self::NatsPartition | Self::Fleet => {
-                oms == Oms::Ledger
-            }
+            Self::AbortPoison
+            | Self::BitFlip
+            | Self::NatsPartition
+            | Self::Fleet
+            | Self::Rolling => oms == Oms::Ledger,
             _ => true,
         }
     }
@@ -154,6 +161,11 @@ impl Torture {
     fn control(&self, oms: Oms) -> &'static str {
         let ledger = self.ledger_control.filter(|_| oms == Oms::Ledger);
         ledger.unwrap_or(self.control)
+    }
+
+    /// The most the OMS is sent.
+    fn ceiling_per_s(&self) -> u32 {
+        self.cluster.map_or(configuration::CEILING_PER_S, |cluster| cluster.ceiling_per_s)
     }
 
     /// Its control is in how the NATS servers are configured, not in a control build.
@@ -246,6 +258,8 @@ pub struct Plan {
     pub write_mode: Option<WriteMode>,
     /// A server to strike instead of one built for it; with `control` a control build.
     pub binary: Option<PathBuf>,
+    /// What is started in place of what was stopped, as in an upgrade; otherwise the same.
+    pub next_binary: Option<PathBuf>,
 }
 
 impl Plan {
@@ -262,6 +276,7 @@ impl Plan {
             seed: 1,
             write_mode: None,
             binary: None,
+            next_binary: None,
         }
     }
 
@@ -290,6 +305,9 @@ impl Plan {
 pub fn run(plan: &Plan) -> Result<()> {
     if plan.runs == 0 || plan.oms.is_empty() || plan.rate.is_nan() || plan.rate < 1.0 {
         return Err(Failure::Usage("runs, OMSs and rate must be at least 1".to_owned()));
+    }
+    if plan.next_binary.is_some() && plan.fault != Fault::Rolling {
+        return Err(Failure::Usage("only rolling starts another server".to_owned()));
     }
     if let Some(why) = plan.fault.missing_means() {
         return Err(Failure::Skipped(why));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use forebay_loadtest::Target;
 
 use super::acceptance::{LONGEST_REFUSAL, SET_ASIDE};
-use super::ceiling::EXCEEDED;
+use super::ceiling;
 use super::network::{Lost, Node};
 use super::report::{Tally, loss};
 use super::scene::Scene;
@@ -85,7 +85,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     scene.wait(BETWEEN)?;
     scene.whole_servers()?;
     scene.load()?.stop()?;
-    scene.enter_ceiling(CLUSTER.ceiling_per_s, &[])?;
+    scene.count_above_ceiling(&[])?;
     worker::end(scene, workers)
 }
 
@@ -222,10 +222,10 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     };
     none_of(AROUND, "connections went around the network that was cut");
     if !control {
-        none_of(EXCEEDED, "windows of a second saw more than the ceiling");
         none_of(SET_ASIDE, "orders were set aside that ended nobody");
         none_of(cut_off::ACCEPTED, "orders were accepted by who reached no server");
         none_of(cut_off::UNCLEAR, "senders were not told by who reached no server");
+        missed.extend(ceiling::missed(tally));
     }
     if tally.peaks.get(LONGEST_REFUSAL).is_none_or(|longest| *longest <= 0.0) {
         missed.push("nobody looked for how long nothing was accepted".to_owned());
@@ -246,7 +246,7 @@ mod tests {
         assert!(!missed(&tally, true).is_empty());
         let lost = Tally { lost: 1, ..tally.clone() };
         assert_eq!(missed(&lost, true), Vec::<String>::new());
-        for name in [AROUND, EXCEEDED, cut_off::ACCEPTED, cut_off::UNCLEAR] {
+        for name in [AROUND, ceiling::EXCEEDED, cut_off::ACCEPTED, cut_off::UNCLEAR] {
             let mut found = tally.clone();
             found.count(name, 1);
             assert_eq!(missed(&found, false).len(), 1, "{name}");

@@ -122,6 +122,11 @@ impl<'a> Scene<'a> {
         self.plan.control
     }
 
+    /// What is to be run.
+    pub(super) fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
     /// Randomness of this store's own.
     pub(super) fn random(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.share.seed)
@@ -452,6 +457,7 @@ impl<'a> Scene<'a> {
         }
         let interrupt = self.interrupt;
         let books = self.load()?.books(target, interrupt)?;
+        self.count_given_up()?;
         self.tally.enter(&books);
         self.enter_probes(target)?;
         if !self.plan.control && !books.kept() {

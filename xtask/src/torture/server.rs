@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,6 +24,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How long the kernel may take to say that a process is dead that has stopped answering.
 const DYING: Duration = Duration::from_secs(2);
+/// Where nobody listens.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// How long one answer of the ops listener may take.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -123,7 +125,12 @@ impl Server {
     /// Its addresses by its ready line, once it is sure that this very process answers there.
     fn target(&mut self, line: &str) -> Result<Target> {
         let ready: Value = serde_json::from_str(line).when("the ready line")?;
-        let target = Target { orders: address(&ready, "orders")?, ops: address(&ready, "ops")? };
+        // One that only drains has no door.
+        let orders = match ready.get("orders") {
+            Some(Value::Null) => NOWHERE,
+            _ => address(&ready, "orders")?,
+        };
+        let target = Target { orders, ops: address(&ready, "ops")? };
         let status = match get(target.ops, "/v1/status") {
             Ok(status) => status,
             // It died as soon as it was ready, of a poisonous order; whoever asks it next finds it dead.

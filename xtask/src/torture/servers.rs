@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use forebay_buffer::nats::{NatsConfig, Replication, Table};
@@ -13,16 +13,27 @@ use tokio::runtime::Handle;
 use super::interrupt::Interrupt;
 use super::network::{Network, Node};
 use crate::failure::{Failure, Result, While as _};
-use crate::time::Stopwatch;
+use crate::time::{Stopwatch, poll_until};
 
 pub(super) const COUNT: usize = 3;
 /// Has a server name no address of its own; the port it gives instead is nobody's.
 const NO_GOSSIP: &str = "no_advertise: true, advertise: \"127.0.0.1:1\"";
 /// How long they may take to have a leader and every copy again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long an orderly stop may take: a lame duck lets its clients go one by one.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long one of them may take to say how the stream is.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// How one is asked to end in order: it hands what it leads to another first, either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// SIGTERM: it lets go of its clients all together.
+    AtOnce,
+    /// SIGUSR2: it goes on passing their messages on for a while, and lets go of them one by one.
+    LameDuck,
+}
 
 /// The cluster. Dropping it kills its servers.
 #[derive(Debug)]
@@ -120,6 +131,7 @@ impl Servers {
             self.servers.get(n).map_or((0, 0), |server| (server.clients, server.routes));
         format!(
             "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\nmax_payload: 8MB\n\
+             lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"\n\
              jetstream {{ store_dir: {:?}, max_file_store: 10GB{sync} }}\n\
              cluster {{ name: torture, listen: \"127.0.0.1:{own}\", routes: [{routes}]{hidden} }}\n",
             directory.join("store")
@@ -135,6 +147,35 @@ impl Servers {
         child.kill().when("killing a nats-server")?;
         child.wait().when("waiting for a killed nats-server")?;
         Ok(ran)
+    }
+
+    /// Has one end in order, and waits until it has; its exit status, and `None` if it did not run.
+    pub(super) fn stop(&mut self, n: usize, ending: Ending) -> Result<Option<ExitStatus>> {
+        let server = self.server(n)?;
+        if server.running.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None))) {
+            return Ok(None);
+        }
+        server.signal(match ending {
+            Ending::AtOnce => Signal::TERM,
+            Ending::LameDuck => Signal::USR2,
+        })?;
+        let mut status = None;
+        poll_until(STOP_LIMIT, || {
+            let child = server.running.as_mut();
+            status = child.and_then(|child| child.try_wait().ok().flatten());
+            status.is_some()
+        });
+        if status.is_none() {
+            return Err(Failure::Missed(format!("server {n} did not stop in {STOP_LIMIT:?}")));
+        }
+        server.running = None;
+        Ok(status)
+    }
+
+    /// The process id of one that runs.
+    pub(super) fn pid(&mut self, n: usize) -> Result<u32> {
+        let running = self.server(n)?.running.as_ref().map(Child::id);
+        running.ok_or_else(|| Failure::Broken(format!("server {n} does not run")))
     }
 
     /// Kills all; says how many ran.
@@ -166,7 +207,7 @@ impl Servers {
 
     /// Where a process of ours connects.
     pub(super) fn addresses(&self, process: usize) -> Vec<String> {
-        let plain = || self.servers.iter().map(Server::address).collect();
+        let plain = || addresses(self.servers.iter());
         let wires = self.network.as_ref().map(|network| network.servers(Node::Process(process)));
         wires.unwrap_or_else(plain)
     }
@@ -180,15 +221,26 @@ impl Servers {
     /// Who leads, as the others than `n` see it.
     pub(super) fn leader_beside(&self, n: usize) -> Option<usize> {
         let others = self.servers.iter().enumerate().filter(|(at, _)| *at != n);
-        let seen = self.replication(others.map(|(_, server)| server)).ok()?;
+        let others = others.map(|(_, server)| server).filter(|server| server.answers());
+        let seen = self.replication(&addresses(others)).ok()?;
         seen.leader.as_deref().and_then(number)
     }
 
     /// Waits until the stream has a leader and every copy of it is there; the leader's number.
     pub(super) fn whole(&self, interrupt: &Interrupt) -> Result<usize> {
+        let up = self.servers.iter().filter(|server| server.answers());
+        self.whole_by(&addresses(up), interrupt)
+    }
+
+    /// The same, as one server alone says it.
+    pub(super) fn whole_by_one(&self, n: usize, interrupt: &Interrupt) -> Result<usize> {
+        self.whole_by(&addresses(self.servers.iter().skip(n).take(1)), interrupt)
+    }
+
+    fn whole_by(&self, addresses: &[String], interrupt: &Interrupt) -> Result<usize> {
         let watch = Stopwatch::start();
         loop {
-            let seen = self.replication(self.servers.iter());
+            let seen = self.replication(addresses);
             if let Ok(Replication { replicas, current, leader: Some(leader) }) = &seen
                 && current == replicas
                 && let Some(n) = number(leader)
@@ -203,13 +255,9 @@ impl Servers {
         }
     }
 
-    /// How the stream is, from whoever of these is up; it is made if it is not there.
-    fn replication<'a>(
-        &self,
-        servers: impl Iterator<Item = &'a Server>,
-    ) -> std::result::Result<Replication, String> {
-        let up = servers.filter(|server| server.running.is_some() && !server.frozen);
-        let config = NatsConfig::new(up.map(Server::address));
+    /// How the stream is, from the first of these that answers; it is made if it is not there.
+    fn replication(&self, addresses: &[String]) -> std::result::Result<Replication, String> {
+        let config = NatsConfig::new(addresses.iter().cloned());
         let ask = async {
             let table = Table::open(&config).await.map_err(|error| error.to_string())?;
             table.replication().await.map_err(|error| error.to_string())
@@ -226,9 +274,15 @@ impl Servers {
     }
 }
 
+/// Where clients of these connect.
+fn addresses<'a>(servers: impl Iterator<Item = &'a Server>) -> Vec<String> {
+    servers.map(|server| format!("nats://127.0.0.1:{}", server.clients)).collect()
+}
+
 impl Server {
-    fn address(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.clients)
+    /// Whether it runs and is not stopped.
+    fn answers(&self) -> bool {
+        self.running.is_some() && !self.frozen
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

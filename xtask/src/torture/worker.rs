@@ -1,4 +1,4 @@
-//! A server of a fleet beside the one with the load's door.
+//! A server of a fleet beside the one with the load's door, on a data directory of its own.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use forebay_loadtest::Target;
 use super::interrupt::Interrupt;
 use super::scene::Scene;
 use super::server::{Server, Setup, Start};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, While as _};
 use crate::time::Stopwatch;
 
 /// How long it may take until a worker commits.
@@ -21,7 +21,7 @@ pub(super) const INHERITED: &str = "loans_inherited";
 /// The server, and how it is started.
 #[derive(Debug)]
 pub(super) struct Worker {
-    setup: Setup,
+    pub(super) setup: Setup,
     server: Option<Server>,
     /// Where it answers, or did last.
     target: Option<Target>,
@@ -30,9 +30,21 @@ pub(super) struct Worker {
 impl Worker {
     /// Starts the n-th beside the first server.
     pub(super) fn start_beside(scene: &mut Scene<'_>, n: usize) -> Result<Self> {
-        let mut worker = Self { setup: scene.setup_beside(n)?, server: None, target: None };
-        worker.start(scene.interrupt())?;
-        Ok(worker)
+        Self { setup: scene.setup_beside(n)?, server: None, target: None }.started(scene)
+    }
+
+    /// The same, in another role than the first server's.
+    pub(super) fn start_in_role(scene: &mut Scene<'_>, n: usize, role: &str) -> Result<Self> {
+        let setup = scene.setup_beside(n)?;
+        let text = std::fs::read_to_string(&setup.config).when("reading its configuration")?;
+        let text = format!("role = {role:?}\n{text}");
+        std::fs::write(&setup.config, text).when(setup.config.display())?;
+        Self { setup, server: None, target: None }.started(scene)
+    }
+
+    fn started(mut self, scene: &Scene<'_>) -> Result<Self> {
+        self.start(scene.interrupt())?;
+        Ok(self)
     }
 
     /// Starts one that does not run.
@@ -88,19 +100,19 @@ impl Worker {
         self.server()?.thaw()
     }
 
-    /// Stops it in order; its log.
-    fn stop(mut self) -> Result<String> {
-        if let Some(server) = self.server.take() {
-            let status = server.stop()?;
-            if !status.success() {
-                let why = format!("a worker's stop ended with {status}: {}", self.tail());
-                return Err(Failure::Missed(why));
-            }
+    /// Asks it to stop, if it runs, and expects it to do so in order.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let Some(server) = self.server.take() else { return Ok(()) };
+        let status = server.stop()?;
+        if status.success() {
+            return Ok(());
         }
-        Ok(self.log())
+        let why = format!("a worker's stop ended with {status}: {}", self.tail());
+        Err(Failure::Missed(why))
     }
 
-    fn server(&mut self) -> Result<&mut Server> {
+    /// It, as it runs.
+    pub(super) fn server(&mut self) -> Result<&mut Server> {
         self.server.as_mut().ok_or_else(|| Failure::Broken("a worker does not run".to_owned()))
     }
 
@@ -119,8 +131,9 @@ impl Worker {
 /// Stops the workers in order and enters what all servers found when they took partitions over.
 pub(super) fn end(scene: &mut Scene<'_>, workers: Vec<Worker>) -> Result<()> {
     let mut logs = vec![scene.log()];
-    for worker in workers {
-        logs.push(worker.stop()?);
+    for mut worker in workers {
+        worker.stop()?;
+        logs.push(worker.log());
     }
     scene
         .tally

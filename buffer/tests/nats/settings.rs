@@ -1,0 +1,139 @@
+//! A process whose settings are not the fleet's, as one with an older configuration: refused with what to do where a promise
+//! would break, and else without harm.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use forebay_buffer::nats::{Nats, NatsConfig, OpenError};
+use forebay_buffer::{Answer, Buffer, OrderState, SystemClock};
+
+use crate::nodes::{LEASE, PARTITIONS, config, open, state, summarised, until};
+use crate::proxy::Proxy;
+use crate::servers::Servers;
+use crate::support::{SOON, answer, delivery, post};
+
+async fn refused(config: NatsConfig) -> OpenError {
+    Nats::open(config, std::sync::Arc::new(SystemClock)).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_keeps_the_partitions_it_was_begun_with() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let one = open(config(&servers, true)).await;
+    let older = open(NatsConfig { partitions: 3, ..config(&servers, true) }).await;
+    let newer = open(NatsConfig { partitions: 64, ..config(&servers, false) }).await;
+    for node in [&one, &older, &newer] {
+        assert_eq!(node.owned().1, usize::from(PARTITIONS));
+    }
+    for n in 0..24 {
+        let id = n.to_string();
+        assert_eq!(answer(&newer, delivery(&id, 1, None)).await, Answer::Accepted);
+        assert_eq!(answer(&older, delivery(&id, 1, None)).await, Answer::Duplicate, "the same key");
+    }
+    one.close().await;
+    until("the other has all", async || older.share() == 1.0).await;
+    let mut lent = 0;
+    until("all are lent", async || {
+        for lease in older.lease(50, Duration::ZERO).await.unwrap() {
+            let id = lease.key.id.clone();
+            lease.settle(summarised(&id));
+            lent += 1;
+        }
+        lent >= 24
+    })
+    .await;
+    for id in 0..24 {
+        let id = id.to_string();
+        until("it is settled", async || state(&newer, &id).await == OrderState::Summarised).await;
+    }
+    older.close().await;
+    newer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_is_followed_after_its_own_lease_whatever_the_lease_of_the_other() {
+    let Some(servers) = Servers::start(1).await else { return };
+    for (own, others) in [(LEASE * 3, LEASE), (LEASE, LEASE * 3)] {
+        let stream = format!("LEASE{}", own.as_secs());
+        let of = |lease| NatsConfig { lease, stream: stream.clone(), ..config(&servers, true) };
+        let proxy = Proxy::start(servers.port(0)).await;
+        let owner = open(NatsConfig { servers: vec![proxy.address()], ..of(own) }).await;
+        assert_eq!(owner.share(), 1.0);
+        assert_eq!(answer(&owner, delivery("x", 1, None)).await, Answer::Accepted);
+        proxy.hold(true);
+        let other = open(of(others)).await;
+        until("the other took all over", async || {
+            assert!(owner.share() + other.share() <= 1.0, "never more than the whole");
+            other.share() == 1.0
+        })
+        .await;
+        let lease = other.lease(1, SOON).await.unwrap().remove(0);
+        lease.settle(summarised("x"));
+        until("it is settled", async || state(&other, "x").await == OrderState::Summarised).await;
+        other.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_an_order_says_for_how_long_its_answer_is_kept() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let dedup_horizon = Duration::from_secs(1);
+    let owner = open(NatsConfig { dedup_horizon, ..config(&servers, true) }).await;
+    let door = open(config(&servers, false)).await;
+    post(&door, delivery("x", 1, None)).await;
+    owner.lease(1, SOON).await.unwrap().remove(0).settle(summarised("x"));
+    until("it is forgotten", async || {
+        let order = door.order(&crate::nodes::key("x")).await.unwrap();
+        order.is_none()
+    })
+    .await;
+    assert_eq!(answer(&door, delivery("x", 1, None)).await, Answer::Accepted, "a key of its own");
+    owner.close().await;
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_are_as_many_as_the_stream_has_and_never_fewer_than_promised() {
+    let Some(servers) = Servers::start(3).await else { return };
+    drop(open(config(&servers, false)).await);
+    let less = open(NatsConfig { replicas: 1, ..config(&servers, false) }).await;
+    let receipt = post(&less, delivery("x", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(2 of 3, sync not verified)");
+    let more = refused(NatsConfig { replicas: 5, ..config(&servers, false) }).await;
+    assert!(matches!(more, OpenError::Stream { .. }), "{more}");
+    let said = more.to_string();
+    assert!(said.contains("3 replicas") && said.contains("promise less"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_another_name_is_not_the_store_a_process_knew() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let knowing = NatsConfig { seen: Some(dir.path().join("nats.seen")), ..config(&servers, true) };
+    let node = open(knowing.clone()).await;
+    assert_eq!(answer(&node, delivery("x", 1, None)).await, Answer::Accepted);
+    node.close().await;
+    let other = refused(NatsConfig { stream: "ORDERS".to_owned(), ..knowing.clone() }).await;
+    assert!(matches!(other, OpenError::OtherStore { .. }), "{other}");
+    let said = other.to_string();
+    assert!(said.contains("ORDERS") && said.contains("nats.stream"), "{said}");
+    let node = open(knowing).await;
+    assert_eq!(answer(&node, delivery("x", 1, None)).await, Answer::Duplicate);
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_with_somebody_else_s_messages_is_refused_and_left_as_it_is() {
+    let Some(servers) = Servers::start(1).await else { return };
+    // As ours in all but what stands there.
+    drop(servers.table(|_| {}).await);
+    let client = async_nats::connect(&servers.config().servers[0]).await.unwrap();
+    let context = jetstream::new(client);
+    let theirs = context.publish("FOREBAY.store", "theirs".into()).await.unwrap();
+    let sequence = theirs.await.unwrap().sequence;
+    let error = refused(config(&servers, true)).await;
+    assert!(matches!(error, OpenError::Stream { .. }), "{error}");
+    assert!(error.to_string().contains("name another stream"), "{error}");
+    let stream = context.get_stream("FOREBAY").await.unwrap();
+    assert_eq!(stream.cached_info().state.last_sequence, sequence);
+}
