@@ -26,9 +26,6 @@ use crate::{Admission, AppendError, BufferError, Clock, Durability};
 pub(super) const SETTLED_WAIT: Duration = Duration::from_secs(2);
 /// The stream is looked at so often.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// A server that has had nothing to say of the stream for so long is left for another: it may have lost its peers, which ends no
-/// connection. That is longer than most choices of a leader take, of which no server knows more than another.
-const LEFT_AFTER: Duration = Duration::from_secs(6);
 const RESERVE_MIN: u64 = 64 << 20;
 
 /// One process's part of the store.
@@ -196,20 +193,9 @@ impl Shared {
 
     /// Looks at the stream now and then: how far it is, how full, and whether the servers answer.
     pub(super) async fn watch_store(self: Arc<Self>, mut seen: Option<Seen>) {
-        let mut answered = self.clock.elapsed();
         while self.open().is_ok() {
             let size = self.table.size().await;
             self.answered(size.as_ref().err());
-            let now = self.clock.elapsed();
-            match &size {
-                Ok(_) => answered = now,
-                Err(error) if now.saturating_sub(answered) >= LEFT_AFTER => {
-                    tracing::warn!(%error, "no answer by this NATS server; trying another");
-                    // Where even that cannot be said there is no connection to be left.
-                    drop(self.table.client().force_reconnect().await);
-                }
-                Err(_) => {}
-            }
             if let Ok((bytes, limit, _)) = size {
                 let full = limit > 0 && bytes >= limit - reserve(limit);
                 if full != self.full.swap(full, Ordering::AcqRel) {

@@ -280,30 +280,6 @@ async fn an_owner_that_was_cut_off_can_lend_and_settle_nothing_and_is_followed()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_has_lost_its_peers_is_left_for_another() {
-    let Some(servers) = Servers::start_wired(3).await else { return };
-    let first = Proxy::start(servers.port(0)).await;
-    let second = Proxy::start(servers.port(1)).await;
-    let deadline = Duration::from_secs(1);
-    let through = vec![first.address(), second.address()];
-    let through = NatsConfig { servers: through, deadline, ..config(&servers, false) };
-    // So it is the first that it finds.
-    second.hold(true);
-    let door = open(through).await;
-    second.hold(false);
-    post(&door, delivery("before", 1, None)).await;
-    servers.cut_off(0);
-    let accepts = async |id: &str| {
-        let permit = door.admission().admit(100).unwrap();
-        door.append(delivery(id, 1, None), permit).await.is_ok()
-    };
-    assert!(!accepts("during").await, "what is cut off can store nothing");
-    until("it accepts by the second", async || accepts("after").await).await;
-    assert_eq!(state(&door, "before").await, OrderState::Pending);
-    door.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_process_knows_the_exceptions_and_counts_of_all_and_may_act() {
     let Some(servers) = Servers::start(1).await else { return };
     let nodes = two(&servers).await;

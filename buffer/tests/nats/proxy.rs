@@ -22,8 +22,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let gate = gate.clone();
                 drop(tokio::spawn(async move {
-                    let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
-                    let Ok(server) = server else { return };
+                    let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
                     let ((from_client, to_client), (from_server, to_server)) =
                         (client.into_split(), server.into_split());
                     tokio::select! {

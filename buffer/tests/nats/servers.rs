@@ -10,8 +10,6 @@ use forebay_buffer::nats::{NatsConfig, Table};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::proxy::Proxy;
-
 /// No wait of a test is longer; one that reaches it fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -22,14 +20,6 @@ pub(crate) struct Servers {
     servers: Vec<Server>,
     /// Whether they sync before they acknowledge.
     synced: bool,
-    /// What one dials another by, if it can be held.
-    wires: Vec<Wire>,
-}
-
-struct Wire {
-    from: usize,
-    to: usize,
-    proxy: Proxy,
 }
 
 struct Server {
@@ -52,15 +42,6 @@ impl Servers {
 
     /// The same, of servers that may acknowledge before they sync.
     pub(crate) async fn start_synced(count: usize, synced: bool) -> Option<Self> {
-        Self::begin(count, synced, false).await
-    }
-
-    /// The same, of servers that can be cut off from each other.
-    pub(crate) async fn start_wired(count: usize) -> Option<Self> {
-        Self::begin(count, true, true).await
-    }
-
-    async fn begin(count: usize, synced: bool, wired: bool) -> Option<Self> {
         let Some(binary) = binary() else {
             assert!(std::env::var_os("CI").is_none(), "CI must have nats-server");
             println!("skipped: no nats-server on the path or in the build's tools");
@@ -80,15 +61,10 @@ impl Servers {
             routes: port(routes),
             running: None,
         });
-        let servers: Vec<Server> = servers.collect();
+        let servers = servers.collect();
         drop(held);
-        let mut wires = Vec::new();
-        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
-        for (from, to) in pairs.filter(|(from, to)| wired && from != to) {
-            wires.push(Wire { from, to, proxy: Proxy::start(servers[to].routes).await });
-        }
         let directory = tempfile::tempdir().unwrap();
-        let mut servers = Self { directory, binary, servers, synced, wires };
+        let mut servers = Self { directory, binary, servers, synced };
         (0..count).for_each(|n| servers.run(n));
         drop(servers.table(|_| {}).await);
         Some(servers)
@@ -110,20 +86,11 @@ impl Servers {
         let Server { clients, routes, .. } = &self.servers[n];
         let store = directory.join("store");
         let others = self.servers.iter().map(|other| format!("nats://127.0.0.1:{}", other.routes));
-        let own = self.wires.iter().filter(|wire| wire.from == n);
-        // What they tell of each other would lead around the wires: to nobody.
-        let (others, hidden): (Vec<_>, _) = match self.wires.is_empty() {
-            true => (others.collect(), ""),
-            false => (
-                own.map(|wire| wire.proxy.address()).collect(),
-                ", no_advertise: true, advertise: \"127.0.0.1:1\"",
-            ),
-        };
-        let others = others.join(", ");
+        let others = others.collect::<Vec<_>>().join(", ");
         let cluster = match self.servers.len() {
             1 => String::new(),
             _ => format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{routes}\", routes: [{others}]{hidden} }}\n"
+                "cluster {{ name: test, listen: \"127.0.0.1:{routes}\", routes: [{others}] }}\n"
             ),
         };
         let sync = if self.synced { ", sync_interval: always" } else { "" };
@@ -135,12 +102,6 @@ impl Servers {
              SYS {{ users: [ {{ user: sys, password: sys }} ] }} }}\n\
              no_auth_user: app\nsystem_account: SYS\n"
         )
-    }
-
-    /// Cuts one off from the others; whoever is connected to it still is.
-    pub(crate) fn cut_off(&self, n: usize) {
-        let own = self.wires.iter().filter(|wire| wire.from == n || wire.to == n);
-        own.for_each(|wire| wire.proxy.hold(true));
     }
 
     /// Kills one without warning.
