@@ -52,13 +52,14 @@ const BESIDE: Duration = Duration::from_secs(2);
 const SENT_LIMIT: Duration = Duration::from_secs(5);
 /// How long the other servers may take to choose a leader when theirs is not heard any more.
 const CHOICE_LIMIT: Duration = Duration::from_secs(20);
-/// How long a process may take to leave a server that has lost its peers: it takes it for lost after six seconds without an
-/// answer, and chooses among all it knows.
-const LEAVE_LIMIT: Duration = Duration::from_secs(40);
+/// How long it is looked whether a process leaves a server that has lost its peers. None has to: it is known that they stay.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What the report calls leaders that others followed while they were cut off.
 const FOLLOWED: &str = "leaders_followed";
+/// Doors that accepted by another server while their own was cut off.
+const LEFT: &str = "servers_left";
 /// The longest time without an acceptance while the door's own server was cut off from the others.
 const AT_IT: &str = "longest_refusal_at_it_s";
 /// Strikes of which one way was open.
@@ -173,7 +174,11 @@ fn is_shown(
         // It says what is not so, which is what it is for.
         (_, Some(_)) if scene.control() => Ok(true),
         (_, Some(target)) => cut_off::says_so(scene, target, watch),
-        (Who::DoorsServer, None) => Ok(struck.at_it && is_left(scene)?),
+        (Who::DoorsServer, None) => {
+            let left = is_left(scene)?;
+            scene.tally.count(LEFT, u64::from(left));
+            Ok(struck.at_it)
+        }
         _ if strike.deposes() => is_followed(scene, struck.leader),
         _ => Ok(true),
     }
