@@ -205,6 +205,11 @@ impl Table {
     pub(super) async fn size(&self) -> Result<(u64, u64, u64), TableError> {
         let info = self.stream.get_info().await;
         let info = info.map_err(|error| TableError::Unknown(error.to_string()))?;
+        // Any server that is left answers, also once too few are there to store anything.
+        if info.cluster.is_some() && Replication::of(&info).leader.is_none() {
+            let why = "the stream has no leader: too few of its servers are there";
+            return Err(TableError::Unknown(why.to_owned()));
+        }
         let limit = u64::try_from(info.config.max_bytes).unwrap_or_default();
         Ok((info.state.bytes, limit, info.state.last_sequence))
     }

@@ -53,19 +53,29 @@ async fn without_a_quorum_a_fleet_is_red_and_takes_nothing_and_then_goes_on() {
     until("all is well", async || door.health().is_ok() && owner.health().is_ok()).await;
     servers.kill(0);
     servers.kill(1);
-    let append = async || {
+    let append_at = async |door: &Nats| {
         let permit = door.admission().admit(64).unwrap();
         door.append(delivery("during", 1, None), permit).await
     };
+    let append = async || append_at(&door).await;
     let refused_now = append().await;
     assert!(matches!(refused_now, Err(AppendError::Failed(_))), "{refused_now:?}");
-    until("both are red", async || door.health().is_err() && owner.health().is_err()).await;
+    // A leader that has lost the others goes on answering what is asked of it, so red is seen with what fails.
+    until("the door is red", async || append().await.is_err() && door.health().is_err()).await;
+    until("the owner is red", async || owner.health().is_err()).await;
     until("nothing may be sent", async || owner.share() == 0.0).await;
-    let start = refused(door_config).await;
-    assert!(
-        matches!(start, OpenError::Unavailable { .. } | OpenError::Connect { .. }),
-        "a start says so: {start}"
-    );
+    match Nats::open(door_config, Arc::new(SystemClock)).await {
+        Ok(opened) => {
+            assert!(append_at(&opened).await.is_err());
+            opened.close().await;
+        }
+        Err(error) => {
+            let said = matches!(error, OpenError::Unavailable { .. } | OpenError::Connect { .. });
+            assert!(said, "{error}");
+        }
+    }
+    // With nothing tried it stays red, also where a server is left that answers.
+    until("both are red", async || door.health().is_err() && owner.health().is_err()).await;
     servers.run(0);
     servers.run(1);
     until("both are green", async || door.health().is_ok() && owner.health().is_ok()).await;
