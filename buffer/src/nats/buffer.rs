@@ -83,10 +83,12 @@ impl Nats {
             Durability::Quorum { needed: replication.quorum(), of: replication.replicas, synced };
         let shared = Arc::new(Shared::new(config, clock, table, store, durability));
         drop(tokio::spawn(Arc::clone(&shared).watch_store(seen)));
+        drop(tokio::spawn(Arc::clone(&shared).leave_the_silent()));
         if shared.config.drains {
             let mut rounds = Rounds::default();
             shared.tend_once(&mut rounds).await;
             drop(tokio::spawn(Arc::clone(&shared).answer()));
+            drop(tokio::spawn(Arc::clone(&shared).tidy_up()));
             drop(tokio::spawn(Arc::clone(&shared).tend(rounds)));
             let mut waited = Duration::ZERO;
             while !shared.is_loaded() && waited < LOAD_WAIT {

@@ -1,8 +1,12 @@
 //! The connection to the cluster, and which servers are refused.
 
+use std::future::ready;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer, Server, ServerAddr,
+};
 
 use super::{Login, NatsConfig, OpenError};
 
@@ -34,12 +38,19 @@ pub(super) async fn connect(config: &NatsConfig) -> Result<Client, OpenError> {
 pub(super) async fn connect_as(config: &NatsConfig, login: &Login) -> Result<Client, OpenError> {
     let shown: Vec<_> = config.servers.iter().map(|server| without_login(server)).collect();
     let servers = shown.join(", ");
+    let left = Left::default();
     let mut options = ConnectOptions::new()
         .name("forebay")
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(TRY_TIMEOUT))
         .ping_interval(PING)
         .reconnect_delay_callback(|_| RECONNECT_PAUSE)
+        .reconnect_to_server_callback(move |servers, info| {
+            // At first any will do.
+            let again = !info.server_id.is_empty();
+            let addr = again.then(|| left.another(&servers)).flatten();
+            ready(addr.map(|addr| ReconnectToServer { addr, delay: Some(RECONNECT_PAUSE) }))
+        })
         .event_callback(async |event| tell(&event));
     if let Login::User { name, password } = login {
         options = options.user_and_password(name.clone(), password.clone());
@@ -63,6 +74,24 @@ pub(super) async fn connect_as(config: &NatsConfig, login: &Login) -> Result<Cli
     match is_new_enough(&info.version) {
         true => Ok(client),
         false => Err(OpenError::TooOld { name: info.server_name, version: info.version }),
+    }
+}
+
+/// Which server is to be left, so that it is not the next one again.
+#[derive(Debug, Default)]
+struct Left(Mutex<Option<ServerAddr>>);
+
+impl Left {
+    /// One to go to: not where we were, and of the others one that failed least.
+    fn another(&self, servers: &[Server]) -> Option<ServerAddr> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = servers.iter().filter(|server| match &*last {
+            Some(last) => server.addr != *last,
+            None => !server.did_connect,
+        });
+        let next = others.min_by_key(|server| (server.failed_attempts, fastrand::u32(..)))?;
+        *last = Some(next.addr.clone());
+        last.clone()
     }
 }
 
@@ -99,6 +128,22 @@ mod tests {
             assert_eq!(without_login(server), "tls://host:4222");
         }
         assert_eq!(without_login("who:secret@host"), "nats://host");
+    }
+
+    #[test]
+    fn a_server_that_is_left_is_not_the_next_one() {
+        let server = |name: &str, failed_attempts, did_connect| Server {
+            addr: name.parse().unwrap(),
+            failed_attempts,
+            did_connect,
+            is_discovered: false,
+            last_error: None,
+        };
+        let left = Left::default();
+        let servers = [server("a", 0, true), server("b", 0, false), server("c", 2, false)];
+        let went = || left.another(&servers).unwrap().host().to_owned();
+        assert_eq!([went(), went(), went()], ["b", "a", "b"], "nor one that failed");
+        assert_eq!(Left::default().another(&servers[..1]), None, "there is no other");
     }
 
     #[test]

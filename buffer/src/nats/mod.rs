@@ -28,6 +28,7 @@ mod page;
 mod partition;
 mod seen;
 mod shared;
+mod silence;
 mod store;
 mod stream;
 mod synced;

@@ -26,9 +26,11 @@ use crate::{Admission, AppendError, BufferError, Clock, Durability};
 pub(super) const SETTLED_WAIT: Duration = Duration::from_secs(2);
 /// The stream is looked at so often.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// A server that has had nothing to say of the stream for so long is left for another: it may have lost its peers, which ends no
-/// connection. That is longer than most choices of a leader take, of which no server knows more than another.
+/// A server that no write was answered by for so long is left for another. That is longer than most choices of a leader take, of
+/// which no server knows more than another.
 const LEFT_AFTER: Duration = Duration::from_secs(6);
+/// Nothing is ready while no write is answered for so long.
+const RED_AFTER: Duration = Duration::from_secs(3);
 const RESERVE_MIN: u64 = 64 << 20;
 
 /// One process's part of the store.
@@ -199,20 +201,9 @@ impl Shared {
 
     /// Looks at the stream now and then: how far it is, how full, and whether the servers answer.
     pub(super) async fn watch_store(self: Arc<Self>, mut seen: Option<Seen>) {
-        let mut answered = self.clock.elapsed();
         while self.open().is_ok() {
             let size = self.table.size().await;
             self.answered(size.as_ref().err());
-            let now = self.clock.elapsed();
-            match &size {
-                Ok(_) => answered = now,
-                Err(error) if now.saturating_sub(answered) >= LEFT_AFTER => {
-                    tracing::warn!(%error, "no answer by this NATS server; trying another");
-                    // Where even that cannot be said there is no connection to be left.
-                    drop(self.table.client().force_reconnect().await);
-                }
-                Err(_) => {}
-            }
             if let Ok((bytes, limit, _)) = size {
                 let full = limit > 0 && bytes >= limit - reserve(limit);
                 if full != self.full.swap(full, Ordering::AcqRel) {
@@ -228,6 +219,25 @@ impl Shared {
                 seen
             });
             seen = noted.await.unwrap_or_default();
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Leaves servers that answer no write.
+    pub(super) async fn leave_the_silent(self: Arc<Self>) {
+        while self.open().is_ok() {
+            let silent = self.table.silent_for();
+            if silent >= LEFT_AFTER {
+                tracing::warn!(?silent, "no write is answered by this NATS server; trying another");
+                self.table.reconnect().await;
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Writes pages of orders that were called off, so that they expire.
+    pub(super) async fn tidy_up(self: Arc<Self>) {
+        while self.open().is_ok() {
             self.write_called_off().await;
             sleep(LOOK_PAUSE).await;
         }
@@ -255,6 +265,13 @@ impl Shared {
         self.table.sound().map_err(|error| error.to_string())?;
         if self.is_full() {
             return Err(AppendError::Full.to_string());
+        }
+        let silent = self.table.silent_for();
+        if silent >= RED_AFTER {
+            return Err(format!(
+                "no write was answered by the NATS servers for {} s",
+                silent.as_secs()
+            ));
         }
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         trouble.map_or(Ok(()), Err)

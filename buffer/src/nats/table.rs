@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connect::{TRY_TIMEOUT, connect};
 use super::departures::Departures;
+use super::silence::Silence;
 use super::stream::{self, Replication};
 use super::{NatsConfig, OpenError};
 use crate::control::Control;
@@ -131,6 +132,7 @@ pub struct Table {
     stream: jetstream::stream::Stream,
     deadline: Duration,
     departures: Departures,
+    silence: Silence,
     /// The highest sequence that is known to have been acknowledged.
     highest: AtomicU64,
     /// That the stream went back; nothing is asked of it any more.
@@ -156,6 +158,7 @@ impl Table {
             stream,
             deadline: config.deadline,
             departures: Departures::default(),
+            silence: Silence::default(),
             highest: highest.into(),
             fault: OnceLock::new(),
         })
@@ -191,6 +194,18 @@ impl Table {
     /// The stream's name.
     pub(super) fn name(&self) -> &str {
         &self.stream.cached_info().config.name
+    }
+
+    /// For how long no write has been answered, though some were made.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.silence.lasts()
+    }
+
+    /// Leaves the server it is connected to for another, or the same where there is no other.
+    pub(super) async fn reconnect(&self) {
+        // Where even that cannot be said there is no connection to be left.
+        drop(self.client().force_reconnect().await);
+        self.silence.ends();
     }
 
     /// Bytes of the largest message the servers take.
@@ -324,7 +339,14 @@ impl Table {
         let highest = self.highest.load(Ordering::Acquire);
         let mut may_be_stored = false;
         loop {
-            let missed = match self.attempt(subject, expected, &mark, bytes.clone(), ttl).await {
+            let begun = Instant::now();
+            let attempt = self.attempt(subject, expected, &mark, bytes.clone(), ttl).await;
+            match &attempt {
+                // A server without its peers says of every subject that it is busy.
+                Err(Missed::Busy(_) | Missed::Lost(_)) => self.silence.begins(begun),
+                Ok(_) | Err(Missed::Overtaken | Missed::Never(_)) => self.silence.ends(),
+            }
+            let missed = match attempt {
                 Ok(given) => return self.stored(given, highest),
                 Err(missed) => missed,
             };
