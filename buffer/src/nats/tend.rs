@@ -164,9 +164,12 @@ impl Shared {
 
     /// Says that this process is there, and how many are.
     async fn announce(&self) -> Option<usize> {
+        let mut row = self.node_row.lock().await;
+        // Once it has left nobody is to count on it again.
         self.open().ok()?;
         let ttl = self.config.lease + self.round();
-        self.announce_for(Duration::from_secs(ttl.as_secs() + 1)).await?;
+        self.announce_for(&mut row, Duration::from_secs(ttl.as_secs() + 1)).await?;
+        drop(row);
         let nodes = self.table.subjects(&self.store.nodes()).await.ok()?;
         Some(nodes.len())
     }
@@ -174,13 +177,12 @@ impl Shared {
     /// Says that this process is not there any more, so that the others' shares are as large as they must be.
     pub(super) async fn leave(&self) {
         if self.config.drains {
-            self.announce_for(LEFT).await;
+            self.announce_for(&mut *self.node_row.lock().await, LEFT).await;
         }
     }
 
-    /// Replaces our message among the nodes'.
-    async fn announce_for(&self, ttl: Duration) -> Option<()> {
-        let mut row = self.node_row.lock().await;
+    /// Replaces our message among the nodes', which stands at `row`.
+    async fn announce_for(&self, row: &mut u64, ttl: Duration) -> Option<()> {
         let subject = self.store.node(self.node);
         let put = self.table.replace(&subject, *row, bytes::Bytes::new(), Some(ttl)).await;
         self.answered(put.as_ref().err());

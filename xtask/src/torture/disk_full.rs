@@ -69,7 +69,7 @@ fn fill(scene: &mut Scene<'_>) -> Result<()> {
     let directory = scene.disk()?.data().to_owned();
     let mut ballast = Ballast::lay(&directory)?;
     ballast.leave(LEFT)?;
-    if !until(scene, REFUSE_LIMIT, |scene| {
+    if !scene.until(REFUSE_LIMIT, |scene| {
         Ok(scene.probe(ANSWER_LIMIT)?.is_some_and(|reply| reply.is_refusal()))
     })? {
         scene.tally.broken.push("orders were not refused".to_owned());
@@ -87,7 +87,7 @@ fn fill(scene: &mut Scene<'_>) -> Result<()> {
     ballast.leave(0)?;
     drop(ballast);
     let watch = Stopwatch::start();
-    if until(scene, AGAIN_LIMIT, |scene| {
+    if scene.until(AGAIN_LIMIT, |scene| {
         Ok(scene.probe(ANSWER_LIMIT)?.is_some_and(|reply| reply.is_durable()))
     })? {
         scene.tally.peak("accepting_after_s", watch.elapsed().as_secs_f64());
@@ -95,7 +95,7 @@ fn fill(scene: &mut Scene<'_>) -> Result<()> {
         scene.tally.count("never_accepted_again", 1);
     }
     let segments = |scene: &mut Scene<'_>| Ok(status(scene, "/buffer/segments")?.unwrap_or(9) <= 3);
-    if until(scene, AGAIN_LIMIT, segments)? {
+    if scene.until(AGAIN_LIMIT, segments)? {
         scene.tally.peak("retired_after_s", watch.elapsed().as_secs_f64());
     } else {
         scene.tally.count("never_retired_again", 1);
@@ -132,22 +132,6 @@ fn status(scene: &mut Scene<'_>, pointer: &str) -> Result<Option<u64>> {
     }
     let status = get(scene.target()?.ops, "/v1/status")?;
     Ok(status.pointer(pointer).and_then(Value::as_u64))
-}
-
-/// Asks again until it is so; false if it is not within `limit`.
-fn until(
-    scene: &mut Scene<'_>,
-    limit: Duration,
-    mut is_so: impl FnMut(&mut Scene<'_>) -> Result<bool>,
-) -> Result<bool> {
-    let watch = Stopwatch::start();
-    while !is_so(scene)? {
-        if watch.left_of(limit).is_zero() {
-            return Ok(false);
-        }
-        scene.wait(Duration::from_millis(100))?;
-    }
-    Ok(true)
 }
 
 /// What must not happen, and what a control is for.

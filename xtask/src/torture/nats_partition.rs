@@ -54,7 +54,6 @@ const SENT_LIMIT: Duration = Duration::from_secs(5);
 const CHOICE_LIMIT: Duration = Duration::from_secs(20);
 /// How long it is looked whether a process leaves a server that has lost its peers. None has to: it is known that they stay.
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(20);
 
 /// What the report calls leaders that others followed while they were cut off.
 const FOLLOWED: &str = "leaders_followed";
@@ -112,7 +111,7 @@ fn hit(scene: &mut Scene<'_>, workers: &[Worker], run: usize, strike: &Strike) -
     scene.servers()?.network()?.cut(struck.node, strike.lost);
     let watch = Stopwatch::start();
     let sent =
-        until(scene, SENT_LIMIT, |scene| Ok(scene.servers()?.network()?.swallowed() > before))?;
+        scene.until(SENT_LIMIT, |scene| Ok(scene.servers()?.network()?.swallowed() > before))?;
     let shown = is_shown(scene, strike, &struck, watch)?;
     scene.wait(watch.left_of(strike.lasts))?;
     let lasted = watch.elapsed();
@@ -186,7 +185,7 @@ fn is_shown(
 
 /// Waits until the other servers have another leader; whether they have.
 fn is_followed(scene: &mut Scene<'_>, leader: usize) -> Result<bool> {
-    let followed = until(scene, CHOICE_LIMIT, |scene| {
+    let followed = scene.until(CHOICE_LIMIT, |scene| {
         Ok(scene.servers()?.leader_beside(leader).is_some_and(|other| other != leader))
     })?;
     scene.tally.count(FOLLOWED, u64::from(followed));
@@ -195,26 +194,10 @@ fn is_followed(scene: &mut Scene<'_>, leader: usize) -> Result<bool> {
 
 /// Waits until the door accepts an order by way of another server than its own, which reaches no other; whether it does.
 fn is_left(scene: &mut Scene<'_>) -> Result<bool> {
-    until(scene, LEAVE_LIMIT, |scene| {
+    scene.until(LEAVE_LIMIT, |scene| {
         let reply = scene.probe(LEAVE_LIMIT)?;
         Ok(reply.is_some_and(|reply| reply.is_durable()))
     })
-}
-
-/// Waits until something is so; whether it is.
-fn until(
-    scene: &mut Scene<'_>,
-    limit: Duration,
-    mut is_so: impl FnMut(&mut Scene<'_>) -> Result<bool>,
-) -> Result<bool> {
-    let watch = Stopwatch::start();
-    while !is_so(scene)? {
-        if watch.left_of(limit).is_zero() {
-            return Ok(false);
-        }
-        scene.wait(LOOK)?;
-    }
-    Ok(true)
 }
 
 fn missed(tally: &Tally, control: bool) -> Vec<String> {

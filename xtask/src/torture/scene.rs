@@ -1,21 +1,21 @@
 //! One store with its server, its disk and its load, to be struck and then accounted for.
 
+mod account;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_loadtest::Target;
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::aim;
 use super::configuration::configuration;
-use super::copy::replace;
 use super::interrupt::Interrupt;
 use super::load::Load;
 use super::probe::{self, Reply};
 use super::report::Tally;
-use super::server::{ANSWER_LIMIT, Server, Setup, Start, get};
+use super::server::{Server, Setup, Start};
 use super::servers::Servers;
 use super::strike::Moment;
 use super::{Plan, Share};
@@ -28,8 +28,8 @@ use crate::volatile_disk::VolatileDisk;
 
 /// How long it may take until the server does what a cut aims at.
 const AIM_LIMIT: Duration = Duration::from_secs(20);
-/// How long the backlog may stand still while it drains.
-const STILL_LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at what comes by no event.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Everything around one store. Dropping it ends and takes apart all it started.
 #[derive(Debug)]
@@ -141,6 +141,22 @@ impl<'a> Scene<'a> {
     pub(super) fn forget_store(&self) -> Result<()> {
         let seen = self.setup.data_dir.join("nats.seen");
         std::fs::remove_file(&seen).when(seen.display())
+    }
+
+    /// Waits until something is so; whether it is within `limit`.
+    pub(super) fn until(
+        &mut self,
+        limit: Duration,
+        mut is_so: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<bool> {
+        let watch = Stopwatch::start();
+        while !is_so(self)? {
+            if watch.left_of(limit).is_zero() {
+                return Ok(false);
+            }
+            self.wait(LOOK)?;
+        }
+        Ok(true)
     }
 
     /// The last lines of the server's log, for whoever has to find out.
@@ -405,19 +421,6 @@ impl<'a> Scene<'a> {
         Ok(reply)
     }
 
-    /// Looks for the probes' own orders.
-    fn enter_probes(&mut self, target: Target) -> Result<()> {
-        for id in std::mem::take(&mut self.probes.0) {
-            self.tally.acknowledged += 1;
-            let path = format!("/v1/orders/forebay/probe/{id}");
-            match probe::get(target.ops, &path, ANSWER_LIMIT).when(&path)?.status {
-                200 => self.tally.found += 1,
-                _ => self.tally.lost += 1,
-            }
-        }
-        Ok(())
-    }
-
     /// The running server, out of the scene.
     fn take_server(&mut self) -> Result<Server> {
         self.target = None;
@@ -431,84 +434,5 @@ impl<'a> Scene<'a> {
             return Ok(());
         }
         Err(Failure::Missed(format!("a graceful stop ended with {status}")))
-    }
-
-    /// The rest of the sale, a graceful stop, the backlog drained at full speed, and the account.
-    fn account(&mut self, target: Target) -> Result<()> {
-        self.load()?.start(target)?;
-        while !self.load()?.is_over() {
-            self.wait(Duration::from_millis(50))?;
-        }
-        self.load()?.stop()?;
-        self.stop()?;
-        if !self.start(&["--no-governor"])? {
-            return Ok(());
-        }
-        let target = self.target()?;
-        let drained = self.drained(target);
-        if self.control() && self.plan.fault.torture().breaks_the_servers() {
-            // Copies that lost different things disagree about what there is to drain.
-            self.tally.count("not_drained", u64::from(drained.is_err()));
-        } else {
-            drained?;
-        }
-        if self.servers.is_some() {
-            self.count_set_aside(target)?;
-        }
-        let interrupt = self.interrupt;
-        let books = self.load()?.books(target, interrupt)?;
-        self.count_given_up()?;
-        self.tally.enter(&books);
-        self.enter_probes(target)?;
-        if !self.plan.control && !books.kept() {
-            self.keep_evidence()?;
-        }
-        self.take_server()?.stop().map(drop)
-    }
-
-    /// Keeps the ledger, the log and a copy of the store of a run that broke a promise.
-    fn keep_evidence(&mut self) -> Result<()> {
-        if self.servers.is_none() {
-            replace(&self.setup.data_dir, &self.place.path().join("store-as-found"))?;
-        }
-        self.place.disable_cleanup(true);
-        complain(format_args!("the evidence is kept in {}", self.place.path().display()));
-        Ok(())
-    }
-
-    /// Waits until nothing is on its way to the OMS any more.
-    pub(super) fn drained(&self, target: Target) -> Result<()> {
-        let mut least = u64::MAX;
-        let mut still = Stopwatch::start();
-        loop {
-            let status = get(target.ops, "/v1/status")?;
-            let live = |state: &str| {
-                status.pointer(&format!("/buffer/live/{state}")).and_then(Value::as_u64)
-            };
-            let under_way: u64 =
-                ["pending", "leased", "submitted"].iter().filter_map(|state| live(state)).sum();
-            // What others own, or had owned, is not seen here.
-            let whole = status.pointer("/drain/share").and_then(Value::as_f64) >= Some(1.0);
-            if under_way == 0 && whole {
-                return Ok(());
-            }
-            if under_way < least {
-                (least, still) = (under_way, Stopwatch::start());
-            }
-            if still.left_of(STILL_LIMIT).is_zero() {
-                let why = format!("{under_way} orders do not drain: {status}");
-                return Err(Failure::Missed(why));
-            }
-            self.interrupt.wait(Duration::from_millis(100))?;
-        }
-    }
-
-    /// Counts what recovery found damaged; a torn tail was never acknowledged and is no damage.
-    fn count_damaged(&mut self, target: Target) -> Result<()> {
-        let status = get(target.ops, "/v1/status")?;
-        let notes = status.pointer("/buffer/recovery").and_then(Value::as_array);
-        let notes = notes.into_iter().flatten().filter_map(Value::as_str);
-        self.tally.damaged_listed += notes.filter(|note| note.contains("damaged")).count() as u64;
-        Ok(())
     }
 }

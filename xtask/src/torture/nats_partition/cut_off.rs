@@ -6,7 +6,6 @@ use forebay_loadtest::Target;
 
 use super::super::probe::{self, Reply};
 use super::super::scene::Scene;
-use super::until;
 use crate::failure::Result;
 use crate::time::Stopwatch;
 
@@ -31,7 +30,7 @@ const TO_GREEN: &str = "longest_to_green_s";
 pub(super) fn says_so(scene: &mut Scene<'_>, target: Target, watch: Stopwatch) -> Result<bool> {
     let mut red = false;
     let reply = scene.probe_at(target.orders, REFUSAL_LIMIT, |scene| {
-        red = until(scene, RED_LIMIT, |_| Ok(!is_ready(target)))?;
+        red = scene.until(RED_LIMIT, |_| Ok(!is_ready(target)))?;
         scene.tally.peak(TO_RED, watch.elapsed().as_secs_f64());
         Ok(())
     })?;
@@ -42,7 +41,7 @@ pub(super) fn says_so(scene: &mut Scene<'_>, target: Target, watch: Stopwatch) -
 /// Waits until one that reaches the servers again is ready; whether it is.
 pub(super) fn is_back(scene: &mut Scene<'_>, target: Target) -> Result<bool> {
     let watch = Stopwatch::start();
-    let green = until(scene, GREEN_LIMIT, |_| Ok(is_ready(target)))?;
+    let green = scene.until(GREEN_LIMIT, |_| Ok(is_ready(target)))?;
     scene.tally.peak(TO_GREEN, watch.elapsed().as_secs_f64());
     Ok(green)
 }
