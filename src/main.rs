@@ -14,6 +14,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Serve(args) => serve::run(&args),
+        cli::Command::Migrate(args) => serve::migrate(&args),
         cli::Command::Demo(args) => demo::run(&args),
         cli::Command::Config(args) => cli::config::run(&args),
         cli::Command::Buffer(args) => cli::buffer::run(&args),

@@ -1,11 +1,14 @@
 //! `forebay serve`: from a configuration to a running service, and back to nothing lost.
 
+use std::fmt::Display;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::nats::{Nats, NatsConfig};
+use forebay_buffer::migrate::{Migration, embedded_to_nats, nats_to_embedded};
+use forebay_buffer::nats::Nats;
 use forebay_buffer::{Buffer, Clock, Embedded, SystemClock};
 use forebay_ingest::Door;
 use forebay_ops::{Ops, View};
@@ -15,8 +18,10 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use crate::cli::{EXIT_FAILED, EXIT_MET, EXIT_MISSED, EXIT_USAGE, ServeArgs, fail, print};
-use crate::config::{self, Backend, Config, Role, Sockets};
+use crate::cli::{
+    EXIT_FAILED, EXIT_MET, EXIT_MISSED, EXIT_USAGE, MigrateArgs, ServeArgs, fail, print,
+};
+use crate::config::{self, Backend, Config, Flags, Role, Sockets};
 use crate::wiring;
 
 /// How long answers get to leave once the buffer has failed.
@@ -24,10 +29,31 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, or until the buffer fails.
 pub(crate) fn run(args: &ServeArgs) -> ExitCode {
-    let config = match config::load(&args.flags) {
+    run_on(&args.flags, args.json, None)
+}
+
+/// Serves on another backend, and moves all orders there meanwhile.
+pub(crate) fn migrate(args: &MigrateArgs) -> ExitCode {
+    if args.from == args.to {
+        return fail(EXIT_USAGE, "--to: is where the orders are already");
+    }
+    run_on(&args.flags, args.json, Some(args))
+}
+
+fn run_on(flags: &Flags, json: bool, migrate: Option<&MigrateArgs>) -> ExitCode {
+    let mut config = match config::load(flags) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error.to_string()),
     };
+    if let Some(migrate) = migrate {
+        config.buffer.backend = migrate.to;
+        if config.role != Role::All {
+            return fail(
+                EXIT_USAGE,
+                "role: whoever moves orders takes them in and drains them; leave it out",
+            );
+        }
+    }
     let checked = match config::check(&config) {
         Ok(checked) => checked,
         Err(faults) => return fail(EXIT_USAGE, &faults.join("\nforebay: ")),
@@ -50,7 +76,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
             Ok(runtime) => runtime,
             Err(error) => return fail(EXIT_MISSED, &error.to_string()),
         };
-    match runtime.block_on(serve(&config, sockets, args.json)) {
+    match runtime.block_on(serve(&config, sockets, json, migrate)) {
         Ok(Ended::Asked) => ExitCode::from(EXIT_MET),
         Ok(Ended::Failed(reason)) => fail(EXIT_FAILED, &format!("the buffer failed: {reason}")),
         Err(error) => fail(EXIT_MISSED, &error),
@@ -65,7 +91,12 @@ enum Ended {
     Failed(String),
 }
 
-async fn serve(config: &Config, sockets: Sockets, json: bool) -> Result<Ended, String> {
+async fn serve(
+    config: &Config,
+    sockets: Sockets,
+    json: bool,
+    migrate: Option<&MigrateArgs>,
+) -> Result<Ended, String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let signals = Signals::install()?;
     let started = clock.elapsed();
@@ -88,6 +119,32 @@ async fn serve(config: &Config, sockets: Sockets, json: bool) -> Result<Ended, S
         lookup_key: [0; 32],
     };
     match config.buffer.backend {
+        _ if migrate.is_some() && !config.data_dir.exists() => Err(no_data_dir(config)),
+        Backend::Embedded if migrate.is_some() => {
+            let (failed, failure) = oneshot::channel();
+            let on_failure = Box::new(move |reason: String| drop(failed.send(reason)));
+            let (from, to) = (wiring::nats(config)?, wiring::embedded(config));
+            let oms = wiring::oms(config, &clock)?;
+            let opened = nats_to_embedded(&from, to, clock, on_failure).await;
+            let (buffer, lookup_key) = opened.map_err(|error| error.to_string())?;
+            wiring::keep_lookup_key(&config.data_dir, lookup_key)?;
+            service.lookup_key = lookup_key;
+            let moved = buffer.clone();
+            let moving = moving(moved.hand_over(), || moved.progress(), migrate, json);
+            service.run(buffer, oms, failure, moving).await
+        }
+        Backend::Nats if migrate.is_some() => {
+            let lookup_key = wiring::lookup_key(&config.data_dir)?;
+            let oms = wiring::oms(config, &clock)?;
+            let (from, to) = (wiring::embedded(config), wiring::nats(config)?);
+            let opening = async move { embedded_to_nats(&from, to, lookup_key, clock).await };
+            let buffer = on_a_thread_of_its_own(opening).await?;
+            service.lookup_key = buffer.new_store().lookup_key();
+            let (_never, failure) = oneshot::channel();
+            let moved = buffer.clone();
+            let moving = moving(moved.hand_over(), || moved.progress(), migrate, json);
+            service.run(buffer, oms, failure, moving).await
+        }
         Backend::Embedded => {
             service.lookup_key = wiring::lookup_key(&config.data_dir)?;
             let (failed, failure) = oneshot::channel();
@@ -95,31 +152,60 @@ async fn serve(config: &Config, sockets: Sockets, json: bool) -> Result<Ended, S
             let buffer = Embedded::open(wiring::embedded(config), clock, on_failure)
                 .map_err(|error| error.to_string())?;
             let oms = wiring::oms(config, &service.clock)?;
-            service.run(buffer, oms, failure).await
+            service.run(buffer, oms, failure, pending()).await
         }
         Backend::Nats => {
             std::fs::create_dir_all(&config.data_dir)
                 .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
             // Before partitions are taken, which a start that fails would keep from the others for a lease.
             let oms = wiring::oms(config, &clock)?;
-            let buffer = open_nats(wiring::nats(config)?, clock).await?;
+            let buffer = on_a_thread_of_its_own(Nats::open(wiring::nats(config)?, clock)).await?;
             service.lookup_key = buffer.lookup_key();
             // Trouble of the servers passes, or is theirs to mend: this process goes on, and its readiness says so.
             let (_never, failure) = oneshot::channel();
-            service.run(buffer, oms, failure).await
+            service.run(buffer, oms, failure, pending()).await
         }
+    }
+}
+
+/// Where there is no directory, there is neither a buffer to be left nor a disk that was meant.
+fn no_data_dir(config: &Config) -> String {
+    let dir = config.data_dir.display();
+    format!("data_dir: {dir} does not exist; to move orders to a new one, make it first")
+}
+
+/// Moves everything while it is served, says so, and ends, unless it is to be served on.
+async fn moving(
+    hand_over: impl Future<Output = ()>,
+    progress: impl FnOnce() -> Migration,
+    migrate: Option<&MigrateArgs>,
+    json: bool,
+) {
+    hand_over.await;
+    let migration = progress();
+    if json {
+        print(&json!({ "event": "moved", "migration": migration }).to_string());
+    }
+    tracing::info!(
+        "any number of processes may serve from there now: set buffer.backend = {:?}",
+        migration.to
+    );
+    if migrate.is_none_or(|migrate| !migrate.until_done) {
+        pending().await
     }
 }
 
 /// Opens a buffer on NATS whose connection and tasks have a thread of their own: what they write while it is busy leaves in
 /// one go, which spares the servers, and their syncs, more than it costs here.
-async fn open_nats(config: NatsConfig, clock: Arc<dyn Clock>) -> Result<Nats, String> {
+async fn on_a_thread_of_its_own<B: Buffer, E: Display + Send>(
+    opening: impl Future<Output = Result<B, E>> + Send + 'static,
+) -> Result<B, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let (opened, opens) = oneshot::channel();
     let run = move || {
         runtime.block_on(async move {
-            let buffer = Nats::open(config, clock).await.map_err(|error| error.to_string());
+            let buffer = opening.await.map_err(|error| error.to_string());
             let is_open = buffer.is_ok();
             if opened.send(buffer).is_ok() && is_open {
                 std::future::pending::<()>().await;
@@ -144,12 +230,13 @@ struct Service<'a> {
 }
 
 impl Service<'_> {
-    /// Opens the doors this process has, and runs until it is asked to stop, or the buffer fails.
+    /// Opens the doors this process has, and runs until it is asked to stop, or `end` comes, or the buffer fails.
     async fn run<B: Buffer>(
         self,
         buffer: B,
         oms: Oms,
         failure: oneshot::Receiver<String>,
+        end: impl Future<Output = ()>,
     ) -> Result<Ended, String> {
         let Self { config, sockets, json, clock, signals, started, metrics, lookup_key } = self;
         let oms = Arc::new(oms);
@@ -209,6 +296,7 @@ impl Service<'_> {
 
         let ended = tokio::select! {
             () = signals.asked() => Ended::Asked,
+            () = end => Ended::Asked,
             Ok(reason) = failure => Ended::Failed(reason),
             ended = &mut door => return Err(format!("the door broke: {ended:?}")),
         };

@@ -72,14 +72,24 @@ pub(crate) fn lookup_key(data_dir: &Path) -> Result<[u8; 32], String> {
     let mut key = [0; 32];
     let mut random = std::fs::File::open("/dev/urandom").map_err(explain)?;
     std::io::Read::read_exact(&mut random, &mut key).map_err(explain)?;
+    write_lookup_key(&path, key).map_err(explain)?;
+    Ok(key)
+}
+
+/// Keeps the key of another store's e-mail lookup hash in a data directory that takes its orders in.
+pub(crate) fn keep_lookup_key(data_dir: &Path, key: [u8; 32]) -> Result<(), String> {
+    let path = data_dir.join("lookup.key");
+    write_lookup_key(&path, key).map_err(|error| format!("cannot keep {}: {error}", path.display()))
+}
+
+fn write_lookup_key(path: &Path, key: [u8; 32]) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.write(true).create(true).truncate(true).open(&fresh).map_err(explain)?;
-    std::io::Write::write_all(&mut file, &key).map_err(explain)?;
-    file.sync_all().map_err(explain)?;
-    std::fs::rename(&fresh, &path).map_err(explain)?;
-    Ok(key)
+    let mut file = options.write(true).create(true).truncate(true).open(&fresh)?;
+    std::io::Write::write_all(&mut file, &key)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)
 }
 
 /// The settings of a buffer on this machine's disk.

@@ -30,11 +30,13 @@ pub mod exception;
 pub mod lease;
 pub mod memory;
 mod metrics;
+pub mod migrate;
 pub mod nats;
 pub mod receipt;
 mod record;
 mod rules;
 mod state;
+mod underway;
 pub mod view;
 
 use std::time::Duration;

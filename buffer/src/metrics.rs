@@ -12,6 +12,12 @@ pub(crate) fn fsync(took: Duration) {
     metrics::histogram!("forebay_buffer_fsync_duration_seconds").record(took.as_secs_f64());
 }
 
+/// So many orders and outcomes of another store were taken in, of about so many.
+pub(crate) fn migrated(handed_over: u64, of: u64) {
+    metrics::gauge!("forebay_buffer_migrated").set(lossy(handed_over));
+    metrics::gauge!("forebay_buffer_migrated_of").set(lossy(of.max(handed_over)));
+}
+
 /// One group with so many records was made durable.
 pub(crate) fn group(records: u32) {
     metrics::histogram!("forebay_buffer_group_records").record(f64::from(records));

@@ -6,6 +6,8 @@ use forebay_order::{Fingerprint, HoldReason, OrderKey};
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 
+use crate::migrate::Migration;
+
 /// Where an order is on its way. Only `Pending` counts as backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +60,11 @@ impl OrderState {
             Self::Discarded => "discarded",
             Self::Recorded => "recorded",
         }
+    }
+
+    /// Whether nothing becomes of it any more.
+    pub(crate) fn has_ended(self) -> bool {
+        matches!(self, Self::Summarised | Self::Cancelled | Self::Discarded | Self::Recorded)
     }
 
     /// The four words a storefront shows its shopper-facing staff.
@@ -146,6 +153,9 @@ pub struct Status {
     /// The processes that share the orders; nothing where there are no others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<Fleet>,
+    /// How far the move from another store is; nothing where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// What recovery found when the store was opened, for people; empty when all was clean.
     pub recovery: Vec<String>,
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Flags;
+use crate::config::{Backend, Flags};
 
 /// All met, or what was asked for is printed.
 pub(crate) const EXIT_MET: u8 = 0;
@@ -39,6 +39,7 @@ const EXAMPLES: &str = "Examples:
   forebay orders get forebay demo 1001           one order
   forebay exceptions list                        what needs a person
   forebay buffer check --data-dir forebay-data   is every byte of a stopped service's buffer whole
+  forebay migrate --from embedded --to nats --config forebay.toml   serve on a cluster, and move all orders there
   forebay doctor --data-dir forebay-data         is this disk, this clock, this machine fit for it";
 
 /// What to do.
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Doctor(doctor::DoctorArgs),
     /// Check, count or export the buffer of a stopped service, without changing it
     Buffer(buffer::BufferArgs),
+    /// Serve on another backend, and move all orders there meanwhile
+    Migrate(MigrateArgs),
     /// Show how a running service stands
     Status(status::StatusArgs),
     /// Look at orders of a running service
@@ -68,6 +71,25 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) flags: Flags,
     /// Print one line of JSON with the addresses on stdout when ready
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Where the orders are now; nobody may serve from there any more
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) from: Backend,
+    /// Where they go, and what is served from at once
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) to: Backend,
+    /// Stop once everything is there, instead of serving on
+    #[arg(long)]
+    pub(crate) until_done: bool,
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+    /// Print a line of JSON on stdout when ready, and one when everything is there
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -81,7 +81,7 @@ pub(crate) struct Buffer {
 }
 
 /// Where orders wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Backend {
     /// On this machine's disk.

@@ -190,7 +190,11 @@ impl Writer {
                 reply.send(status).ok();
             }
             // None of these is a read; each is answered where it is taken.
-            Call::Lease { .. } | Call::Sending { .. } | Call::Act { .. } | Call::Close { .. } => {}
+            Call::Lease { .. }
+            | Call::Sending { .. }
+            | Call::Act { .. }
+            | Call::TakeIn(_)
+            | Call::Close { .. } => {}
         }
     }
 }

@@ -38,6 +38,30 @@ pub enum InspectError {
 /// # Errors
 /// [`InspectError`].
 pub fn inspect(dir: &Path) -> Result<Inspection, InspectError> {
+    let folded = fold(dir)?;
+    let runs = outcomes::look(&dir.join("outcomes"), folded.look.store_secret());
+    let runs = runs.map_err(|error| InspectError::Unreadable {
+        dir: dir.to_owned(),
+        reason: format!("its outcome index: {error}"),
+    })?;
+    Ok(Inspection { folded, runs })
+}
+
+/// A journal, looked at, and what it folds to.
+#[derive(Debug)]
+pub(super) struct Folded {
+    pub(super) look: Look,
+    pub(super) state: State,
+    /// Orders by ascending sequence; some of them ended.
+    pub(super) orders: Vec<u64>,
+    records: u64,
+}
+
+/// Looks through the journal in `dir`, under a lock that others who read may share.
+///
+/// # Errors
+/// [`InspectError`].
+pub(super) fn fold(dir: &Path) -> Result<Folded, InspectError> {
     let unreadable = |reason| InspectError::Unreadable { dir: dir.to_owned(), reason };
     let mut look = journal::look(&dir.join("journal")).map_err(|error| match error {
         LookError::Missing => InspectError::Missing(dir.to_owned()),
@@ -74,9 +98,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, InspectError> {
     }
     orders.sort_unstable();
     orders.dedup();
-    let runs = outcomes::look(&dir.join("outcomes"), look.store_secret());
-    let runs = runs.map_err(|error| unreadable(format!("its outcome index: {error}")))?;
-    Ok(Inspection { look, state, orders, records, runs })
+    Ok(Folded { look, state, orders, records })
 }
 
 /// The order (or the body that occupies no key) that a record begins, or carries whole.
@@ -91,11 +113,7 @@ fn begun_by(record: &Record, sequence: u64) -> Option<u64> {
 /// What was found in a buffer's directory.
 #[derive(Debug)]
 pub struct Inspection {
-    look: Look,
-    state: State,
-    /// Orders by ascending sequence; some of them ended.
-    orders: Vec<u64>,
-    records: u64,
+    folded: Folded,
     runs: Vec<outcomes::Looked>,
 }
 
@@ -148,37 +166,37 @@ pub struct LostOrder {
 impl Inspection {
     /// Identity of the store, made once and copied with the directory; `None` if there is nothing in it yet.
     pub fn store(&self) -> Option<[u8; 16]> {
-        self.look.store_id()
+        self.folded.look.store_id()
     }
 
     /// Bytes of one slot.
     pub fn slot_bytes(&self) -> u64 {
-        self.look.slot_bytes()
+        self.folded.look.slot_bytes()
     }
 
     /// Slot files: all, spare ones, ones set aside because they cannot be read or are another store's.
     pub fn slots(&self) -> (u64, u64, u64) {
-        (self.look.slots, self.look.spare, self.look.set_aside)
+        (self.folded.look.slots, self.folded.look.spare, self.folded.look.set_aside)
     }
 
     /// Segments not yet retired, oldest first.
     pub fn segments(&self) -> &[SegmentSummary] {
-        &self.look.segments
+        &self.folded.look.segments
     }
 
     /// Records that count.
     pub fn records(&self) -> u64 {
-        self.records
+        self.folded.records
     }
 
     /// Every damaged place, segment by segment, oldest first.
     pub fn damages(&self) -> &[Damage] {
-        &self.look.damages
+        &self.folded.look.damages
     }
 
     /// What else is not as it should be, for people; names files, no order.
     pub fn notes(&self) -> &[String] {
-        &self.look.notes
+        &self.folded.look.notes
     }
 
     /// Every run of the outcome index that is not whole.
@@ -196,16 +214,16 @@ impl Inspection {
             memory_bytes: 0,
             damaged_blocks: self.runs.iter().filter_map(|run| run.damaged_blocks).sum(),
         };
-        Status { outcomes, ..self.state.status(now_ms) }
+        Status { outcomes, ..self.folded.state.status(now_ms) }
     }
 
     /// Every order that has not ended, then the bodies of open exceptions, by ascending sequence, read from the disk one
     /// by one.
     pub fn orders(&self) -> impl Iterator<Item = Result<KeptOrder, LostOrder>> {
-        let orders = self.orders.iter().filter_map(|order| self.order(*order));
+        let orders = self.folded.orders.iter().filter_map(|order| self.order(*order));
         let mut after = 0;
         let rows = std::iter::from_fn(move || {
-            let head = self.state.row_heads(after, 1).into_iter().next()?;
+            let head = self.folded.state.row_heads(after, 1).into_iter().next()?;
             after = head.row.id;
             Some(head)
         });
@@ -217,15 +235,8 @@ impl Inspection {
     }
 
     fn order(&self, order: u64) -> Option<Result<KeptOrder, LostOrder>> {
-        let state = self.state.state_of(order);
-        let ended = matches!(
-            state,
-            OrderState::Summarised
-                | OrderState::Cancelled
-                | OrderState::Discarded
-                | OrderState::Recorded
-        );
-        let kept = (!ended).then(|| self.state.body_at(order)).flatten()?;
+        let state = self.folded.state.state_of(order);
+        let kept = (!state.has_ended()).then(|| self.folded.state.body_at(order)).flatten()?;
         Some(self.read(order, state, None, kept))
     }
 
@@ -236,7 +247,7 @@ impl Inspection {
         exception: Option<ExceptionCategory>,
         kept: Kept,
     ) -> Result<KeptOrder, LostOrder> {
-        let reader = self.look.reader();
+        let reader = self.folded.look.reader();
         let lost =
             |key: Option<OrderKey>, reason: String| LostOrder { sequence, key, state, reason };
         let location = kept.location.ok_or_else(|| lost(None, "it is nowhere".to_owned()))?;

@@ -11,6 +11,7 @@
 mod answers;
 mod commit;
 mod group;
+pub(crate) mod hand_over;
 pub mod inspect;
 mod intake;
 pub(crate) mod journal;
@@ -26,6 +27,7 @@ mod retire;
 mod shared;
 mod sync;
 mod take;
+pub(crate) mod take_in;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -51,6 +53,7 @@ use lookup::Lookup;
 #[doc(hidden)]
 pub use measure::OutcomeIndex;
 use shared::{Call, Phase, Shared};
+use take_in::TakingIn;
 use writer::{Fatal, Writer};
 
 /// How an embedded buffer is kept.
@@ -112,6 +115,7 @@ pub struct Embedded {
 }
 
 struct Handle {
+    dir: PathBuf,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -126,7 +130,7 @@ impl Embedded {
         clock: Arc<dyn Clock>,
         on_failure: Box<dyn FnOnce(String) + Send>,
     ) -> Result<Self, OpenError> {
-        let started = Self::start(&config, clock, on_failure, |_| {});
+        let started = Self::start(&config, clock, None, on_failure, |_| {});
         started.map_err(|reason| OpenError { dir: config.dir, reason })
     }
 
@@ -134,10 +138,11 @@ impl Embedded {
     fn start(
         config: &EmbeddedConfig,
         clock: Arc<dyn Clock>,
+        taking_in: Option<&TakingIn>,
         on_failure: Box<dyn FnOnce(String) + Send>,
         before: impl FnOnce(&mut Writer),
     ) -> Result<Self, String> {
-        let recovered = recovery::recover(config, &clock)?;
+        let recovered = recovery::recover(config, &clock, taking_in)?;
         let admission = Admission::new(config.in_flight_orders, config.in_flight_bytes);
         let reader = recovered.journal.reader();
         let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader));
@@ -150,7 +155,8 @@ impl Embedded {
             .spawn(move || write(writer, on_failure))
             .map_err(|error| format!("no thread for the writer: {error}"))?;
         shared.intake.written_by(thread.thread().clone());
-        let handle = Handle { shared, thread: Mutex::new(Some(thread)) };
+        let dir = config.dir.clone();
+        let handle = Handle { dir, shared, thread: Mutex::new(Some(thread)) };
         Ok(Self { handle: Arc::new(handle) })
     }
 

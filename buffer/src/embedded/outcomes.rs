@@ -15,10 +15,12 @@
 //!          scan.rs     a run, gone through      filter.rs  a run's filter
 //!          merge.rs    several runs to one      files.rs   the seam to the file system
 //!          keeper.rs   the list of runs and its thread
+//!          archive.rs  the index of a store that nobody writes to
 //!          reach.rs    how far back everything is there
 //! ```
 //! The bytes are described in `docs/outcome-index-1.md`.
 
+mod archive;
 mod block;
 mod entry;
 pub(super) mod files;
@@ -42,6 +44,7 @@ use std::time::Duration;
 use crate::metrics;
 use crate::state::Outcome;
 use crate::view::OutcomeFigures;
+pub(super) use archive::Archive;
 use files::RealDirectory;
 use keeper::{Found, Keeper, Shared, find, set_aside};
 use run::{Home, Run, RunId, Span};

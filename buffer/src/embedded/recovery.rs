@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::journal::{DamagedRecord, Journal, Options, ReadError, Replayed, WriteError, hint};
 use super::outcomes::Outcomes;
+use super::take_in::{self, TakingIn};
 use super::{EmbeddedConfig, look_first, lookup};
 use crate::Clock;
 use crate::record::Record;
@@ -30,7 +31,9 @@ pub(super) struct Recovered {
 pub(super) fn recover(
     config: &EmbeddedConfig,
     clock: &Arc<dyn Clock>,
+    taking_in: Option<&TakingIn>,
 ) -> Result<Recovered, String> {
+    take_in::check(&config.dir, taking_in)?;
     make_dir(&config.dir)
         .map_err(|e| format!("the directory cannot be made or synced: {e}{}", hint(&e)))?;
     let options = Options {
@@ -38,6 +41,7 @@ pub(super) fn recover(
         burst_reserve: config.burst_reserve,
         disk_max: config.disk_max,
         write_mode: config.write_mode,
+        goes_on: taking_in.map(|taking_in| taking_in.goes_on),
         ..Options::new(Arc::clone(clock))
     };
     let opened = Journal::open(&config.dir.join("journal"), options);
@@ -106,6 +110,10 @@ pub(super) fn recover(
         if let Err(reason) = outcomes.store_nothing(retired_below) {
             tracing::warn!(%reason, "the outcome index cannot be written");
         }
+    }
+    if let Some(taking_in) = taking_in {
+        let record = state.look_first_until(taking_in.look_first_until_ms, now_ms);
+        append(&mut journal, &mut state, record.as_slice())?;
     }
     if let Some(longer) = outcomes.remembers_longer() {
         let damage = state.look_first().damage;

@@ -14,6 +14,7 @@ use super::answers::{Awaited, Desk, Desks, Reply};
 use super::intake::Intake;
 pub(super) use super::intake::Phase;
 use super::journal::{Location, Reader};
+use super::take_in::Taking;
 use super::writer::Fatal;
 use crate::lease::LeaseHome;
 use crate::state::{Kept, Loan, Meter, RowHead, Sight};
@@ -93,6 +94,8 @@ pub(super) enum Call {
     Status {
         reply: oneshot::Sender<Status>,
     },
+    /// Orders of another store.
+    TakeIn(Box<Taking>),
     Close {
         reply: oneshot::Sender<()>,
     },

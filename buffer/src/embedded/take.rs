@@ -75,6 +75,7 @@ impl Writer {
                     }
                 },
                 Call::Close { reply } => self.closers.push(reply),
+                Call::TakeIn(taking) => self.takings.push(*taking),
                 read => self.reads.push(read),
             }
         }

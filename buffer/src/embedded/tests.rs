@@ -61,8 +61,10 @@ fn gated(gate: &Gate, dir: &std::path::Path, failures: &Arc<AtomicU32>) -> Embed
     let on_failure = Box::new(move |_| {
         failures.fetch_add(1, Ordering::SeqCst);
     });
-    Embedded::start(&config, Arc::new(SystemClock), on_failure, |writer| writer.gate = Some(gate))
-        .unwrap()
+    Embedded::start(&config, Arc::new(SystemClock), None, on_failure, |writer| {
+        writer.gate = Some(gate)
+    })
+    .unwrap()
 }
 
 fn envelope(content: u8) -> Envelope {

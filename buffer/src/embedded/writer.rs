@@ -20,6 +20,7 @@ use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
 use super::shared::{Append, Appended, Call, Lent, Phase, Shared};
+use super::take_in::Taking;
 use crate::clock::SetBack;
 use crate::metrics;
 use crate::record::Record;
@@ -80,6 +81,8 @@ pub(super) struct Writer {
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) reads: Vec<Call>,
     pub(super) closers: Vec<oneshot::Sender<()>>,
+    /// Orders of another store, to be taken in once the open group is durable.
+    pub(super) takings: Vec<Taking>,
     /// Answers lie at a desk that nobody had handed round when it was rung.
     unheard: bool,
     /// The last group held one record only.
@@ -131,6 +134,7 @@ impl Writer {
             waiters: VecDeque::new(),
             reads: Vec::new(),
             closers: Vec::new(),
+            takings: Vec::new(),
             unheard: false,
             lone: true,
             oldest: Duration::MAX,
@@ -286,7 +290,7 @@ impl Writer {
                 || !self.deferred.is_empty()
                 || !self.acts.is_empty()
                 || self.lazy.len() >= GROUP_RECORDS_MAX / 4);
-        let worked = group.urgent() || due || !self.reads.is_empty();
+        let worked = group.urgent() || due || !self.reads.is_empty() || !self.takings.is_empty();
         let orders = group.orders();
         self.note_forgotten()?;
         if group.urgent() || due {
@@ -301,6 +305,9 @@ impl Writer {
         self.unheard = self.shared.desks.ring();
         for read in std::mem::take(&mut self.reads) {
             self.serve(read);
+        }
+        for taking in std::mem::take(&mut self.takings) {
+            self.take_in(taking)?;
         }
         let retired = self.retire()?;
         if retired {

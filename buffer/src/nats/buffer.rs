@@ -13,11 +13,13 @@ use tokio::time::sleep;
 
 use super::door::MESSAGE_RESERVE;
 use super::fleet::Ask;
+use super::origin::Origin;
 use super::seen::Seen;
 use super::shared::{SETTLED_WAIT, Shared, failed};
 use super::store::Store;
 use super::synced;
 use super::table::Table;
+use super::take_in::TakingIn;
 use super::tend::Rounds;
 use super::{NatsConfig, OpenError};
 use crate::view::Fleet;
@@ -47,13 +49,47 @@ impl Nats {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(config: NatsConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let table = Table::open(&config).await?;
+        Self::open_with(config, clock, None).await
+    }
+
+    /// The same to take orders of another store in, or to go on with that.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) async fn open_taking_in(
+        config: NatsConfig,
+        taking_in: TakingIn,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(config, clock, Some(taking_in)).await
+    }
+
+    async fn open_with(
+        config: NatsConfig,
+        clock: Arc<dyn Clock>,
+        taking_in: Option<TakingIn>,
+    ) -> Result<Self, OpenError> {
+        let next_sequence = taking_in.as_ref().map(|taking_in| taking_in.next_sequence);
+        let table = Table::open_from(&config, next_sequence).await?;
         let (order, max) = (config.order_bytes, table.message_max());
         let needed = order + 2 * MESSAGE_RESERVE;
         if max < needed {
             return Err(OpenError::Payload { max, order, needed });
         }
-        let store = Store::open(&table, &config.stream, config.partitions).await?;
+        let (store, origin) = match taking_in {
+            Some(taking_in) => {
+                let (store, origin) = taking_in.begin(&table, &config).await?;
+                (store, Some(origin))
+            }
+            None => {
+                let store = Store::open(&table, &config.stream, config.partitions, None).await?;
+                let origin = Origin::read(&table, &config.stream).await?;
+                if origin.as_ref().is_some_and(|(origin, _)| !origin.whole) {
+                    return Err(OpenError::BeingFilled { stream: config.stream });
+                }
+                (store, origin.map(|(origin, _)| origin))
+            }
+        };
         if store.partitions != config.partitions {
             let (found, wanted) = (store.partitions, config.partitions);
             tracing::warn!(
@@ -81,7 +117,7 @@ impl Nats {
         let replication = table.replication().await.map_err(unavailable)?;
         let durability =
             Durability::Quorum { needed: replication.quorum(), of: replication.replicas, synced };
-        let shared = Arc::new(Shared::new(config, clock, table, store, durability));
+        let shared = Arc::new(Shared::new(config, clock, (table, store, origin), durability));
         drop(tokio::spawn(Arc::clone(&shared).watch_store(seen)));
         drop(tokio::spawn(Arc::clone(&shared).leave_the_silent()));
         if shared.config.drains {
@@ -101,7 +137,12 @@ impl Nats {
 
     /// The key of the e-mail lookup hash: the same for all processes of the store, and nobody else's.
     pub fn lookup_key(&self) -> [u8; 32] {
-        blake3::derive_key("forebay-buffer 1 e-mail lookup of a fleet", &self.shared.store.secret)
+        let origin = self.shared.origin.as_ref();
+        origin.map_or_else(|| self.shared.store.lookup_key(), |origin| origin.lookup_key)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// How many partitions this process owns, and of how many.

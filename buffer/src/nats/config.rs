@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::connect::without_login;
+
 /// How a key table is reached and kept.
 #[derive(Clone, Debug)]
 pub struct NatsConfig {
@@ -68,6 +70,12 @@ impl NatsConfig {
             in_flight_orders: 8_192,
             in_flight_bytes: 256 << 20,
         }
+    }
+
+    /// The servers as they may be shown.
+    pub(crate) fn shown_servers(&self) -> String {
+        let shown: Vec<_> = self.servers.iter().map(|server| without_login(server)).collect();
+        shown.join(", ")
     }
 }
 

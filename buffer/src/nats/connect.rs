@@ -36,8 +36,7 @@ pub(super) async fn connect(config: &NatsConfig) -> Result<Client, OpenError> {
 /// # Errors
 /// [`OpenError::Connect`], [`OpenError::TooOld`].
 pub(super) async fn connect_as(config: &NatsConfig, login: &Login) -> Result<Client, OpenError> {
-    let shown: Vec<_> = config.servers.iter().map(|server| without_login(server)).collect();
-    let servers = shown.join(", ");
+    let servers = config.shown_servers();
     let left = Left::default();
     let mut options = ConnectOptions::new()
         .name("forebay")
@@ -104,7 +103,7 @@ fn tell(event: &Event) {
 }
 
 /// An address as it may be shown: a password may stand in it.
-fn without_login(server: &str) -> String {
+pub(super) fn without_login(server: &str) -> String {
     let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
     format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or_default())
 }

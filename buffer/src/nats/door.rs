@@ -41,7 +41,7 @@ impl Shared {
         let mut seen = None;
         if envelope.readiness == FAILED {
             let hash = hasher.of_key(&envelope.key);
-            let look = self.look(hash).await.map_err(append_error)?;
+            let look = self.look(hash).await.map_err(append_error)?.named(&envelope.key);
             look.known.hold_failed(&mut envelope);
             if envelope.readiness != FAILED {
                 seen = Some(look);
@@ -61,7 +61,8 @@ impl Shared {
                 Ok(receipt) => return Ok(receipt),
                 Err(stored) => {
                     self.settled(hash).await;
-                    seen = Some(self.look_at(hash, stored.as_ref()).await.map_err(append_error)?);
+                    let look = self.look_at(hash, stored.as_ref()).await.map_err(append_error)?;
+                    seen = Some(look.named(&envelope.key));
                 }
             }
         }
@@ -140,7 +141,7 @@ impl Shared {
     pub(super) async fn view(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
         self.open()?;
         let hash = self.store.hasher.of_key(key);
-        let look = self.look(hash).await?;
+        let look = self.look(hash).await?.named(key);
         let Some(mut view) = look.known.view(key) else { return Ok(None) };
         view.position = self.position(hash, view.sequence);
         Ok(Some(view))
@@ -177,9 +178,10 @@ fn put_error(error: TableError) -> AppendError {
     match error {
         TableError::Full(_) => AppendError::Full,
         TableError::TooLarge { .. } => AppendError::TooLarge,
-        TableError::Unknown(_) | TableError::Refused(_) | TableError::WentBack { .. } => {
-            AppendError::Failed(error.to_string())
-        }
+        TableError::Unknown(_)
+        | TableError::Refused(_)
+        | TableError::Sealed
+        | TableError::WentBack { .. } => AppendError::Failed(error.to_string()),
     }
 }
 

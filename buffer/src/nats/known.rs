@@ -7,6 +7,7 @@ use super::page::{Page, PageError};
 use super::table::Stored;
 use super::tenure::Lent;
 use crate::digest::KeyHasher;
+use crate::migrate::{Whole, fill_key, is_unknown};
 use crate::record::{Delivery, Record};
 use crate::state::{Head, Judged, Kept, Loan, Numbered, RowHead, State, content_among};
 use crate::{
@@ -53,6 +54,55 @@ impl Known {
         known.order = known.state.known_state(order).map(|_| order);
         known.stored = stored.sequence;
         Ok(known)
+    }
+
+    /// The same where it is known by which key it is looked for, if its page does not say it.
+    pub(super) fn named(mut self, key: &OrderKey) -> Self {
+        let unknown = |(_, record): &Numbered| {
+            record.delivery().is_some_and(|delivery| is_unknown(&delivery.envelope.key))
+        };
+        if self.records.iter().any(unknown) {
+            fill_key(&mut self.records, key);
+            self.state = State::hashing(self.state.hasher());
+            self.state.apply_whole(&self.records);
+        }
+        self
+    }
+
+    /// All of it, for another store. `lent`: a loan that is not over, which nobody ends any more.
+    pub(super) fn handed_over(
+        mut self,
+        hash: u128,
+        lent: Option<&Lent>,
+        now_ms: i64,
+    ) -> Option<Whole> {
+        let order = self.order?;
+        let poison = lent.map(|lent| self.was_lent(lent, now_ms)).unwrap_or_default();
+        self.free();
+        let outcome = self.state.kept(order).and_then(|kept| self.head(kept));
+        if let Some(outcome) = outcome.and_then(|head| self.state.outcome_of(order, &head)) {
+            return Some(Whole::Outcome { hash, outcome });
+        }
+        let mut records = self.state.whole(order, true, |kept| self.record(kept))?;
+        records.extend(poison.into_iter().map(|record| (0, record)));
+        Some(Whole::Order { hash, records })
+    }
+
+    /// Its owner ended while it was lent, or gave it up; the records that set it aside, if it was so too often.
+    fn was_lent(&mut self, lent: &Lent, now_ms: i64) -> Vec<Record> {
+        let orders = match lent.deaths.checked_sub(1) {
+            Some(deaths) => vec![(lent.order, deaths)],
+            None => Vec::new(),
+        };
+        if orders.is_empty() && lent.sending {
+            let (order, attempts) = (lent.order, self.state.attempts(lent.order));
+            let reason = "lent by an owner that ended".to_owned();
+            let (not_before_ms, sent) = (0, true);
+            let record = Record::Retry { order, not_before_ms, attempts, sent, reason };
+            self.fold(&record, self.stored);
+        }
+        self.fold(&Record::Leased { orders }, self.stored);
+        self.state.replayed(now_ms)
     }
 
     /// The order, or 0, which none is.

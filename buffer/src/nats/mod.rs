@@ -21,9 +21,11 @@ mod departures;
 mod door;
 mod drain;
 mod fleet;
+pub(crate) mod hand_over;
 mod inspect;
 mod known;
 mod many;
+mod origin;
 mod page;
 mod partition;
 mod seen;
@@ -33,13 +35,14 @@ mod store;
 mod stream;
 mod synced;
 mod table;
+pub(crate) mod take_in;
 mod tend;
 mod tenure;
-mod underway;
 
 pub use buffer::Nats;
 pub use config::{Login, NatsConfig};
 pub use inspect::{Found, Inspection};
+pub(crate) use origin::Origin;
 pub use stream::Replication;
 pub use table::{Put, Stored, Table, TableError};
 
@@ -112,6 +115,14 @@ pub enum OpenError {
         now: u64,
         /// The newest that was seen.
         highest: u64,
+    },
+    /// It does not have all orders yet.
+    #[error(
+        "the stream {stream} has not taken in all orders of the disk they come from: go on with `forebay migrate` until that is done"
+    )]
+    BeingFilled {
+        /// The stream's name.
+        stream: String,
     },
     /// What was seen of the store before cannot be read or kept.
     #[error("what was seen of the stream before is kept in {}, and cannot be used: {reason}", .path.display())]

@@ -56,7 +56,7 @@ impl Page {
 
     /// The page as it reads once it is stored there.
     pub(super) fn stored_at(mut self, sequence: u64) -> Self {
-        if let Some((own, _)) = self.records.last_mut() {
+        if let Some((own, _)) = self.records.last_mut().filter(|(own, _)| *own == OWN) {
             *own = sequence;
         }
         self

@@ -11,7 +11,6 @@ use tokio::task::AbortHandle;
 use super::page::Page;
 use super::tenure::{EPOCH_AT, Lent, Tenure};
 use crate::Verdict;
-use crate::digest::KeyHasher;
 use crate::record::Record;
 use crate::state::{Loan, State};
 
@@ -108,15 +107,14 @@ impl Partition {
 }
 
 impl Mine {
-    /// Ours by the message `row`, until `good_until`; nothing is known of it yet.
+    /// Ours by the message `row`, until `good_until`; no order of it is in `state` yet.
     pub(super) fn new(
-        hasher: KeyHasher,
+        mut state: State,
         tenure: &Tenure,
         row: u64,
         good_until: Duration,
         feed: AbortHandle,
     ) -> Self {
-        let mut state = State::hashing(hasher);
         // No number of an earlier tenure's loans comes again.
         state.number_loans_from(tenure.epoch << EPOCH_AT);
         Self {
@@ -313,8 +311,8 @@ mod tests {
     #[tokio::test]
     async fn a_feed_that_brings_nothing_is_noticed_and_a_slow_one_is_not() {
         let feed = tokio::spawn(std::future::pending::<()>()).abort_handle();
-        let hasher = KeyHasher::new(b"secret");
-        let mut mine = Mine::new(hasher, &Tenure::default(), 100, Duration::ZERO, feed);
+        let state = State::new(b"secret");
+        let mut mine = Mine::new(state, &Tenure::default(), 100, Duration::ZERO, feed);
         // Reading what was there takes rounds, and moves on in each.
         for position in [10, 20, 30] {
             mine.follow(position, None);

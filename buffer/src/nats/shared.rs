@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use forebay_order::OrderKey;
 use futures_util::future::join_all;
 use hashbrown::HashMap;
 use tokio::runtime::Handle;
@@ -12,14 +13,15 @@ use tokio::time::{sleep, timeout};
 
 use super::NatsConfig;
 use super::known::Known;
+use super::origin::Origin;
 use super::page::{Page, PageError};
 use super::partition::Partition;
 use super::seen::Seen;
 use super::store::Store;
 use super::table::{Stored, Table, TableError};
 use super::tenure::{Lent, Tenure};
-use super::underway::{Underway, Waiter};
-use crate::state::Meter;
+use crate::state::{Meter, State};
+use crate::underway::{Underway, Waiter};
 use crate::{Admission, AppendError, BufferError, Clock, Durability};
 
 /// A verdict on its way is waited for so long: while the servers do not answer, people are told what was before it.
@@ -40,6 +42,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) table: Table,
     pub(super) store: Store,
+    /// Where the orders came from, if it was another store.
+    pub(super) origin: Option<Origin>,
     /// This process, to the others.
     pub(super) node: u64,
     /// The sequence of our own message among the nodes'; held while it is being replaced.
@@ -79,12 +83,18 @@ pub(super) struct Look {
     pub(super) lent: Option<Lent>,
 }
 
+impl Look {
+    /// See [`Known::named`].
+    pub(super) fn named(self, key: &OrderKey) -> Self {
+        Self { known: self.known.named(key), ..self }
+    }
+}
+
 impl Shared {
     pub(super) fn new(
         config: NatsConfig,
         clock: Arc<dyn Clock>,
-        table: Table,
-        store: Store,
+        (table, store, origin): (Table, Store, Option<Origin>),
         durability: Durability,
     ) -> Self {
         Self {
@@ -105,8 +115,20 @@ impl Shared {
             clock,
             table,
             store,
+            origin,
             durability,
         }
+    }
+
+    /// A state of which nothing is known yet but what holds for all orders.
+    pub(super) fn new_state(&self) -> State {
+        let mut state = State::hashing(self.store.hasher);
+        if let Some(origin) = &self.origin {
+            let now_ms = self.clock.wall_ms();
+            let record = state.look_first_until(origin.look_first_until_ms, now_ms);
+            state.apply_whole(record.map(|record| (0, record)).as_slice());
+        }
+        state
     }
 
     /// Fails once it is closing.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! STREAM.store        what is agreed on, written once by whoever comes first
+//! STREAM.origin       where the orders came from, if it was another store
 //! STREAM.node.NODE    a node that takes part in the drain, expiring
 //! STREAM.3.owner      who owns partition 3
 //! STREAM.3.HASH       a key of partition 3
@@ -34,7 +35,20 @@ impl Store {
         Self { stream: stream.to_owned(), secret, hasher, partitions }
     }
 
-    /// Reads what was agreed on, or settles it if nobody has.
+    /// Reads what was agreed on; `None` if nobody has settled it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(super) async fn read(table: &Table, stream: &str) -> Result<Option<Self>, OpenError> {
+        let stored = table.read(&Self::own_subject(stream)).await;
+        let stored = stored.map_err(|error| OpenError::Unavailable {
+            stream: stream.to_owned(),
+            reason: error.to_string(),
+        })?;
+        stored.map(|stored| Self::known(stream, &stored)).transpose()
+    }
+
+    /// Reads what was agreed on, or settles it if nobody has; with this secret, or one of its own.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -42,25 +56,35 @@ impl Store {
         table: &Table,
         stream: &str,
         partitions: u16,
+        given: Option<[u8; 16]>,
     ) -> Result<Self, OpenError> {
-        let subject = format!("{stream}.store");
+        if let Some(store) = Self::read(table, stream).await? {
+            return Ok(store);
+        }
         let unavailable =
             |reason: String| OpenError::Unavailable { stream: stream.to_owned(), reason };
-        let secret = secret().map_err(|error| unavailable(format!("no randomness: {error}")))?;
+        let secret = given.map_or_else(secret, Ok);
+        let secret = secret.map_err(|error| unavailable(format!("no randomness: {error}")))?;
         let wanted = Self::new(stream, secret, partitions);
         let failed = |error: TableError| unavailable(error.to_string());
-        let stored = match table.read(&subject).await.map_err(failed)? {
-            Some(stored) => stored,
-            None => match table.create(&subject, wanted.encode()).await.map_err(failed)? {
-                Put::Done(_) => return Ok(wanted),
-                Put::Overtaken(Some(stored)) => stored,
-                Put::Overtaken(None) => {
-                    let reason = "its servers do not agree on what stands there; start again";
-                    return Err(unavailable(reason.to_owned()));
-                }
-            },
+        let subject = Self::own_subject(stream);
+        let stored = match table.create(&subject, wanted.encode()).await.map_err(failed)? {
+            Put::Done(_) => return Ok(wanted),
+            Put::Overtaken(Some(stored)) => stored,
+            Put::Overtaken(None) => {
+                let reason = "its servers do not agree on what stands there; start again";
+                return Err(unavailable(reason.to_owned()));
+            }
         };
-        Self::decode(stream, &stored).ok_or_else(|| OpenError::Stream {
+        Self::known(stream, &stored)
+    }
+
+    fn own_subject(stream: &str) -> String {
+        format!("{stream}.store")
+    }
+
+    fn known(stream: &str, stored: &Stored) -> Result<Self, OpenError> {
+        Self::decode(stream, stored).ok_or_else(|| OpenError::Stream {
             stream: stream.to_owned(),
             fault: "was begun by another release, or by something else".to_owned(),
             mend: "use that release, or name another stream".to_owned(),
@@ -85,6 +109,11 @@ impl Store {
     pub(super) fn id(&self) -> String {
         let id = blake3::derive_key("forebay-buffer 1 id of a store on NATS", &self.secret);
         id.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The key of the e-mail lookup hash of a store that made its own.
+    pub(super) fn lookup_key(&self) -> [u8; 32] {
+        blake3::derive_key("forebay-buffer 1 e-mail lookup of a fleet", &self.secret)
     }
 
     /// The partition of a key.
@@ -112,6 +141,11 @@ impl Store {
     /// Everything of a partition.
     pub(super) fn all(&self, partition: u16) -> String {
         format!("{}.{partition}.>", self.stream)
+    }
+
+    /// Everything of all partitions.
+    pub(super) fn all_pages(&self) -> String {
+        format!("{}.*.*", self.stream)
     }
 
     /// Where a node stands.

@@ -66,7 +66,11 @@ fn wanted(config: &NatsConfig) -> Config {
 ///
 /// # Errors
 /// [`OpenError::Stream`] says what is wrong with one that is there; [`OpenError::Unavailable`].
-pub(super) async fn open(context: &Context, config: &NatsConfig) -> Result<Stream, OpenError> {
+pub(super) async fn open(
+    context: &Context,
+    config: &NatsConfig,
+    first_sequence: Option<u64>,
+) -> Result<Stream, OpenError> {
     let name = config.stream.as_str();
     if let Some(stream) = find(context, config).await? {
         let (found, wanted) = (stream.cached_info().config.max_bytes, wanted(config).max_bytes);
@@ -81,7 +85,8 @@ pub(super) async fn open(context: &Context, config: &NatsConfig) -> Result<Strea
         return Ok(stream);
     }
     // Two that start at once both declare the same, which is no fault.
-    context.create_stream(wanted(config)).await.map_err(|error| {
+    let wanted = Config { first_sequence, ..wanted(config) };
+    context.create_stream(wanted).await.map_err(|error| {
         let reason = match error.kind() {
             CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
                 format!("{error}; another stream has subjects that begin with {name}.: give this one another name")
@@ -111,6 +116,49 @@ pub(super) async fn find(
             Err(OpenError::Unavailable { stream: name.to_owned(), reason: error.to_string() })
         }
     }
+}
+
+/// The stream, which must be there, and may be sealed.
+///
+/// # Errors
+/// As [`open`].
+pub(super) async fn find_sealed(
+    context: &Context,
+    config: &NatsConfig,
+) -> Result<Stream, OpenError> {
+    let name = config.stream.as_str();
+    let stream =
+        context.get_stream(name).await.map_err(|error| match is_missing(&error.kind()) {
+            true => OpenError::Stream {
+                stream: name.to_owned(),
+                fault: "is not there".to_owned(),
+                mend: "check nats.stream and nats.servers".to_owned(),
+            },
+            false => OpenError::Unavailable { stream: name.to_owned(), reason: error.to_string() },
+        })?;
+    check(&Config { sealed: false, ..stream.cached_info().config.clone() }, &wanted(config))?;
+    Ok(stream)
+}
+
+/// Seals a stream, if it is not.
+///
+/// # Errors
+/// As [`open`]; above all that the user may not.
+pub(super) async fn seal(context: &Context, name: &str) -> Result<Info, OpenError> {
+    let unavailable = |reason: String| OpenError::Unavailable { stream: name.to_owned(), reason };
+    let stream = context.get_stream(name).await.map_err(|error| unavailable(error.to_string()))?;
+    let config = stream.cached_info().config.clone();
+    if !config.sealed {
+        let sealed = Config { sealed: true, ..config };
+        context.update_stream(sealed).await.map_err(|error| {
+            unavailable(format!("it cannot be sealed ({error}); let the user publish on $JS.API.STREAM.UPDATE.{name} for it"))
+        })?;
+    }
+    let info = stream.get_info().await.map_err(|error| unavailable(error.to_string()))?;
+    if !info.config.sealed {
+        return Err(unavailable("it does not stay sealed".to_owned()));
+    }
+    Ok(info)
 }
 
 fn is_missing(kind: &GetStreamErrorKind) -> bool {
@@ -167,8 +215,12 @@ fn check(found: &Config, wanted: &Config) -> Result<(), OpenError> {
     if !found.allow_direct {
         return fault("cannot be read by many keys at once".to_owned(), "set allow_direct");
     }
-    if found.no_ack || found.sealed {
-        return fault("acknowledges nothing, or is sealed".to_owned(), OTHER);
+    if found.sealed {
+        let mend = "serve with buffer.backend = \"embedded\"; to move them back, name another stream, or remove this one";
+        return fault("is sealed: its orders were moved to a disk".to_owned(), mend);
+    }
+    if found.no_ack {
+        return fault("acknowledges nothing".to_owned(), OTHER);
     }
     let fed = found.mirror.is_some() || found.sources.as_ref().is_some_and(|from| !from.is_empty());
     if fed || found.subject_transform.is_some() {

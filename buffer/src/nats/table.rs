@@ -97,6 +97,11 @@ pub enum TableError {
         /// The servers' `max_payload`.
         max: usize,
     },
+    /// The stream takes nothing any more. Nothing was stored.
+    #[error(
+        "the stream is sealed, and takes nothing any more: its orders were moved to a disk (`forebay migrate`), and are served from there"
+    )]
+    Sealed,
     /// The servers refuse such a call. Nothing was stored.
     #[error("the servers refuse it: {0}")]
     Refused(String),
@@ -145,15 +150,35 @@ impl Table {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(config: &NatsConfig) -> Result<Self, OpenError> {
-        let client = connect(config).await?;
-        let context = jetstream::context::ContextBuilder::new()
-            .timeout(TRY_TIMEOUT)
-            .ack_timeout(TRY_TIMEOUT)
-            .max_ack_inflight(IN_FLIGHT)
-            .build(client);
-        let stream = stream::open(&context, config).await?;
+        Self::open_from(config, None).await
+    }
+
+    /// The same; a stream that is declared gives sequences from this one on.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(super) async fn open_from(
+        config: &NatsConfig,
+        first_sequence: Option<u64>,
+    ) -> Result<Self, OpenError> {
+        let context = context(config).await?;
+        let stream = stream::open(&context, config, first_sequence).await?;
+        Ok(Self::of(context, stream, config))
+    }
+
+    /// Connects to a stream that is there, and may be sealed.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(super) async fn open_there(config: &NatsConfig) -> Result<Self, OpenError> {
+        let context = context(config).await?;
+        let stream = stream::find_sealed(&context, config).await?;
+        Ok(Self::of(context, stream, config))
+    }
+
+    fn of(context: Context, stream: jetstream::stream::Stream, config: &NatsConfig) -> Self {
         let highest = stream.cached_info().state.last_sequence;
-        Ok(Self {
+        Self {
             context,
             stream,
             deadline: config.deadline,
@@ -161,7 +186,17 @@ impl Table {
             silence: Silence::default(),
             highest: highest.into(),
             fault: OnceLock::new(),
-        })
+        }
+    }
+
+    /// Has the servers take no message any more, for good; how many messages there are.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(super) async fn seal(&self) -> Result<u64, OpenError> {
+        let info = stream::seal(&self.context, self.name()).await?;
+        self.saw(info.state.last_sequence);
+        Ok(info.state.messages)
     }
 
     /// How many copies there are to be, and how many there are now.
@@ -251,6 +286,19 @@ impl Table {
         filter: String,
         from: u64,
     ) -> Result<impl Stream<Item = Result<Fed, TableError>> + use<>, TableError> {
+        let (feed, _) = self.feed_with_left(filter, from).await?;
+        Ok(feed.map(|fed| fed.map(|(fed, _)| fed)))
+    }
+
+    /// The same, each with how many are left after it now, and how many there are.
+    ///
+    /// # Errors
+    /// As [`Table::feed`].
+    pub(super) async fn feed_with_left(
+        &self,
+        filter: String,
+        from: u64,
+    ) -> Result<(impl Stream<Item = Result<(Fed, u64), TableError>> + use<>, u64), TableError> {
         let config = pull::Config {
             // With a name of its own, so that the right to make it can be given for this stream alone.
             name: Some(format!("feed-{:016x}", fastrand::u64(..))),
@@ -264,6 +312,7 @@ impl Table {
         };
         let unknown = |error: &dyn std::error::Error| TableError::Unknown(error.to_string());
         let consumer = self.stream.create_consumer(config).await.map_err(|e| unknown(&e))?;
+        let left = consumer.cached_info().num_pending;
         let messages = consumer
             .stream()
             .max_bytes_per_batch(FEED_BATCH)
@@ -271,7 +320,7 @@ impl Table {
             .heartbeat(FEED_HEARTBEAT)
             .messages();
         let messages = messages.await.map_err(|error| unknown(&error))?;
-        Ok(messages.enumerate().map(|(n, message)| {
+        let feed = messages.enumerate().map(|(n, message)| {
             let message = message.map_err(|error| TableError::Unknown(error.to_string()))?;
             let info = message.info().map_err(|error| TableError::Unknown(error.to_string()))?;
             if info.consumer_sequence != n as u64 + 1 {
@@ -280,8 +329,9 @@ impl Table {
             let mark = None;
             let stored =
                 Stored { sequence: info.stream_sequence, bytes: message.payload.clone(), mark };
-            Ok(Fed { subject: message.subject.to_string(), stored })
-        }))
+            Ok((Fed { subject: message.subject.to_string(), stored }, info.pending))
+        });
+        Ok((feed, left))
     }
 
     /// Stores a message in the place of the one at `sequence` (0: of none); it expires after `ttl` (whole seconds), if there is one.
@@ -351,6 +401,13 @@ impl Table {
                 Err(missed) => missed,
             };
             let (reason, pause) = match missed {
+                Missed::Never(error @ TableError::Sealed) => {
+                    self.fault.get_or_init(|| error.clone());
+                    return match may_be_stored {
+                        true => Err(TableError::Unknown(error.to_string())),
+                        false => Err(error),
+                    };
+                }
                 // What became of an earlier try is not known by this one's refusal.
                 Missed::Never(error) if may_be_stored => {
                     return Err(TableError::Unknown(error.to_string()));
@@ -446,6 +503,15 @@ impl Table {
     }
 }
 
+/// Connects.
+async fn context(config: &NatsConfig) -> Result<Context, OpenError> {
+    let context = jetstream::context::ContextBuilder::new()
+        .timeout(TRY_TIMEOUT)
+        .ack_timeout(TRY_TIMEOUT)
+        .max_ack_inflight(IN_FLIGHT);
+    Ok(context.build(connect(config).await?))
+}
+
 /// What a server's refusal means for the write.
 fn of_refusal(refusal: &jetstream::Error) -> Missed {
     let said = refusal.to_string();
@@ -457,6 +523,7 @@ fn of_refusal(refusal: &jetstream::Error) -> Missed {
         ErrorCode::STREAM_STORE_FAILED if said.contains("maximum") => {
             Missed::Never(TableError::Full(said))
         }
+        ErrorCode::STREAM_SEALED => Missed::Never(TableError::Sealed),
         ErrorCode::INSUFFICIENT_RESOURCES
         | ErrorCode::STORAGE_RESOURCES_EXCEEDED
         | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => Missed::Never(TableError::Full(said)),

@@ -234,7 +234,7 @@ impl Shared {
             shared.follow(number, epoch).await;
         });
         let good_until = begun + self.good_for();
-        let mine = Mine::new(self.store.hasher, &tenure, row, good_until, feed.abort_handle());
+        let mine = Mine::new(self.new_state(), &tenure, row, good_until, feed.abort_handle());
         partition.gain(mine);
         gained.send(()).ok();
         true

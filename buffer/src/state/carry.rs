@@ -328,7 +328,7 @@ impl State {
         })
     }
 
-    fn ended(&self, sequence: u64, order: &Order) -> Ended {
+    pub(super) fn ended(&self, sequence: u64, order: &Order) -> Ended {
         let detail = self.detail(sequence);
         Ended {
             hash: order.hash,

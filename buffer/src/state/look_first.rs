@@ -34,8 +34,9 @@ impl LookFirst {
         Some(Self { until_ms, damage })
     }
 
-    fn value(self) -> Vec<u8> {
-        [self.until_ms.to_le_bytes(), self.damage.to_le_bytes()].concat()
+    fn record(self, now_ms: i64) -> Record {
+        let value = [self.until_ms.to_le_bytes(), self.damage.to_le_bytes()].concat();
+        Record::Policy { name: NAME.to_owned(), value, at_ms: now_ms }
     }
 }
 
@@ -60,8 +61,14 @@ impl State {
             return None;
         }
         let until_ms = stands.until_ms.max(needed_ms.saturating_add(MORE_MS));
-        let value = LookFirst { until_ms, damage }.value();
-        Some(Record::Policy { name: NAME.to_owned(), value, at_ms: now_ms })
+        Some(LookFirst { until_ms, damage }.record(now_ms))
+    }
+
+    /// The record by which orders are looked up first for as long as another store has them looked up; `None` if what stands
+    /// suffices.
+    pub(crate) fn look_first_until(&self, until_ms: i64, now_ms: i64) -> Option<Record> {
+        let LookFirst { until_ms: stands_ms, damage } = self.look_first;
+        (until_ms > stands_ms.max(now_ms)).then(|| LookFirst { until_ms, damage }.record(now_ms))
     }
 
     /// Whether an order may be one that was forgotten, and so may be in the OMS already.

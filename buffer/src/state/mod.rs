@@ -151,6 +151,11 @@ impl State {
         }
     }
 
+    /// Makes the hashes.
+    pub(crate) fn hasher(&self) -> KeyHasher {
+        self.hasher
+    }
+
     /// The hash an order's key is known by.
     pub(crate) fn hash_of_key(&self, key: &OrderKey) -> u128 {
         self.hasher.of_key(key)

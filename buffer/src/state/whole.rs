@@ -3,7 +3,7 @@
 
 use super::carry::NOWHERE;
 use super::order::{Head, Kept, Order};
-use super::{Loan, State};
+use super::{Loan, Outcome, State};
 use crate::OrderState;
 use crate::record::{Record, Settled};
 
@@ -61,6 +61,27 @@ impl State {
             records.push((id, self.moved_row_record(id, delivery)?));
         }
         Some(records)
+    }
+
+    /// Where all of an order is kept: its content, what waits for its loan to end, the bodies of its exception rows.
+    pub(crate) fn all_kept(&self, sequence: u64) -> Vec<Kept> {
+        let content = self.get(sequence).map(|order| order.kept).into_iter();
+        let parked = self.parked(sequence).map(|parked| parked.content.kept);
+        let rows = self.rows.of(sequence).filter_map(|(_, row)| row.body.map(|body| body.kept));
+        content.chain(parked).chain(rows).collect()
+    }
+
+    /// Exception rows of orders of which only the outcome is left, each with where its body is.
+    pub(crate) fn rows_without_order(&self) -> impl Iterator<Item = (u64, Kept)> {
+        let rows = self.rows.after(0).filter(|(_, row)| self.get(row.order).is_none());
+        rows.filter_map(|(id, row)| Some((id, row.body?.kept)))
+    }
+
+    /// How an order ended, if nothing else of it is of interest, and the outcome is all that needs to be kept.
+    pub(crate) fn outcome_of(&self, sequence: u64, head: &Head) -> Option<Outcome> {
+        let order = self.get(sequence)?;
+        let only = order.indexable() && self.rows.ids_of(sequence).is_empty();
+        only.then(|| self.ended(sequence, &order).outcome(head))
     }
 
     /// Puts an order as `records` say it in the place of what was known of it; `ended_before`: how it had ended, and so was
@@ -152,6 +173,11 @@ impl State {
     /// Whether bytes of an order may have left.
     pub(crate) fn is_sent_before(&self, sequence: u64) -> bool {
         self.get(sequence).is_some_and(|order| order.sent_before)
+    }
+
+    /// Attempts of an order that counted.
+    pub(crate) fn attempts(&self, sequence: u64) -> u8 {
+        self.get(sequence).map_or(0, |order| order.attempts)
     }
 
     /// The state of an order in memory.

@@ -7,6 +7,7 @@ mod commands;
 mod conformance;
 mod durability;
 mod fleet;
+mod migrate;
 mod model;
 mod nodes;
 mod proxy;

@@ -51,8 +51,8 @@ pub(crate) use reader::Reader;
 pub use recovery::{Damage, DamageKind, SegmentSummary};
 pub(crate) use recovery::{Look, LookError, Recovered, look};
 pub(crate) use types::{
-    DamagedRecord, DiskUse, Failed, Location, OpenError, Options, Placed, ReadError, Replayed,
-    Restored, Segment, WriteError, hint,
+    DamagedRecord, DiskUse, Failed, GoesOn, Location, OpenError, Options, Placed, ReadError,
+    Replayed, Restored, Segment, WriteError, hint,
 };
 
 use crate::metrics;

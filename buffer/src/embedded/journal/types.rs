@@ -24,13 +24,31 @@ pub(crate) struct Options {
     pub(crate) write_mode: WriteMode,
     /// Where wall time and sync durations come from.
     pub(crate) clock: Arc<dyn Clock>,
+    /// What a new store goes on from, if it is not the first of its orders.
+    pub(crate) goes_on: Option<GoesOn>,
+}
+
+/// Another store, of which a new one takes the orders over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GoesOn {
+    /// Its secret, so that keys have the same hashes.
+    pub(crate) secret: [u8; 16],
+    /// The first sequence that is not one of its.
+    pub(crate) next_sequence: u64,
 }
 
 impl Options {
     /// 64 MiB slots, 16 spare ones, 16 GiB in all.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let write_mode = WriteMode::Auto;
-        Self { slot_bytes: 64 << 20, burst_reserve: 16, disk_max: 16 << 30, write_mode, clock }
+        Self {
+            slot_bytes: 64 << 20,
+            burst_reserve: 16,
+            disk_max: 16 << 30,
+            write_mode,
+            clock,
+            goes_on: None,
+        }
     }
 }
 

@@ -87,6 +87,10 @@ pub(crate) struct Look {
     pub(crate) segments: Vec<SegmentSummary>,
     pub(crate) damages: Vec<Damage>,
     pub(crate) notes: Vec<String>,
+    /// The first sequence that no record of it has.
+    pub(crate) next_sequence: u64,
+    /// Every epoch below this one is retired.
+    pub(crate) retired_below: u64,
     recovered: Recovered,
     /// Records at the very end that are not whole and count for nothing.
     unproven: HashSet<u64>,
@@ -143,6 +147,8 @@ pub(in super::super) fn look_on(
         segments: Vec::with_capacity(segments.len()),
         damages: Vec::new(),
         notes: found.report.into_iter().chain(chain.report).collect(),
+        next_sequence: chain.next_seq.max(1),
+        retired_below: chain.retired_below,
         recovered: Recovered::untouched(chain.segments, chain.damaged),
         unproven: HashSet::new(),
         torn: Vec::new(),
@@ -154,6 +160,9 @@ pub(in super::super) fn look_on(
         look.verify(live, last == Some(index))?;
     }
     look.torn.sort_by_key(|restored| restored.sequence);
+    let torn = look.torn.last().map(|restored| restored.sequence);
+    let highest = torn.max(look.unproven.iter().max().copied());
+    look.next_sequence = look.next_sequence.max(highest.map_or(1, |highest| highest + 1));
     Ok(look)
 }
 

@@ -96,6 +96,9 @@ pub(super) fn open_on(
     }
     let mut progress = Progress::new(&*options.clock);
     let mut chain = chain::chain(&mut survey, &store, true, &mut progress)?;
+    if let Some(from) = options.goes_on {
+        chain.next_seq = chain.next_seq.max(from.next_sequence);
+    }
     let carry = Carry::gather(&mut chain)?;
     if survey.max_epoch >= u64::from(u32::MAX) {
         return Err(OpenError::Options("the store has used up its epochs".to_owned()));
@@ -122,6 +125,9 @@ fn new_store(
     let (mut uuid, mut secret) = ([0; 16], [0; 16]);
     for (to, from) in uuid.iter_mut().chain(secret.iter_mut()).zip(random) {
         *to = from;
+    }
+    if let Some(from) = options.goes_on {
+        secret = from.secret;
     }
     Ok(Store { uuid, secret, slot_bytes: options.slot_bytes })
 }

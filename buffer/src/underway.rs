@@ -7,15 +7,15 @@ use tokio::sync::watch;
 
 /// The last thing under way for each key, by its hash.
 #[derive(Debug, Default)]
-pub(super) struct Underway(Mutex<HashMap<u128, Waiter>>);
+pub(crate) struct Underway(Mutex<HashMap<u128, Waiter>>);
 
 /// Waits for one thing to be over: its sender is gone then.
 #[derive(Clone, Debug)]
-pub(super) struct Waiter(watch::Receiver<()>);
+pub(crate) struct Waiter(watch::Receiver<()>);
 
 /// One thing under way; over once it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     of: Arc<Underway>,
     hash: u128,
     own: Waiter,
@@ -28,7 +28,7 @@ impl Underway {
     }
 
     /// Begins something for a key, behind what was begun before and is not over.
-    pub(super) fn begin(self: &Arc<Self>, hash: u128) -> (Option<Waiter>, Turn) {
+    pub(crate) fn begin(self: &Arc<Self>, hash: u128) -> (Option<Waiter>, Turn) {
         let (over, own) = watch::channel(());
         let own = Waiter(own);
         let before = self.last().insert(hash, own.clone());
@@ -36,18 +36,18 @@ impl Underway {
     }
 
     /// What is under way for a key now.
-    pub(super) fn of(&self, hash: u128) -> Option<Waiter> {
+    pub(crate) fn of(&self, hash: u128) -> Option<Waiter> {
         self.last().get(&hash).cloned()
     }
 
     /// All that is under way now.
-    pub(super) fn all(&self) -> Vec<Waiter> {
+    pub(crate) fn all(&self) -> Vec<Waiter> {
         self.last().values().cloned().collect()
     }
 }
 
 impl Waiter {
-    pub(super) async fn over(mut self) {
+    pub(crate) async fn over(mut self) {
         // Nothing is ever sent, so this ends with the sender.
         self.0.changed().await.ok();
     }

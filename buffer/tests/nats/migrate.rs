@@ -1,0 +1,319 @@
+//! From a disk to NATS servers and back, while storefronts go on: the same answers as if nothing had moved.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_buffer::migrate::{Directory, Migrating, Sealed, embedded_to_nats, nats_to_embedded};
+use forebay_buffer::nats::{Nats, NatsConfig};
+use forebay_buffer::{
+    Act, ActError, ActReceipt, Admission, Answer, AppendError, Buffer, BufferError, Clock,
+    Durability, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow, Lease,
+    OrderState, OrderView, Pace, Permit, Receipt, Status, Verdict,
+};
+use forebay_order::OrderKey;
+use proptest::collection::vec;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, TestRunner};
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, sleep};
+
+use crate::commands::{Store, command, run};
+use crate::nodes::{key, summarised, until};
+use crate::servers::{DEADLINE, Servers};
+use crate::support::{HandClock, NOW, answer, delivery, lend, post};
+
+/// Of the cases proptest is set to (256, or PROPTEST_CASES), so many to one of these.
+const FEWER: u32 = 20;
+const LEASE: Duration = Duration::from_millis(300);
+/// Tiny, so that segments retire and outcomes go to the index all the time.
+const SLOT: u64 = 32 << 10;
+
+/// A buffer of either kind, or on its way.
+#[derive(Clone)]
+enum Either {
+    Disk(Embedded),
+    Servers(Nats),
+    ToServers(Migrating<Directory, Nats>),
+    ToDisk(Migrating<Sealed, Embedded>),
+}
+
+macro_rules! each {
+    ($of:expr, $buffer:ident => $do:expr) => {
+        match $of {
+            Either::Disk($buffer) => $do,
+            Either::Servers($buffer) => $do,
+            Either::ToServers($buffer) => $do,
+            Either::ToDisk($buffer) => $do,
+        }
+    };
+}
+
+impl Either {
+    async fn hand_over(&self) {
+        match self {
+            Self::ToServers(buffer) => buffer.hand_over().await,
+            Self::ToDisk(buffer) => buffer.hand_over().await,
+            Self::Disk(_) | Self::Servers(_) => {}
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self {
+            Self::ToServers(buffer) => buffer.progress().done,
+            Self::ToDisk(buffer) => buffer.progress().done,
+            Self::Disk(_) | Self::Servers(_) => true,
+        }
+    }
+}
+
+type Appended = Result<Receipt, AppendError>;
+
+impl Buffer for Either {
+    fn admission(&self) -> &Admission {
+        each!(self, buffer => buffer.admission())
+    }
+
+    fn append(&self, envelope: Envelope, permit: Permit) -> impl Future<Output = Appended> {
+        // Handed in by the call, not by the first poll.
+        each!(self, buffer => Box::pin(buffer.append(envelope, permit)) as std::pin::Pin<Box<dyn Future<Output = Appended> + '_>>)
+    }
+
+    async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
+        each!(self, buffer => buffer.lease(limit, wait).await)
+    }
+
+    async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {
+        each!(self, buffer => buffer.submitting(leases, synced).await)
+    }
+
+    async fn order(&self, key: &OrderKey) -> Result<Option<OrderView>, BufferError> {
+        each!(self, buffer => buffer.order(key).await)
+    }
+
+    async fn body(&self, sequence: u64) -> Result<Option<Bytes>, BufferError> {
+        each!(self, buffer => buffer.body(sequence).await)
+    }
+
+    async fn exceptions(&self, after: u64, limit: usize) -> Result<Vec<ExceptionRow>, BufferError> {
+        each!(self, buffer => buffer.exceptions(after, limit).await)
+    }
+
+    async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
+        each!(self, buffer => buffer.act(exception, act).await)
+    }
+
+    async fn status(&self) -> Result<Status, BufferError> {
+        each!(self, buffer => buffer.status().await)
+    }
+
+    fn health(&self) -> Result<(), String> {
+        each!(self, buffer => buffer.health())
+    }
+
+    fn durability(&self) -> Durability {
+        each!(self, buffer => buffer.durability())
+    }
+
+    fn pace(&self) -> Pace {
+        each!(self, buffer => buffer.pace())
+    }
+
+    fn share(&self) -> f64 {
+        each!(self, buffer => buffer.share())
+    }
+
+    async fn close(&self) {
+        each!(self, buffer => buffer.close().await);
+    }
+}
+
+/// What moves, each time to a new place.
+struct Moving {
+    place: tempfile::TempDir,
+    nats: NatsConfig,
+    clock: Arc<HandClock>,
+    /// How often it has moved; at even ones it is on a disk.
+    moves: u32,
+    random: fastrand::Rng,
+    moved: bool,
+    /// What the process runs on.
+    process: Option<(Runtime, Either)>,
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.die();
+    }
+}
+
+impl Moving {
+    fn new(nats: NatsConfig, clock: &Arc<HandClock>) -> Self {
+        Self {
+            place: tempfile::tempdir().unwrap(),
+            nats,
+            clock: Arc::clone(clock),
+            moves: 0,
+            random: fastrand::Rng::with_seed(7),
+            moved: false,
+            process: None,
+        }
+    }
+
+    /// All of its tasks end where they are.
+    fn die(&mut self) {
+        if let Some((process, buffer)) = self.process.take() {
+            process.shutdown_background();
+            drop(buffer);
+        }
+    }
+
+    fn disk(&self, moves: u32) -> EmbeddedConfig {
+        let dir: PathBuf = self.place.path().join(format!("{}", moves / 2));
+        crate::support::config(&dir, SLOT)
+    }
+
+    fn servers(&self, moves: u32) -> NatsConfig {
+        NatsConfig { stream: format!("{}-{}", self.nats.stream, moves / 2), ..self.nats.clone() }
+    }
+
+    /// Opens it where it is now; `from_before`: on its way there.
+    async fn open(&mut self, on_its_way: bool) {
+        let process = tokio::runtime::Builder::new_multi_thread();
+        let process = { process }.worker_threads(1).enable_all().build().unwrap();
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let failed = Box::new(|reason| panic!("the buffer failed: {reason}"));
+        let (disk, servers) = (self.disk(self.moves), self.servers(self.moves));
+        let before = self.moves.wrapping_sub(1);
+        let (old_disk, old_servers) = (self.disk(before), self.servers(before));
+        let to_disk = self.moves.is_multiple_of(2);
+        let opening = process.spawn(async move {
+            // What was aborted lets go of its directory when its last thread does.
+            let deadline = Instant::now() + DEADLINE;
+            loop {
+                let again = match (on_its_way, to_disk) {
+                    (false, true) => {
+                        let opened =
+                            Embedded::open(disk.clone(), Arc::clone(&clock), failed.clone());
+                        opened.map(Either::Disk).map_err(|error| error.to_string())
+                    }
+                    (false, false) => {
+                        let opened = Nats::open(servers.clone(), Arc::clone(&clock)).await;
+                        opened.map(Either::Servers).map_err(|error| error.to_string())
+                    }
+                    (true, true) => {
+                        let clock = Arc::clone(&clock);
+                        let opened =
+                            nats_to_embedded(&old_servers, disk.clone(), clock, failed.clone())
+                                .await;
+                        opened
+                            .map(|(buffer, _)| Either::ToDisk(buffer))
+                            .map_err(|error| error.to_string())
+                    }
+                    (true, false) => {
+                        let clock = Arc::clone(&clock);
+                        let opened =
+                            embedded_to_nats(&old_disk, servers.clone(), [7; 32], clock).await;
+                        opened.map(Either::ToServers).map_err(|error| error.to_string())
+                    }
+                };
+                match again {
+                    Ok(buffer) => return buffer,
+                    Err(error) if Instant::now() >= deadline => panic!("{error}"),
+                    Err(error) => assert!(
+                        error.contains("in use") || error.contains("another process"),
+                        "{error}"
+                    ),
+                }
+                sleep(LEASE / 20).await;
+            }
+        });
+        let buffer = opening.await.unwrap();
+        self.process = Some((process, buffer));
+        let deadline = Instant::now() + DEADLINE;
+        while self.buffer().share() == 0.0 {
+            self.pass_lease();
+            assert!(Instant::now() < deadline, "the partitions are not taken over");
+            sleep(LEASE / 10).await;
+        }
+        // For whoever must wait until those before have noticed.
+        self.pass_lease();
+        self.jumped().await;
+    }
+
+    /// Only for whoever waits for the end of a lease; the wall clock stands.
+    fn pass_lease(&self) {
+        let ms = i64::try_from(LEASE.as_millis()).unwrap();
+        self.clock.advance(ms);
+        self.clock.set_wall(-ms);
+    }
+}
+
+impl Store for Moving {
+    type Buffer = Either;
+    const KEPT: bool = true;
+    const ONE_LINE: bool = false;
+    const COUNTS_ENDED: bool = false;
+
+    fn buffer(&self) -> &Either {
+        &self.process.as_ref().unwrap().1
+    }
+
+    /// What was leased may be leased no more, until that is renewed.
+    async fn jumped(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.buffer().share() < 1.0 {
+            assert!(Instant::now() < deadline, "the partition is not held");
+            sleep(LEASE / 10).await;
+        }
+    }
+
+    fn forgot_deaths(&self) -> bool {
+        self.moved
+    }
+
+    /// Where it was, on with a move that was begun, or off to another place.
+    async fn reopen(&mut self) {
+        let done = self.process.is_none() || self.buffer().is_done();
+        self.die();
+        self.moved = !done;
+        let goes = done && self.random.u8(..) < 160;
+        if goes {
+            self.moves += 1;
+            self.moved = true;
+        }
+        eprintln!("reopen: done {done}, moves {}, moved {}", self.moves, self.moved);
+        self.open(self.moved).await;
+        eprintln!("opened");
+        // Otherwise each thing is fetched as it is asked for.
+        if self.random.bool() {
+            self.buffer().hand_over().await;
+            assert!(self.buffer().is_done());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_moves_does_as_the_model_does() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let config = Config::default();
+    let cases = config.cases / FEWER;
+    let mut runner = TestRunner::new(config);
+    for case in 0..cases {
+        // A move for every few commands.
+        let command = proptest::prop_oneof![
+            6 => command(),
+            1 => proptest::strategy::Just(crate::commands::Command::Close),
+            1 => proptest::strategy::Just(crate::commands::Command::Crash),
+        ];
+        let commands = vec(command, 1..50).new_tree(&mut runner).unwrap().current();
+        println!("{case}: {commands:?}");
+        let stream = format!("MOVES-{case}");
+        let nats = NatsConfig { stream, partitions: 1, lease: LEASE, ..servers.config() };
+        let clock = Arc::new(HandClock::default());
+        let mut store = Moving::new(nats, &clock);
+        store.open(false).await;
+        run(store, clock).all(commands).await;
+    }
+}
