@@ -131,7 +131,7 @@ async fn serve(
             service.lookup_key = lookup_key;
             let moved = buffer.clone();
             let moving = moving(moved.hand_over(), || moved.progress(), migrate, json);
-            service.run(buffer, oms, failure, moving).await
+            Box::pin(service.run(buffer, oms, failure, moving)).await
         }
         Backend::Nats if migrate.is_some() => {
             let lookup_key = wiring::lookup_key(&config.data_dir)?;
@@ -143,7 +143,7 @@ async fn serve(
             let (_never, failure) = oneshot::channel();
             let moved = buffer.clone();
             let moving = moving(moved.hand_over(), || moved.progress(), migrate, json);
-            service.run(buffer, oms, failure, moving).await
+            Box::pin(service.run(buffer, oms, failure, moving)).await
         }
         Backend::Embedded => {
             service.lookup_key = wiring::lookup_key(&config.data_dir)?;

@@ -27,6 +27,8 @@ pub enum Control {
     LostIsDone,
     /// On NATS: whoever takes a partition over forgets what was lent of it.
     ForgottenLoans,
+    /// Of the orders that are moved to another store, every other one stays behind.
+    HalfHandedOver,
 }
 
 #[cfg(not(forebay_control))]
@@ -50,7 +52,7 @@ mod build {
     static CHOSEN: OnceLock<Control> = OnceLock::new();
 
     impl Control {
-        const ALL: [Self; 10] = [
+        const ALL: [Self; 11] = [
             Self::NoSync,
             Self::LateWrite,
             Self::NoFailedState,
@@ -61,6 +63,7 @@ mod build {
             Self::NoLookUp,
             Self::LostIsDone,
             Self::ForgottenLoans,
+            Self::HalfHandedOver,
         ];
 
         fn name(self) -> &'static str {
@@ -75,6 +78,7 @@ mod build {
                 Self::NoLookUp => "no-look-up",
                 Self::LostIsDone => "lost-is-done",
                 Self::ForgottenLoans => "forgotten-loans",
+                Self::HalfHandedOver => "half-handed-over",
             }
         }
 

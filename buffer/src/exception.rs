@@ -46,6 +46,11 @@ impl ExceptionCategory {
         Self::Damaged,
     ];
 
+    /// Whether its order waits for a person because of it.
+    pub(crate) fn is_own(self) -> bool {
+        !matches!(self, Self::Conflict | Self::ChangeAfterSummary)
+    }
+
     /// The word for people and machines.
     pub fn word(self) -> &'static str {
         match self {

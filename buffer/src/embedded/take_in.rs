@@ -1,8 +1,8 @@
 //! A directory that takes the orders of another store in.
 //!
 //! A file beside the journal says so until nothing is left, so that no service begins on less than everything. An order goes into the
-//! journal as what carries one forward does: first its exception rows, which stand by themselves, then itself. So a crash in
-//! between leaves no order without its rows, and what is written again replaces itself. A change that waited for a loan to
+//! journal as what carries one forward does: first the exception rows that stand by themselves, then itself, then the row it
+//! waits for a person by. What a crash in between leaves out is written the next time, and what is written again replaces itself. A change that waited for a loan to
 //! end is handed in as the delivery it was, for the rules know what it comes to however often it comes. How
 //! orders ended goes into the outcome index.
 
@@ -22,10 +22,12 @@ use super::writer::{Fatal, Writer};
 use super::{Embedded, EmbeddedConfig, OpenError};
 use crate::migrate::{TakesIn, Whole};
 use crate::record::Record;
+use crate::state::State;
 use crate::{AppendError, Buffer, BufferError, Clock, Envelope};
 
-/// The file that says from where orders are being taken in.
-const NOTE: &str = "taking-in";
+/// The file that says from where orders are being taken in, and what it is called once all of them are.
+const TAKING: &str = "taking-in";
+const TAKEN: &str = "taken-in";
 
 const HAS_ONE: &str = "it holds a buffer already, or has held one, and what comes from another store needs a directory of its own: \
      remove or rename it, or set another data_dir";
@@ -64,13 +66,11 @@ pub(super) fn check(dir: &Path, taking_in: Option<&TakingIn>) -> Result<(), Stri
             place.trim_end()
         ));
     }
-    let note = match fs::read_to_string(dir.join(NOTE)) {
-        Ok(text) => Some(text.trim_end().to_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(explain(error)),
-    };
-    match (note, taking_in) {
+    let taking = note(dir, TAKING).map_err(explain)?;
+    let taken = note(dir, TAKEN).map_err(explain)?;
+    match (taking, taking_in) {
         (None, None) => Ok(()),
+        (None, Some(taking_in)) if taken.as_ref() == Some(&taking_in.from) => Ok(()),
         (Some(from), None) => Err(format!(
             "it has not taken in all orders of {from} yet: go on with `forebay migrate` until that is done"
         )),
@@ -81,12 +81,21 @@ pub(super) fn check(dir: &Path, taking_in: Option<&TakingIn>) -> Result<(), Stri
     }
 }
 
+/// What a note says, if it is there.
+fn note(dir: &Path, name: &str) -> io::Result<Option<String>> {
+    match fs::read_to_string(dir.join(name)) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether a directory may take orders in, as far as that can be said before it is known whose.
 ///
 /// # Errors
 /// In words.
 pub(crate) fn is_free(dir: &Path) -> Result<(), String> {
-    let begun = dir.join(NOTE).exists();
+    let begun = [TAKING, TAKEN].iter().any(|name| dir.join(name).exists());
     let gone = went_to(dir).map_err(|error| error.to_string())?.is_some();
     let taken = !begun && dir.join("journal").exists();
     if gone || taken {
@@ -97,7 +106,7 @@ pub(crate) fn is_free(dir: &Path) -> Result<(), String> {
 
 fn begin(dir: &Path, from: &str) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    let mut file = File::create(dir.join(NOTE))?;
+    let mut file = File::create(dir.join(TAKING))?;
     writeln!(file, "{from}")?;
     file.sync_all()?;
     File::open(dir)?.sync_all()
@@ -131,6 +140,11 @@ impl Embedded {
         started.map_err(|reason| OpenError { dir: config.dir, reason })
     }
 
+    /// Whether nothing is left to be taken in.
+    pub(crate) fn is_whole_already(&self) -> bool {
+        !self.handle.dir.join(TAKING).exists()
+    }
+
     /// Delivers a change that waited for a loan to end.
     async fn deliver_again(&self, envelope: Envelope) -> Result<(), BufferError> {
         let admission = self.admission();
@@ -160,15 +174,12 @@ impl TakesIn for Embedded {
 
     async fn is_whole(&self) -> Result<(), BufferError> {
         let dir = self.handle.dir.clone();
-        let removed = tokio::task::spawn_blocking(move || {
-            match fs::remove_file(dir.join(NOTE)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        let renamed = tokio::task::spawn_blocking(move || {
+            fs::rename(dir.join(TAKING), dir.join(TAKEN))?;
             File::open(dir)?.sync_all()
         });
-        let removed = removed.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        removed.map_err(|error| BufferError::Failed(format!("{NOTE}: {error}")))
+        let renamed = renamed.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        renamed.map_err(|error| BufferError::Failed(format!("{TAKING}: {error}")))
     }
 }
 
@@ -202,8 +213,10 @@ impl Writer {
                             | Record::Cancel { parked: true, delivery, .. } => {
                                 changes.push(delivery.envelope);
                             }
+                            // An earlier try was cut short between the two.
+                            row if self.state.lacks_row(&row) => orders.push(row),
                             _ if known => {}
-                            row @ Record::MovedRow { .. } => rows.push(row),
+                            row if State::stands_by_itself(&row) => rows.push(row),
                             record => orders.push(record),
                         }
                     }

@@ -82,5 +82,6 @@ pub async fn nats_to_embedded(
     let taking_in = take_in::TakingIn::new(place, secret, next_sequence, old.look_first_until_ms());
     let new = Embedded::open_taking_in(to, &taking_in, Arc::clone(&clock), on_failure)?;
     let (quiet, lookup_key) = (old.quiet(), old.lookup_key());
-    Ok((Migrating::new((old, new), (NATS, EMBEDDED), quiet, false, clock), lookup_key))
+    let is_whole = new.is_whole_already();
+    Ok((Migrating::new((old, new), (NATS, EMBEDDED), quiet, is_whole, clock), lookup_key))
 }

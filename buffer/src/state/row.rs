@@ -38,10 +38,7 @@ pub(crate) struct RowBody {
 impl Row {
     /// Whether the order's own state is exception because of it.
     pub(crate) fn is_own(&self) -> bool {
-        !matches!(
-            self.category,
-            ExceptionCategory::Conflict | ExceptionCategory::ChangeAfterSummary
-        )
+        self.category.is_own()
     }
 
     /// Whether it is a body's that occupies no key.

@@ -5,7 +5,7 @@ use super::carry::NOWHERE;
 use super::order::{Head, Kept, Order};
 use super::{Loan, Outcome, State};
 use crate::OrderState;
-use crate::record::{Record, Settled};
+use crate::record::{Record, RowSnapshot, Settled};
 
 /// A record, and the sequence under which it has its effect.
 pub(crate) type Numbered = (u64, Record);
@@ -75,6 +75,22 @@ impl State {
     pub(crate) fn rows_without_order(&self) -> impl Iterator<Item = (u64, Kept)> {
         let rows = self.rows.after(0).filter(|(_, row)| self.get(row.order).is_none());
         rows.filter_map(|(id, row)| Some((id, row.body?.kept)))
+    }
+
+    /// Whether a record is an exception row that a replay rebuilds without its order.
+    pub(crate) fn stands_by_itself(record: &Record) -> bool {
+        matches!(record, Record::MovedRow { row, .. } if !row.category.is_own())
+    }
+
+    /// Whether a record is the exception row that its order waits for a person by, and is missing.
+    pub(crate) fn lacks_row(&self, record: &Record) -> bool {
+        let Record::MovedRow { row: RowSnapshot { order: Some(order), category, .. }, .. } = record
+        else {
+            return false;
+        };
+        category.is_own()
+            && self.known_state(*order) == Some(OrderState::Exception)
+            && !self.rows.of(*order).any(|(_, row)| row.category.is_own())
     }
 
     /// How an order ended, if nothing else of it is of interest, and the outcome is all that needs to be kept.

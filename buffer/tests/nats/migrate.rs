@@ -1,6 +1,6 @@
 //! From a disk to NATS servers and back, while storefronts go on: the same answers as if nothing had moved.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use forebay_buffer::{
     Durability, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow, Lease,
     OrderState, OrderView, Pace, Permit, Receipt, Status, Verdict,
 };
-use forebay_order::OrderKey;
+use forebay_order::{OrderKey, Readiness};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 use crate::commands::{Store, command, run};
 use crate::nodes::{key, summarised, until};
 use crate::servers::{DEADLINE, Servers};
-use crate::support::{HandClock, NOW, answer, delivery, lend, post};
+use crate::support::{HandClock, NOW, answer, delivery, lend, none_to_lend, post, with};
 
 /// Of the cases proptest is set to (256, or PROPTEST_CASES), so many to one of these.
 const FEWER: u32 = 20;
@@ -283,9 +283,7 @@ impl Store for Moving {
             self.moves += 1;
             self.moved = true;
         }
-        eprintln!("reopen: done {done}, moves {}, moved {}", self.moves, self.moved);
         self.open(self.moved).await;
-        eprintln!("opened");
         // Otherwise each thing is fetched as it is asked for.
         if self.random.bool() {
             self.buffer().hand_over().await;
@@ -316,4 +314,205 @@ async fn what_moves_does_as_the_model_does() {
         store.open(false).await;
         run(store, clock).all(commands).await;
     }
+}
+
+/// A disk on which orders ended in every way, some so long ago that only their outcome is left, and its clock.
+async fn old_disk(dir: &Path, clock: &Arc<HandClock>) -> EmbeddedConfig {
+    let config = crate::support::config(dir, SLOT);
+    let disk = crate::support::open(config.clone(), clock);
+    let early = (0..200).map(|n| format!("early-{n}"));
+    for id in early {
+        let envelope = Envelope { body: vec![b'e'; 700].into(), ..delivery(&id, 1, Some(1)) };
+        assert_eq!(answer(&disk, envelope).await, Answer::Accepted);
+        let lease = lend(&disk).await;
+        lease.settle(summarised(&format!("OMS-{id}")));
+    }
+    until("outcomes are all that is left", async || {
+        disk.status().await.unwrap().outcomes.outcomes > 100
+    })
+    .await;
+    // A change that came too late for an order of which only the outcome is left.
+    assert_eq!(answer(&disk, delivery("early-0", 9, Some(9))).await, Answer::ChangeAfterSummary);
+    for id in ["rejected", "discarded", "cancelled", "waits"] {
+        assert_eq!(answer(&disk, delivery(id, 1, Some(1))).await, Answer::Accepted);
+    }
+    for lease in disk.lease(2, NOW).await.unwrap() {
+        let reason = "no such product".to_owned();
+        lease.settle(Verdict::Exception { category: ExceptionCategory::Rejected, reason });
+    }
+    let cancel = with(Readiness::Cancelled, delivery("cancelled", 2, Some(2)));
+    assert_eq!(answer(&disk, cancel).await, Answer::Cancelled);
+    let rows = disk.exceptions(0, 10).await.unwrap();
+    let discarded = rows.iter().find(|row| row.key.id == "discarded").unwrap();
+    disk.act(discarded.id, Act::Discard).await.unwrap();
+    assert_eq!(answer(&disk, delivery("waits", 3, None)).await, Answer::Conflict);
+    let unreadable = with(Readiness::Unreadable, delivery("", 5, None));
+    assert_eq!(answer(&disk, unreadable).await, Answer::Exception);
+    disk.close().await;
+    config
+}
+
+/// What is asked and answered, the same wherever the orders are.
+async fn is_as_it_was<B: Buffer>(buffer: &B) {
+    for n in [0, 1, 42, 199] {
+        let id = format!("early-{n}");
+        let again = post(buffer, delivery(&id, 1, Some(1))).await;
+        assert_eq!(again.answer(), Answer::Duplicate, "{id}");
+        assert_eq!(again.first().summary_id, Some(format!("OMS-{id}")));
+        assert_eq!(
+            again.first().sequence,
+            buffer.order(&key(&id)).await.unwrap().unwrap().sequence
+        );
+    }
+    let late = answer(buffer, delivery("early-0", 9, Some(9))).await;
+    assert_eq!(late, Answer::Duplicate, "a late change is known");
+    for (id, state) in [
+        ("rejected", OrderState::Exception),
+        ("discarded", OrderState::Discarded),
+        ("cancelled", OrderState::Cancelled),
+        ("waits", OrderState::Pending),
+    ] {
+        assert_eq!(buffer.order(&key(id)).await.unwrap().unwrap().state, state, "{id}");
+        assert_eq!(answer(buffer, delivery(id, 1, Some(1))).await, Answer::Duplicate, "{id}");
+    }
+    assert_eq!(answer(buffer, delivery("waits", 3, None)).await, Answer::Conflict);
+}
+
+/// Key and category of each open exception, and its bytes.
+async fn exceptions<B: Buffer>(buffer: &B) -> Vec<(u64, String, &'static str, Option<Bytes>)> {
+    let mut all = Vec::new();
+    for row in buffer.exceptions(0, 100).await.unwrap() {
+        let body = buffer.body(row.id).await.unwrap();
+        all.push((row.id, row.key.to_string(), row.category.word(), body));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_outcomes_and_exceptions_go_to_the_servers_and_back() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let wall = Arc::clone(&clock) as Arc<dyn Clock>;
+    let disk = old_disk(&place.path().join("old"), &clock).await;
+    let before = crate::support::open(disk.clone(), &clock);
+    is_as_it_was(&before).await;
+    let rows = exceptions(&before).await;
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    before.close().await;
+
+    let stream = "MOVED".to_owned();
+    let nats = NatsConfig { stream, partitions: 4, lease: LEASE, ..servers.config() };
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], Arc::clone(&wall)).await.unwrap();
+    assert_eq!(to.new_store().lookup_key(), [7; 32]);
+    is_as_it_was(&to).await;
+    assert!(!to.progress().done);
+    to.hand_over().await;
+    is_as_it_was(&to).await;
+    until("it has all partitions", async || to.share() == 1.0).await;
+    assert_eq!(exceptions(&to).await, rows);
+    let progress = to.progress();
+    assert!(progress.done && progress.handed_over >= 204, "{progress:?}");
+    to.close().await;
+    drop(to);
+    let on_servers = Nats::open(nats.clone(), Arc::clone(&wall)).await.unwrap();
+    until("it has all partitions", async || on_servers.share() == 1.0).await;
+    is_as_it_was(&on_servers).await;
+    assert_eq!(exceptions(&on_servers).await, rows);
+    assert_eq!(on_servers.lookup_key(), [7; 32]);
+    let new = post(&on_servers, delivery("new", 1, Some(1))).await;
+    assert!(new.sequence() > rows.iter().map(|row| row.0).max().unwrap());
+    let again = embedded_to_nats(&disk, nats.clone(), [7; 32], Arc::clone(&wall)).await.unwrap();
+    assert!(again.progress().done, "all is there already");
+    again.close().await;
+    on_servers.close().await;
+
+    let back = crate::support::config(&place.path().join("back"), SLOT);
+    let failed = || Box::new(|reason| panic!("the buffer failed: {reason}"));
+    let opened = nats_to_embedded(&nats, back.clone(), Arc::clone(&wall), failed()).await;
+    let (to, lookup_key) = opened.unwrap();
+    assert_eq!(lookup_key, [7; 32]);
+    is_as_it_was(&to).await;
+    to.hand_over().await;
+    is_as_it_was(&to).await;
+    assert_eq!(exceptions(&to).await, rows);
+    to.close().await;
+    drop(to);
+    let on_disk = crate::support::open(back, &clock);
+    is_as_it_was(&on_disk).await;
+    assert_eq!(exceptions(&on_disk).await, rows);
+    assert_eq!(answer(&on_disk, delivery("new", 1, Some(1))).await, Answer::Duplicate);
+    let newer = post(&on_disk, delivery("newer", 1, Some(1))).await;
+    assert!(newer.sequence() > new.sequence());
+    on_disk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_serves_from_a_store_that_is_left_or_not_whole() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let wall = || Arc::clone(&clock) as Arc<dyn Clock>;
+    let failed = || Box::new(|reason| panic!("the buffer failed: {reason}"));
+    let disk = old_disk(&place.path().join("old"), &clock).await;
+    let stream = "MOVED".to_owned();
+    let nats = NatsConfig { stream, partitions: 4, lease: LEASE, ..servers.config() };
+    let says = |said: &str, error: &dyn std::fmt::Display| {
+        let error = error.to_string();
+        assert!(error.contains(said), "{said}: {error}");
+    };
+
+    // Orders of its own.
+    let own = NatsConfig { stream: "OWN".to_owned(), ..nats.clone() };
+    Nats::open(own.clone(), wall()).await.unwrap().close().await;
+    let refused = embedded_to_nats(&disk, own, [7; 32], wall()).await;
+    says("holds orders already", &refused.unwrap_err());
+    crate::support::open(disk.clone(), &clock).close().await;
+
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await.unwrap();
+    let refused = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await;
+    says("another process", &refused.unwrap_err());
+    says("forebay migrate", &Nats::open(nats.clone(), wall()).await.unwrap_err());
+    to.close().await;
+    drop(to);
+    // It died in the middle.
+    says("handed over to the stream", &Embedded::open(disk.clone(), wall(), failed()).unwrap_err());
+    says("forebay migrate", &Nats::open(nats.clone(), wall()).await.unwrap_err());
+    let back = crate::support::config(&place.path().join("back"), SLOT);
+    let refused = nats_to_embedded(&nats, back.clone(), wall(), failed()).await;
+    says("forebay migrate", &refused.unwrap_err());
+    let other = old_disk(&place.path().join("other"), &clock).await;
+    let refused = embedded_to_nats(&other, nats.clone(), [7; 32], wall()).await;
+    says("another disk", &refused.unwrap_err());
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await.unwrap();
+    to.hand_over().await;
+    to.close().await;
+    drop(to);
+
+    let node = Nats::open(nats.clone(), wall()).await.unwrap();
+    let refused = nats_to_embedded(&nats, disk, wall(), failed()).await;
+    says("holds a buffer already", &refused.unwrap_err());
+    assert_eq!(answer(&node, delivery("before", 1, None)).await, Answer::Accepted);
+    let (to, _) = nats_to_embedded(&nats, back.clone(), wall(), failed()).await.unwrap();
+    let envelope = delivery("after", 1, None);
+    let permit = node.admission().admit(envelope.body.len()).unwrap();
+    says("sealed", &node.append(envelope, permit).await.unwrap_err());
+    says("sealed", &node.health().unwrap_err());
+    node.close().await;
+    assert_eq!(answer(&to, delivery("before", 1, None)).await, Answer::Duplicate);
+    none_to_lend(&to).await;
+    clock.advance(i64::try_from(LEASE.as_millis()).unwrap());
+    assert!(!to.lease(10, NOW).await.unwrap().is_empty(), "who was cut off has noticed by now");
+    to.close().await;
+    drop(to);
+    says("sealed", &Nats::open(nats.clone(), wall()).await.unwrap_err());
+    says("forebay migrate", &Embedded::open(back.clone(), wall(), failed()).unwrap_err());
+    let (to, _) = nats_to_embedded(&nats, back.clone(), wall(), failed()).await.unwrap();
+    to.hand_over().await;
+    to.close().await;
+    drop(to);
+    crate::support::open(back.clone(), &clock).close().await;
+    let (again, _) = nats_to_embedded(&nats, back, wall(), failed()).await.unwrap();
+    assert!(again.progress().done, "all is there already");
+    again.close().await;
 }

@@ -20,6 +20,7 @@ mod interrupt;
 mod kill;
 mod leader;
 mod load;
+mod migrate;
 mod nats_kill;
 mod nats_partition;
 mod nats_pause;
@@ -83,6 +84,8 @@ pub enum Fault {
     NatsPowerCut,
     /// The servers of a fleet and the NATS servers are stopped in order and started again, by turns.
     Rolling,
+    /// A store moves from its disk to the NATS servers and back, and what moves it is killed in the middle.
+    Migrate,
 }
 
 impl Fault {
@@ -107,6 +110,7 @@ impl Fault {
             Self::Fleet => &fleet::TORTURE,
             Self::NatsPowerCut => &nats_power_cut::TORTURE,
             Self::Rolling => &rolling::TORTURE,
+            Self::Migrate => &migrate::TORTURE,
         }
     }
 
@@ -118,7 +122,8 @@ impl Fault {
             | Self::BitFlip
             | Self::NatsPartition
             | Self::Fleet
-            | Self::Rolling => oms == Oms::Ledger,
+            | Self::Rolling
+            | Self::Migrate => oms == Oms::Ledger,
             _ => true,
         }
     }

@@ -90,7 +90,16 @@ impl<'a> Scene<'a> {
         let log = place.path().join("stderr.log");
         let broken = plan.control && !torture.breaks_the_servers();
         let control = broken.then_some(torture.control(share.oms));
-        let setup = Setup { binary, prefix: Vec::new(), control, data_dir, config, log };
+        let setup = Setup {
+            binary,
+            command: vec!["serve".to_owned()],
+            environment: Vec::new(),
+            prefix: Vec::new(),
+            control,
+            data_dir,
+            config,
+            log,
+        };
         let tally = Tally::default();
         Ok(Self {
             plan,
@@ -328,13 +337,16 @@ impl<'a> Scene<'a> {
         Ok(killed)
     }
 
-    /// Ends the server by `kill -9` if it has not ended by itself; its disk stays as it is.
+    /// Ends the server by `kill -9` if it has not ended by itself, and the load; its disk stays as it is.
     pub(super) fn kill(&mut self) -> Result<()> {
-        let mut server = self.take_server()?;
-        if server.runs()? {
-            server.kill()?;
-        }
+        self.kill_server()?;
         self.load.as_mut().map_or(Ok(()), Load::stop)
+    }
+
+    /// Ends the server by `kill -9` if it has not ended by itself; its senders go on. Says whether it was that which ended it.
+    pub(super) fn kill_server(&mut self) -> Result<bool> {
+        let mut server = self.take_server()?;
+        Ok(server.runs()? && server.kill()?)
     }
 
     /// Deliveries of the load that are acknowledged so far.

@@ -33,6 +33,10 @@ pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) binary: PathBuf,
+    /// What it is to do, in the words of its command line.
+    pub(super) command: Vec<String>,
+    /// Knobs beside those of its configuration.
+    pub(super) environment: Vec<(&'static str, String)>,
     /// What it is started behind: a command and its arguments, which must keep the process id.
     pub(super) prefix: Vec<String>,
     /// The promise a control build is to break.
@@ -67,7 +71,8 @@ impl Setup {
         let mut words = self.prefix.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
         let mut child = Command::new(words.next().unwrap_or_default())
             .args(words)
-            .args(["serve", "--json"])
+            .args(&self.command)
+            .arg("--json")
             .arg("--data-dir")
             .arg(&self.data_dir)
             .arg("--config")
@@ -75,6 +80,7 @@ impl Setup {
             .args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .args(more)
             .envs(self.control.map(|control| ("FOREBAY_CONTROL", control)))
+            .envs(self.environment.iter().map(|(knob, value)| (knob, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -22,6 +22,7 @@ pub(super) fn options() -> Options {
         disk_max: 64 * SLOT,
         write_mode: WriteMode::Auto,
         clock: Arc::new(SystemClock),
+        goes_on: None,
     }
 }
 
