@@ -78,6 +78,17 @@ fn table(status: &Value) -> Vec<String> {
         Value::Null => on_disk(&at),
         _ => on_nats(&at),
     });
+    if at("/buffer/migration/done") == Value::Bool(false) {
+        let trouble = at("/buffer/migration/trouble");
+        lines.push(format!(
+            "moving      from {} to {}: {} of about {} handed over{}",
+            plain(&at("/buffer/migration/from")),
+            plain(&at("/buffer/migration/to")),
+            plain(&at("/buffer/migration/handed_over")),
+            plain(&at("/buffer/migration/of")),
+            trouble.as_str().map_or(String::new(), |trouble| format!("; {trouble}")),
+        ));
+    }
     lines.extend(look_first(&at("/buffer/look_first_until_ms"), &at("/oms/guarantee")));
     for note in at("/buffer/recovery").as_array().into_iter().flatten() {
         lines.push(format!("recovery    {}", plain(note)));
