@@ -56,6 +56,17 @@ impl Workspace {
         Ok(self.target.join("debug/forebay"))
     }
 
+    /// Builds the server as it is shipped (profile `dist`), which takes minutes, and gives its path.
+    ///
+    /// # Errors
+    /// [`Failure::Missed`] if it does not build.
+    pub fn shipped_binary(&self) -> Result<PathBuf> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--profile", "dist", "--package", "forebay", "--bin", "forebay"]);
+        build(cargo.current_dir(&self.root))?;
+        Ok(self.target.join("dist/forebay"))
+    }
+
     /// Builds this crate as it is released, for what it measures with its own code, and gives its path.
     ///
     /// # Errors

@@ -58,7 +58,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Measure the release build against a baseline, both by turns in one run. Exit 0 met, 1 missed, 77 skipped.
+    /// Measure what is shipped (profile `dist`) against a baseline, both by turns in one run. Exit 0 met, 1 missed, 77 skipped.
     Bench {
         /// What is measured.
         #[arg(value_enum)]
@@ -72,7 +72,7 @@ enum Command {
         /// One JSON object a line on stdout; progress goes to stderr either way.
         #[arg(long)]
         json: bool,
-        /// Measure this server instead of the release build, as one of before a change.
+        /// Measure this server instead, as one of before a change.
         #[arg(long, value_name = "BINARY")]
         server: Option<PathBuf>,
     },

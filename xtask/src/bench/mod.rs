@@ -64,7 +64,7 @@ pub struct Plan {
     pub short: bool,
     /// One JSON object a line on stdout, instead of words.
     pub json: bool,
-    /// A server to measure instead of this workspace's release build.
+    /// A server to measure instead of what this workspace ships.
     pub server: Option<PathBuf>,
 }
 
@@ -141,7 +141,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     let binary = match &plan.server {
         Some(server) => server.clone(),
         None if plan.short => workspace.debug_binary()?,
-        None => workspace.release_binary()?,
+        None => workspace.shipped_binary()?,
     };
     let place = Place::make(&workspace.target, disk_bytes(plan))?;
     let bench = Bench { plan: plan.clone(), place, binary };
