@@ -516,3 +516,57 @@ async fn nobody_serves_from_a_store_that_is_left_or_not_whole() {
     assert!(again.progress().done, "all is there already");
     again.close().await;
 }
+
+/// Lends the order as one that may have been sent, and finds that it was not; its content then, and after that.
+async fn was_not_sent<B: Buffer>(buffer: &B) -> (Bytes, Bytes) {
+    let lease = lend(buffer).await;
+    assert!(lease.sent_before);
+    let before = lease.body.clone();
+    // Whoever asks has looked: it is not there, and the change comes first.
+    assert_eq!(buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap(), [false]);
+    let reason = "it is not there".to_owned();
+    lease.settle(Verdict::Retry { after: NOW, counts: false, sent: false, reason });
+    let lease = lend(buffer).await;
+    assert!(!lease.sent_before);
+    (before, lease.body.clone())
+}
+
+/// Begins to send the order, and changes it meanwhile.
+async fn is_changed_while_it_is_sent<B: Buffer>(buffer: &B, content: u8) {
+    let lease = lend(buffer).await;
+    assert_eq!(buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap(), [true]);
+    let change = delivery("1", content, Some(content.into()));
+    assert_eq!(answer(buffer, change).await, Answer::Parked);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_waits_for_a_loan_to_end_goes_along() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let wall = || Arc::clone(&clock) as Arc<dyn Clock>;
+    let stream = "MOVED".to_owned();
+    let nats = NatsConfig { stream, partitions: 1, lease: LEASE, ..servers.config() };
+    let disk = crate::support::config(&place.path().join("old"), SLOT);
+    let on_disk = crate::support::open(disk.clone(), &clock);
+    assert_eq!(answer(&on_disk, delivery("1", 1, Some(1))).await, Answer::Accepted);
+    is_changed_while_it_is_sent(&on_disk, 2).await;
+    on_disk.close().await;
+    drop(on_disk);
+
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await.unwrap();
+    to.hand_over().await;
+    let contents = was_not_sent(&to).await;
+    assert_eq!(contents, (Bytes::from("body 1 1"), Bytes::from("body 1 2")));
+    is_changed_while_it_is_sent(&to, 3).await;
+    to.close().await;
+    drop(to);
+
+    let back = crate::support::config(&place.path().join("back"), SLOT);
+    let failed = Box::new(|reason| panic!("the buffer failed: {reason}"));
+    let (to, _) = nats_to_embedded(&nats, back, wall(), failed).await.unwrap();
+    to.hand_over().await;
+    let contents = was_not_sent(&to).await;
+    assert_eq!(contents, (Bytes::from("body 1 2"), Bytes::from("body 1 3")));
+    to.close().await;
+}
