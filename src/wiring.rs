@@ -11,6 +11,7 @@ use forebay_ingest::{Channel, DoorConfig, SourceRule};
 use forebay_ops::DrainStatus;
 use forebay_order::{Format, Limits};
 use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
+use forebay_processor::oms::postgres::{Postgres, PostgresOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
 use forebay_processor::{DrainConfig, Governor, Limiter, Limits as DrainLimits, Oms, RetryPolicy};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -146,7 +147,7 @@ fn login(
 
 /// The OMS, opened.
 pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String> {
-    let path = config.oms_path();
+    let path = config.oms_path().unwrap_or_default();
     let explain = |error: &dyn std::fmt::Display| {
         format!("cannot open the OMS at {}: {error}", path.display())
     };
@@ -155,6 +156,10 @@ pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String
         OmsKind::Sqlite => {
             let options = SqliteOptions { test: config.oms.test, ..SqliteOptions::default() };
             Sqlite::open(&path, options, clock).map(Oms::Sqlite).map_err(|e| explain(&e))
+        }
+        OmsKind::Postgres => {
+            let opened = Postgres::open(&postgres(config)?, clock);
+            opened.map(Oms::Postgres).map_err(|error| error.to_string())
         }
         OmsKind::Ledger => {
             let oms = &config.oms;
@@ -165,10 +170,29 @@ pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String
     }
 }
 
+/// The settings of a PostgreSQL database.
+pub(crate) fn postgres(config: &Config) -> Result<PostgresOptions, String> {
+    let oms = &config.oms;
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("oms.password_file: {}: {error}", path.display()))?;
+        Ok::<_, String>(text.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    Ok(PostgresOptions {
+        url: oms.url.clone().ok_or("oms.url: is missing")?,
+        password: oms.password_file.as_ref().map(read).transpose()?,
+        roots: oms.roots.clone(),
+        test: oms.test,
+        // One for each call of the drain, and one for whoever looks meanwhile.
+        connections: config.drain.in_flight + 1,
+    })
+}
+
 /// Its kind in the configuration's word.
 pub(crate) fn oms_word(kind: OmsKind) -> &'static str {
     match kind {
         OmsKind::Sqlite => "sqlite",
+        OmsKind::Postgres => "postgres",
         OmsKind::Ledger => "ledger",
     }
 }

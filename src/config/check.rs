@@ -96,6 +96,24 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         config.oms.kind != OmsKind::Ledger || config.oms.test,
         "oms.kind: the ledger is for tests only and needs oms.test = true",
     );
+    let oms = &config.oms;
+    let on_postgres = oms.kind == OmsKind::Postgres;
+    must(
+        on_postgres == oms.url.is_some(),
+        "oms.url: says where the database of oms.kind = \"postgres\" is; set both or none",
+    );
+    must(
+        oms.url.as_deref().is_none_or(|url| !holds_password(url)),
+        "oms.url: must hold no password, which would be shown; put it into a file and set oms.password_file",
+    );
+    must(
+        on_postgres || (oms.password_file.is_none() && oms.roots.is_none()),
+        "oms.password_file, oms.roots: only for oms.kind = \"postgres\"",
+    );
+    must(
+        !on_postgres || oms.path.is_none(),
+        "oms.path: a PostgreSQL database has none; set oms.url",
+    );
     let nats = &config.nats;
     let on_nats = config.buffer.backend == Backend::Nats;
     must(
@@ -187,9 +205,15 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     }
 }
 
+/// Whether an address of a database holds a password: before its host, or among its parameters.
+fn holds_password(url: &str) -> bool {
+    let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    user.is_some_and(|(user, _)| user.contains(':')) || url.contains("password=")
+}
+
 fn promises(config: &Config) -> Vec<String> {
     let guarantee = match config.oms.kind {
-        OmsKind::Sqlite => forebay_processor::Guarantee::UniqueId,
+        OmsKind::Sqlite | OmsKind::Postgres => forebay_processor::Guarantee::UniqueId,
         OmsKind::Ledger => forebay_processor::Guarantee::LookedUp,
     };
     let rate = if config.drain.governor {
@@ -229,6 +253,23 @@ mod tests {
     fn the_defaults_can_run() {
         let checked = check(&Config::default()).unwrap();
         assert!(checked.promises.iter().any(|p| p.contains("once: unique id")));
+    }
+
+    #[test]
+    fn a_database_is_named_with_its_kind_and_without_its_password() {
+        let mut config = Config::default();
+        config.oms.kind = OmsKind::Postgres;
+        assert!(check(&config).unwrap_err()[0].starts_with("oms.url"));
+        config.oms.url = Some("postgres://forebay@db:5432/oms?sslmode=require".to_owned());
+        assert!(check(&config).is_ok());
+        for url in ["postgres://forebay:secret@db/oms", "host=db user=forebay password=secret"] {
+            config.oms.url = Some(url.to_owned());
+            let faults = check(&config).unwrap_err();
+            assert!(
+                faults[0].contains("password_file") && !faults[0].contains("secret"),
+                "{faults:?}"
+            );
+        }
     }
 
     #[test]

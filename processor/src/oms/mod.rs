@@ -1,8 +1,11 @@
 //! The seam to the order management system (OMS), complete from the start, and the OMSs behind it.
 
 pub mod ledger;
+pub mod postgres;
+mod refuse;
 pub mod sqlite;
 mod thread;
+mod words;
 
 use std::time::Duration;
 
@@ -195,6 +198,8 @@ pub struct Listed {
 pub enum Oms {
     /// The embedded one.
     Sqlite(sqlite::Sqlite),
+    /// In a PostgreSQL database.
+    Postgres(postgres::Postgres),
     /// The ledger, for tests only.
     Ledger(ledger::Ledger),
 }
@@ -204,6 +209,7 @@ impl Oms {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
             Self::Ledger(_) => "ledger",
         }
     }
@@ -214,6 +220,7 @@ macro_rules! of {
     ($oms:ident, $one:ident => $call:expr) => {
         match $oms {
             Oms::Sqlite($one) => $call,
+            Oms::Postgres($one) => $call,
             Oms::Ledger($one) => $call,
         }
     };

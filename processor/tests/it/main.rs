@@ -10,6 +10,10 @@ mod governor;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
+mod read_back;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod support;

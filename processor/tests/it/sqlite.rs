@@ -6,11 +6,32 @@ use std::time::Duration;
 use forebay_processor::oms::sqlite::{OpenError, Sqlite, SqliteOptions};
 use forebay_processor::{CallFailure, OrderManagement, Outcome, Scope};
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 use tempfile::tempdir;
 
+use crate::read_back;
 use crate::support::{clock, creates, dec, full_order, order, sqlite};
 
-mod read_back;
+/// The file's tables.
+struct Tables(Connection);
+
+impl read_back::Tables for Tables {
+    async fn rows(&self, sql: &str) -> Vec<read_back::Row> {
+        let mut statement = self.0.prepare(sql).unwrap();
+        let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
+        let row = |row: &rusqlite::Row<'_>| {
+            let value = |at| match row.get_ref(at).unwrap() {
+                ValueRef::Null => None,
+                ValueRef::Integer(number) => Some(number.to_string()),
+                ValueRef::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
+                ValueRef::Blob(bytes) => Some(bytes.iter().map(|b| format!("{b:02x}")).collect()),
+                ValueRef::Real(real) => panic!("{real}"),
+            };
+            Ok((0..).zip(&names).map(|(at, name)| (name.clone(), value(at))).collect())
+        };
+        statement.query_map((), row).unwrap().map(Result::unwrap).collect()
+    }
+}
 
 fn count(path: &Path, table: &str) -> i64 {
     let connection = Connection::open(path).unwrap();
@@ -28,7 +49,7 @@ async fn every_field_of_a_summary_reads_back_as_it_was() {
     empty_address.billing = Some(Default::default());
     for sent in [full_order("full"), order("small"), bare, empty_address] {
         oms.submit(std::slice::from_ref(&sent)).await.unwrap();
-        let back = read_back::summary(&path, &sent.key);
+        let back = read_back::summary(&Tables(Connection::open(&path).unwrap()), &sent.key).await;
         assert_eq!(back, sent);
         // Equal decimals can differ in their digits; their text must not.
         let json = |summary| serde_json::to_string(summary).unwrap();

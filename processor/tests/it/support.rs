@@ -152,6 +152,16 @@ pub(crate) fn both(directory: &Path) -> [Oms; 2] {
     ]
 }
 
+/// The same, and one in a PostgreSQL database of the directory's own, where there is a server to run.
+pub(crate) async fn each(directory: &Path) -> Vec<Oms> {
+    let mut all = Vec::from(both(directory));
+    if let Some(server) = crate::postgres::server::shared() {
+        let name = directory.file_name().unwrap().to_str().unwrap();
+        all.push(Oms::Postgres(crate::postgres::at(&server.database(name).await)));
+    }
+    all
+}
+
 /// Everything the OMS has: identity and how often it was created.
 pub(crate) async fn creates(oms: &impl OrderManagement) -> Vec<(String, u64)> {
     let mut all = Vec::new();
@@ -237,6 +247,13 @@ pub(crate) fn address(tag: &str) -> Address {
         country: part("country"),
         phone: part("phone"),
     }
+}
+
+/// The same without what PostgreSQL keeps in no text.
+pub(crate) fn without_nul(mut order: OrderSummary) -> OrderSummary {
+    order.shopper.name = Some("A B".to_owned());
+    order.lines.iter_mut().for_each(|line| line.product_code = format!("code {}", line.number));
+    order
 }
 
 /// An order in which every field has a value of its own, odd ones among them: a NUL, an emoji, right-to-left

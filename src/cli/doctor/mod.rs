@@ -7,6 +7,7 @@ mod clock;
 mod device;
 mod machine;
 mod nats;
+mod postgres;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -108,14 +109,18 @@ fn examine(config: &Config) -> Vec<Check> {
     if config.buffer.backend == config::Backend::Nats {
         checks.extend(nats::checks(config));
     }
+    if config.oms.kind == config::OmsKind::Postgres {
+        checks.extend(postgres::checks(config));
+    }
     let store = config.data_dir.join("buffer");
     let place = there(&store);
     checks.push(directory(config, place));
     checks.push(machine::file_system("file system", place));
-    let oms = config.oms_path();
-    let oms_place = there(oms.parent().unwrap_or(Path::new(".")));
-    if machine::device_of(oms_place) != machine::device_of(place) {
-        checks.push(machine::file_system("oms file system", oms_place));
+    if let Some(oms) = config.oms_path() {
+        let oms_place = there(oms.parent().unwrap_or(Path::new(".")));
+        if machine::device_of(oms_place) != machine::device_of(place) {
+            checks.push(machine::file_system("oms file system", oms_place));
+        }
     }
     checks.extend(device::syncs(place));
     checks.extend(machine::write_cache(place));

@@ -27,13 +27,11 @@ use forebay_buffer::Clock;
 use forebay_order::OrderSummary;
 use tokio::sync::oneshot;
 
+use super::refuse::IDENTITY_MAX;
 use super::thread::{self, CallThread};
 use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
 
 pub use open::OpenError;
-
-/// The longest identity, in bytes.
-const IDENTITY_MAX: usize = 255;
 
 /// Orders in one call at most.
 const BATCH_MAX: usize = 1_000;

@@ -3,7 +3,7 @@
 use forebay_order::Fingerprint;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::rows::summary_id;
+use crate::oms::words::summary_id;
 use crate::oms::{CallFailure, Found, Identity, Listed};
 
 const FIND: &str = "SELECT id, fingerprint, fingerprint_version FROM order_summary \

@@ -1,17 +1,11 @@
 //! The rows of one order summary.
 
-use forebay_order::summary::{
-    Address, Adjustment, DeliveryGroup, LifeCycle, Line, LineKind, Payment, PaymentState, Shopper,
-    Tax, TaxLocale,
-};
+use forebay_order::summary::{Address, Adjustment, DeliveryGroup, Line, Payment, Shopper, Tax};
 use forebay_order::{Fingerprint, OrderSummary};
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use rust_decimal::Decimal;
 
-/// The OMS's id of a summary.
-pub(super) fn summary_id(id: i64) -> String {
-    format!("OS-{id}")
-}
+use crate::oms::words::{life_cycle, line_kind, payment_state, tax_locale};
 
 /// Inserts every row; returns the summary's number.
 pub(super) fn insert(
@@ -284,35 +278,4 @@ fn payment(
 /// Money and quantities as decimal text, with the digits they have.
 fn text(decimal: &Decimal) -> String {
     decimal.to_string()
-}
-
-fn life_cycle(life_cycle: LifeCycle) -> &'static str {
-    match life_cycle {
-        LifeCycle::Managed => "MANAGED",
-        LifeCycle::Unmanaged => "UNMANAGED",
-    }
-}
-
-fn tax_locale(tax_locale: TaxLocale) -> &'static str {
-    match tax_locale {
-        TaxLocale::Net => "Net",
-        TaxLocale::Gross => "Gross",
-    }
-}
-
-fn line_kind(kind: LineKind) -> &'static str {
-    match kind {
-        LineKind::Product => "product",
-        LineKind::DeliveryCharge => "delivery_charge",
-        LineKind::Fee => "fee",
-        LineKind::Difference => "difference",
-    }
-}
-
-fn payment_state(state: PaymentState) -> &'static str {
-    match state {
-        PaymentState::Unknown => "unknown",
-        PaymentState::Authorised => "authorised",
-        PaymentState::Captured => "captured",
-    }
 }

@@ -4,8 +4,10 @@ use forebay_buffer::Clock;
 use forebay_order::OrderSummary;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::rows::{self, summary_id};
-use super::{IDENTITY_MAX, read};
+use super::read;
+use super::rows;
+use crate::oms::refuse::refuse;
+use crate::oms::words::summary_id;
 use crate::oms::{CallFailure, Outcome, Scope};
 
 /// Why one order was not inserted.
@@ -73,7 +75,9 @@ fn create(
         let same = found.fingerprint.map(|fingerprint| fingerprint == summary.fingerprint);
         return Ok(Outcome::Existing { id: found.id, same });
     }
-    validate(&identity, summary)?;
+    refuse(&identity, summary).map_or(Ok(()), |refused| {
+        Err(Fault::Order { code: refused.code, reason: refused.reason })
+    })?;
     connection.prepare_cached("SAVEPOINT one_order")?.execute(())?;
     let inserted = match rows::insert(connection, &identity, summary, committed_at_us) {
         Ok(id) => Ok(Outcome::Created { id: summary_id(id) }),
@@ -88,34 +92,6 @@ fn create(
     };
     connection.prepare_cached("RELEASE one_order")?.execute(())?;
     inserted
-}
-
-/// What this OMS refuses, besides what the tables themselves refuse. An odd order is a sale, so there is
-/// little: an identity over the limit, a negative quantity, and a summary that points outside its own lists.
-fn validate(identity: &str, summary: &OrderSummary) -> Result<(), Fault> {
-    let refuse = |code, reason| Err(Fault::Order { code, reason });
-    if identity.len() > IDENTITY_MAX {
-        let reason =
-            format!("its identity has {} bytes, {IDENTITY_MAX} are the most", identity.len());
-        return refuse("identity_too_long", reason);
-    }
-    for line in &summary.lines {
-        if line.quantity.is_sign_negative() && !line.quantity.is_zero() {
-            return refuse(
-                "negative_quantity",
-                format!("line {} has a negative quantity", line.number),
-            );
-        }
-        let group = line.delivery_group.is_some_and(|at| at >= summary.delivery_groups.len());
-        let mut groups = line.adjustments.iter().filter_map(|adjustment| adjustment.group);
-        if group || groups.any(|at| at >= summary.adjustment_groups.len()) {
-            return refuse(
-                "unknown_group",
-                format!("line {} points to a group the order has not", line.number),
-            );
-        }
-    }
-    Ok(())
 }
 
 /// Before the commit: nothing was done.

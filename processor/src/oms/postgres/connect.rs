@@ -1,0 +1,169 @@
+//! Connections: how they are made, and that the tables are there.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError};
+use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::PostgresOptions;
+use super::fault::not_done;
+use crate::oms::CallFailure;
+
+/// The schema in `schema.sql`.
+const SCHEMA_VERSION: i32 = 1;
+/// Those who make the tables wait for each other by it.
+const SCHEMA_LOCK: i64 = 0x666f_7265_6261_7931;
+
+/// A connection is waited for so long, where the address does not say it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A free connection is waited for so long.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// What each connection is set to. A server that acknowledges before it has synced would make what is settled untrue, so
+/// that is put right for ours; a stricter one is left as it is.
+const SESSION: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '60s'; \
+     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';";
+
+/// Why no connection can be made, whatever the server does.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address is none.
+    #[error("oms.url: {0}")]
+    Address(String),
+    /// Certificates that are to be trusted cannot be read.
+    #[error("oms.roots: {path}: {reason}")]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+/// A pool; nothing is connected yet.
+pub(super) fn pool(options: &PostgresOptions) -> Result<Pool, OpenError> {
+    let mut config =
+        Config::from_str(&options.url).map_err(|error| OpenError::Address(error.to_string()))?;
+    if config.get_hosts().is_empty() {
+        return Err(OpenError::Address("names no host".to_owned()));
+    }
+    if let Some(password) = &options.password {
+        config.password(password);
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("forebay");
+    }
+    // Of several hosts the one that writes.
+    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    let tls = MakeRustlsConnect::new(tls(options.roots.as_deref())?);
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config, tls, recycling);
+    let timeouts =
+        Timeouts { wait: Some(WAIT), create: Some(WAIT), recycle: Some(CONNECT_TIMEOUT) };
+    Pool::builder(manager)
+        .max_size(options.connections)
+        .timeouts(timeouts)
+        .runtime(Runtime::Tokio1)
+        .post_create(Hook::async_fn(|client, _| {
+            Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
+        }))
+        .build()
+        .map_err(|error| OpenError::Address(error.to_string()))
+}
+
+/// Trusts the machine's certificates and these.
+fn tls(roots: Option<&Path>) -> Result<ClientConfig, OpenError> {
+    let mut store = RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // One that cannot be read trusts nobody.
+        store.add(certificate).ok();
+    }
+    if let Some(path) = roots {
+        let failed = |reason: String| OpenError::Roots { path: path.to_owned(), reason };
+        let read =
+            CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+        for certificate in read {
+            let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+            store.add(certificate).map_err(|error| failed(error.to_string()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| OpenError::Tls(error.to_string()))?;
+    Ok(builder.with_root_certificates(store).with_no_client_auth())
+}
+
+/// A connection, free for us.
+///
+/// # Errors
+/// [`CallFailure`], with nothing done.
+pub(super) async fn get(pool: &Pool) -> Result<Object, CallFailure> {
+    pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+            not_done(&error)
+        }
+        error => CallFailure::NotSent(format!("no connection to the database: {error}")),
+    })
+}
+
+/// Makes the tables, unless they are there.
+///
+/// # Errors
+/// [`CallFailure`]: they are not, or of a later release.
+pub(super) async fn migrate(client: &mut Client) -> Result<(), CallFailure> {
+    let failed = |error: tokio_postgres::Error| not_done(&error);
+    if version(client).await.map_err(failed)? == Some(SCHEMA_VERSION) {
+        return Ok(());
+    }
+    let transaction = client.transaction().await.map_err(failed)?;
+    let lock = format!("SELECT pg_advisory_xact_lock({SCHEMA_LOCK})");
+    transaction.batch_execute(&lock).await.map_err(failed)?;
+    // Another may have made them meanwhile.
+    match version(transaction.client()).await.map_err(failed)? {
+        Some(SCHEMA_VERSION) => return Ok(()),
+        Some(found) => {
+            return Err(CallFailure::NotSent(format!(
+                "its tables have version {found}, this release knows {SCHEMA_VERSION}: run a later release, or give another database"
+            )));
+        }
+        None => {}
+    }
+    let schema = include_str!("schema.sql");
+    let all = format!(
+        "CREATE TABLE forebay_schema (version integer NOT NULL); \
+         INSERT INTO forebay_schema VALUES ({SCHEMA_VERSION}); {schema}"
+    );
+    transaction.batch_execute(&all).await.map_err(|error| {
+        CallFailure::NotSent(format!("its tables cannot be made: {}", not_done(&error)))
+    })?;
+    transaction.commit().await.map_err(failed)
+}
+
+/// The version of the tables; `None` where there are none.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn version(client: &Client) -> Result<Option<i32>, tokio_postgres::Error> {
+    let there = "SELECT to_regclass('forebay_schema') IS NOT NULL";
+    if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    client.query_one("SELECT max(version) FROM forebay_schema", &[]).await?.try_get(0)
+}

@@ -1,0 +1,145 @@
+//! An order management system (OMS) in a PostgreSQL database: the tables of the SQLite one.
+//!
+//! # What it promises
+//! - A call is one transaction, and its answer comes after the commit is synced: `synchronous_commit` is on for our
+//!   connections, whatever it is for others. A bad order is [`Outcome::Invalid`], the others stand.
+//! - One summary per identity for ever ([`Guarantee::UniqueId`]); the fingerprint stored beside it tells a repeat from another order
+//!   under the same identity.
+//! - The tables are made at the first call, whoever makes it. Any number of processes may use them.
+//! - Trouble of the server is never an order's fault: one that is not there, only reads, fails over, is full or busy is
+//!   [`CallFailure`], with [`CallFailure::Unknown`] only where the commit was not answered.
+//!
+//! A call goes on when its caller goes away.
+//!
+//! ```text
+//! mod.rs       what the drain sees        connect.rs   connections, TLS, tables
+//! write.rs     one call, one transaction  read.rs      find and list
+//! rows.rs      tables and their rows      columns.rs   many rows by one statement
+//! fault.rs     what an error means    inspect.rs   what a server is like
+//! ```
+
+mod columns;
+mod connect;
+mod fault;
+mod inspect;
+mod read;
+mod rows;
+mod write;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use deadpool_postgres::{Object, Pool};
+use forebay_buffer::Clock;
+use forebay_order::OrderSummary;
+use tokio::sync::OnceCell;
+
+use super::refuse::IDENTITY_MAX;
+use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
+
+pub use connect::OpenError;
+pub use inspect::Inspection;
+
+/// Orders in one call at most.
+const BATCH_MAX: usize = 1_000;
+
+/// Rows in one page of [`OrderManagement::list`] at most.
+const LIST_MAX: usize = 10_000;
+
+/// How the database is reached.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// As `postgres://user@host:5432/database?sslmode=require`; several hosts with commas, of which the one that writes is used.
+    pub url: String,
+    /// Of the user; never shown.
+    pub password: Option<String>,
+    /// Certificates to trust beside the system's, in one PEM file.
+    pub roots: Option<PathBuf>,
+    /// Marked as a test OMS; only such a one gets synthetic orders.
+    pub test: bool,
+    /// Connections at most.
+    pub connections: usize,
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An OMS in a PostgreSQL database.
+#[derive(Clone)]
+pub struct Postgres {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pool: Pool,
+    /// The tables are there.
+    ready: OnceCell<()>,
+    test: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Postgres {
+    /// Connects to nothing yet: orders are taken in whether the database is there or not.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it can never be reached like this.
+    pub fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let pool = connect::pool(options)?;
+        let shared = Shared { pool, ready: OnceCell::new(), test: options.test, clock };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+impl Shared {
+    /// A connection to tables that are there.
+    async fn client(&self) -> Result<Object, CallFailure> {
+        let mut client = connect::get(&self.pool).await?;
+        self.ready.get_or_try_init(|| connect::migrate(&mut client)).await?;
+        Ok(client)
+    }
+
+    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+        let mut client = self.client().await?;
+        let committed_at_us = self.clock.wall_ms().saturating_mul(1_000);
+        write::submit(&mut client, batch, committed_at_us).await
+    }
+}
+
+impl OrderManagement for Postgres {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::UniqueId
+    }
+
+    fn is_test(&self) -> bool {
+        self.shared.test
+    }
+
+    fn identity_max(&self) -> usize {
+        IDENTITY_MAX
+    }
+
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+        let (shared, batch) = (Arc::clone(&self.shared), batch.to_vec());
+        let done = tokio::spawn(async move { shared.submit(&batch).await }).await;
+        done.unwrap_or_else(|_| Err(CallFailure::Unknown("its task ended".to_owned())))
+    }
+
+    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
+        read::find(&self.shared.client().await?, identities).await
+    }
+
+    async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
+        let mut client = self.shared.client().await?;
+        read::list(&mut client, after, limit.min(LIST_MAX)).await.map(Some)
+    }
+}
