@@ -7,6 +7,7 @@ pub mod ci;
 pub mod cluster;
 pub mod environment;
 pub mod failure;
+pub mod postgres;
 pub mod say;
 pub mod tidy;
 pub mod time;

@@ -157,7 +157,9 @@ pub(crate) async fn each(directory: &Path) -> Vec<Oms> {
     let mut all = Vec::from(both(directory));
     if let Some(server) = crate::postgres::server::shared() {
         let name = directory.file_name().unwrap().to_str().unwrap();
-        all.push(Oms::Postgres(crate::postgres::at(&server.database(name).await)));
+        all.push(Oms::Postgres(crate::postgres::at(
+            &crate::postgres::server::database(server, name).await,
+        )));
     }
     all
 }

@@ -43,3 +43,7 @@ pub(super) const NATS_ACCEPT_RATIO_MIN: f64 = 0.75;
 pub(super) const NATS_BATCH_RATIO_MIN: f64 = 0.9;
 /// nats_drain: whole orders a second, of bare cycles.
 pub(super) const NATS_DRAIN_RATIO_MIN: f64 = 0.9;
+/// oms_postgres, oms_sqlite: orders a second, of the same rows inserted by hand.
+pub(super) const OMS_RATIO_MIN: f64 = 0.9;
+/// The same: time a line of an order with 2,000, of that in usual orders.
+pub(super) const OMS_LINE_RATIO_MAX: f64 = 1.0;

@@ -11,6 +11,7 @@ mod load;
 mod memory;
 mod mixed;
 mod nats;
+mod oms;
 mod outcomes;
 mod place;
 mod process;
@@ -51,6 +52,8 @@ pub enum Name {
     Nats,
     /// What ended orders cost once their segment is gone: disk, memory, look-ups, storing, opening.
     Outcomes,
+    /// Order summaries created in PostgreSQL and SQLite, against the same rows inserted by hand.
+    Oms,
 }
 
 /// What is to be run.
@@ -140,6 +143,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     }
     let binary = match &plan.server {
         Some(server) => server.clone(),
+        None if plan.name == Name::Oms => PathBuf::new(),
         None if plan.short => workspace.debug_binary()?,
         None => workspace.shipped_binary()?,
     };
@@ -154,6 +158,7 @@ pub fn run(plan: &Plan) -> Result<()> {
         Name::Recovery => recovery::run(&bench)?,
         Name::Nats => nats::run(&bench)?,
         Name::Outcomes => outcomes::run(&bench)?,
+        Name::Oms => oms::run(&bench)?,
     };
     report::close(&lines, plan.json, !plan.short)
 }

@@ -16,6 +16,7 @@ fn every_bench_still_measures() {
         ("recovery", true),
         ("nats", true),
         ("outcomes", false),
+        ("oms", true),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(["bench", name, "--short", "--json"])

@@ -9,7 +9,7 @@ use crate::support::{clock, creates, dec, full_order, order, until, without_nul}
 
 pub(crate) mod server;
 
-use server::{Server, execute};
+use server::{database, execute};
 
 /// The tables of the database at a URL.
 struct Database<'a>(&'a str);
@@ -49,7 +49,7 @@ pub(crate) fn at(url: &str) -> Postgres {
 #[tokio::test]
 async fn every_field_of_a_summary_reads_back_as_it_was() {
     let Some(server) = server::shared() else { return };
-    let url = server.database("every_field").await;
+    let url = database(server, "every_field").await;
     let oms = at(&url);
     let mut bare = order("bare");
     bare.lines.clear();
@@ -70,7 +70,7 @@ async fn every_field_of_a_summary_reads_back_as_it_was() {
 #[tokio::test]
 async fn a_bad_order_gets_its_own_verdict_and_leaves_no_row() {
     let Some(server) = server::shared() else { return };
-    let url = server.database("bad_order").await;
+    let url = database(server, "bad_order").await;
     let oms = at(&url);
     let mut negative = without_nul(full_order("negative"));
     negative.lines[0].quantity = dec("-1");
@@ -116,7 +116,7 @@ async fn a_bad_order_gets_its_own_verdict_and_leaves_no_row() {
 #[tokio::test]
 async fn two_of_one_identity_in_a_call_and_one_with_another_content_are_told_apart() {
     let Some(server) = server::shared() else { return };
-    let oms = at(&server.database("two_of_one").await);
+    let oms = at(&database(server, "two_of_one").await);
     let mut other = order("1");
     other.fingerprint = crate::support::fingerprint("other");
     let outcomes = oms.submit(&[order("1"), order("2"), order("1"), other.clone()]).await.unwrap();
@@ -131,7 +131,7 @@ async fn two_of_one_identity_in_a_call_and_one_with_another_content_are_told_apa
 #[tokio::test]
 async fn one_shopper_per_normalised_email_and_none_without() {
     let Some(server) = server::shared() else { return };
-    let url = server.database("shoppers").await;
+    let url = database(server, "shoppers").await;
     let oms = at(&url);
     let with = |id: &str, email: Option<&str>| {
         let mut order = order(id);
@@ -152,7 +152,7 @@ async fn one_shopper_per_normalised_email_and_none_without() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_share_orders_and_shoppers_agree_and_block_nobody() {
     let Some(server) = server::shared() else { return };
-    let oms = at(&server.database("shared_orders").await);
+    let oms = at(&database(server, "shared_orders").await);
     let mut calls = tokio::task::JoinSet::new();
     for call in 0..12_usize {
         let oms = oms.clone();
@@ -183,26 +183,26 @@ async fn calls_that_share_orders_and_shoppers_agree_and_block_nobody() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_or_only_reads_is_trouble_of_nobody_s_order_and_passes() {
-    let Some(server) = Server::start() else { return };
-    let url = server.database("comes_and_goes").await;
+    let Some(server) = server::own() else { return };
+    let url = database(&server, "comes_and_goes").await;
     let oms = at(&url);
     let not_sent = async |oms: &Postgres, n: &str| {
         let failure = oms.submit(&[order(n)]).await.unwrap_err();
         assert!(matches!(failure, CallFailure::NotSent(_)), "{failure:?}");
         failure.to_string()
     };
-    server.stop();
+    server.stop().unwrap();
     not_sent(&oms, "1").await;
     assert!(matches!(oms.find(&["x".to_owned()]).await, Err(CallFailure::NotSent(_))));
-    server.run(&[]);
+    server.run(&[]).unwrap();
     until(async || oms.submit(&[order("1")]).await.is_ok()).await;
     // With its connections open.
-    server.stop();
+    server.stop().unwrap();
     not_sent(&oms, "2").await;
-    server.run(&["default_transaction_read_only=on"]);
+    server.run(&["default_transaction_read_only=on"]).unwrap();
     not_sent(&oms, "2").await;
-    server.stop();
-    server.run(&["synchronous_commit=off"]);
+    server.stop().unwrap();
+    server.run(&["synchronous_commit=off"]).unwrap();
     until(async || oms.submit(&[order("2")]).await.is_ok()).await;
     assert_eq!(creates(&oms).await.len(), 2);
 }
@@ -210,7 +210,7 @@ async fn a_server_that_is_not_there_or_only_reads_is_trouble_of_nobody_s_order_a
 #[tokio::test]
 async fn a_lock_that_is_held_and_refused_credentials_are_said_to_be_that() {
     let Some(server) = server::shared() else { return };
-    let url = server.database("held").await;
+    let url = database(server, "held").await;
     let oms = at(&url);
     oms.submit(&[order("1")]).await.unwrap();
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
@@ -236,7 +236,7 @@ async fn a_lock_that_is_held_and_refused_credentials_are_said_to_be_that() {
 #[tokio::test]
 async fn tables_of_a_later_release_are_left_alone() {
     let Some(server) = server::shared() else { return };
-    let url = server.database("later").await;
+    let url = database(server, "later").await;
     at(&url).submit(&[order("1")]).await.unwrap();
     // Made once, whoever comes.
     let (one, other) = (at(&url), at(&url));

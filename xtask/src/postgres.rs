@@ -1,0 +1,146 @@
+//! A PostgreSQL server of one's own, on loopback; it ends with the process that started it.
+//!
+//! Of the standard library alone: the tests of the processor run it too.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Error, Result, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// Starts the server, says so, and stops it once nobody holds its input any more. Then everything is removed, unless it is to be
+/// started again.
+const KEEP: &str = "\"$0\" start -w -t 60 -s -D data -l log -o \"$1\" && echo ready; read -r over; \
+                    \"$0\" stop -w -s -m fast -D data; \
+                    if [ \"$over\" != again ]; then rm -rf \"$PWD\"; fi";
+
+/// A server. Dropping it ends it and removes what it kept.
+#[derive(Debug)]
+pub struct PostgresServer {
+    port: u16,
+    place: PathBuf,
+    binaries: PathBuf,
+    /// Who runs it, where we are root, which it refuses.
+    user: Option<(u32, u32)>,
+    keeper: Mutex<Option<Child>>,
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        // What cannot be ended or removed is the machine's to tidy.
+        self.stop().ok();
+        std::fs::remove_dir_all(&self.place).ok();
+    }
+}
+
+impl PostgresServer {
+    /// Makes one in the machine's directory for such, and starts it; `None` where there is none to run.
+    ///
+    /// # Errors
+    /// It cannot be made, or does not start.
+    pub fn start(settings: &[&str]) -> Result<Option<Self>> {
+        let Some(binaries) = binaries() else { return Ok(None) };
+        let free = TcpListener::bind("127.0.0.1:0")?;
+        let port = free.local_addr()?.port();
+        drop(free);
+        let name = format!("forebay-postgres-{}-{port}", std::process::id());
+        let place = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&place)?;
+        let root = std::fs::metadata(&place)?.uid() == 0;
+        let user = if root { Some(other_user()?) } else { None };
+        if let Some((user, group)) = user {
+            chown(&place, Some(user), Some(group))?;
+        }
+        let server = Self { port, place, binaries, user, keeper: Mutex::default() };
+        let made = server
+            .command(server.binaries.join("initdb"))
+            .args(["-D", "data", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C"])
+            .arg("--no-sync")
+            .output()?;
+        if !made.status.success() {
+            return Err(Error::other(String::from_utf8_lossy(&made.stderr).into_owned()));
+        }
+        server.run(settings)?;
+        Ok(Some(server))
+    }
+
+    /// A command as the server's user, in its place.
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.place);
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    /// Starts it again, with these settings.
+    ///
+    /// # Errors
+    /// It does not start; what it says is in the error.
+    pub fn run(&self, settings: &[&str]) -> Result<()> {
+        let mut options = format!("-p {} -k ''", self.port);
+        for setting in ["listen_addresses=127.0.0.1", "max_connections=200"].iter().chain(settings)
+        {
+            // To a text in memory it never fails.
+            write!(options, " -c {setting}").ok();
+        }
+        let mut command = self.command("sh");
+        command.args(["-c", KEEP]).arg(self.binaries.join("pg_ctl")).arg(options);
+        let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut said = String::new();
+        if let Some(output) = keeper.stdout.take() {
+            BufReader::new(output).read_line(&mut said)?;
+        }
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+        if said == "ready\n" {
+            return Ok(());
+        }
+        Err(Error::other(std::fs::read_to_string(self.place.join("log")).unwrap_or_default()))
+    }
+
+    /// Ends it, with whoever is connected, to be run again.
+    ///
+    /// # Errors
+    /// Of its keeper.
+    pub fn stop(&self) -> Result<()> {
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut keeper) = keeper else { return Ok(()) };
+        if let Some(mut input) = keeper.stdin.take() {
+            input.write_all(b"again\n")?;
+        }
+        keeper.wait().map(drop)
+    }
+
+    /// How a database is reached.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+/// Where its programs are: of a link on the path, and as Debian packages them.
+fn binaries() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|directory| directory.join("initdb"));
+    let real = on_path.filter_map(|initdb| std::fs::canonicalize(initdb).ok());
+    let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let packaged = packaged.filter_map(|version| Some(version.ok()?.path().join("bin/initdb")));
+    let found = real.chain(packaged).find(|initdb| initdb.exists())?;
+    found.parent().map(Path::to_owned)
+}
+
+/// Somebody other than root: user and group.
+fn other_user() -> Result<(u32, u32)> {
+    let users = std::fs::read_to_string("/etc/passwd")?;
+    let of = |name: &str| {
+        let line = users.lines().find(|line| line.starts_with(&format!("{name}:")))?;
+        let mut fields = line.split(':').skip(2).map(|field| field.parse().ok());
+        Some((fields.next()??, fields.next()??))
+    };
+    let found = of("postgres").or_else(|| of("nobody"));
+    found.ok_or_else(|| Error::other("there is no user but root to run PostgreSQL as"))
+}
