@@ -2,20 +2,21 @@
 
 use forebay_order::summary::{Address, Adjustment, DeliveryGroup, Line, Payment, Shopper, Tax};
 use forebay_order::{Fingerprint, OrderSummary};
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, params};
 use rust_decimal::Decimal;
 
 use crate::oms::words::{life_cycle, line_kind, payment_state, tax_locale};
 
-/// Inserts every row; returns the summary's number.
+/// Inserts every row; the summary's number, or `None` if one of that identity is there.
 pub(super) fn insert(
     connection: &Connection,
     identity: &str,
     summary: &OrderSummary,
     committed_at_us: i64,
-) -> rusqlite::Result<i64> {
+) -> rusqlite::Result<Option<i64>> {
     let account = account(connection, &summary.shopper)?;
     let order = order_summary(connection, identity, summary, account, committed_at_us)?;
+    let Some(order) = order else { return Ok(None) };
     let mut deliveries = Vec::with_capacity(summary.delivery_groups.len());
     for (position, group) in (0_i64..).zip(&summary.delivery_groups) {
         deliveries.push(delivery_group(connection, order, position, group)?);
@@ -44,24 +45,18 @@ pub(super) fn insert(
     for (position, payment) in (0_i64..).zip(&summary.payments) {
         self::payment(connection, order, position, payment)?;
     }
-    Ok(order)
+    Ok(Some(order))
 }
 
 /// The account of the shopper's normalised e-mail, found or created; `None` without e-mail.
 fn account(connection: &Connection, shopper: &Shopper) -> rusqlite::Result<Option<i64>> {
     let Some(email) = &shopper.email_normalised else { return Ok(None) };
-    let found = connection
-        .prepare_cached("SELECT id FROM account WHERE email_normalised = ?1")?
-        .query_row([email], |row| row.get(0))
-        .optional()?;
-    if found.is_some() {
-        return Ok(found);
-    }
-    connection
+    let inserted = connection
         .prepare_cached(
             "INSERT INTO account (email_normalised, is_person_account, name, person_email, \
              first_name, last_name, company, phone, customer_id) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (email_normalised) DO NOTHING",
         )?
         .execute(params![
             email,
@@ -74,7 +69,11 @@ fn account(connection: &Connection, shopper: &Shopper) -> rusqlite::Result<Optio
             shopper.phone,
             shopper.customer_id,
         ])?;
-    Ok(Some(connection.last_insert_rowid()))
+    if inserted > 0 {
+        return Ok(Some(connection.last_insert_rowid()));
+    }
+    let find = "SELECT id FROM account WHERE email_normalised = ?1";
+    connection.prepare_cached(find)?.query_row([email], |row| row.get(0)).map(Some)
 }
 
 const ORDER_SUMMARY: &str = "INSERT INTO order_summary (
@@ -89,14 +88,8 @@ const ORDER_SUMMARY: &str = "INSERT INTO order_summary (
     stated_tax_total, stated_shipping_total, stated_discount_total, difference, oddities,
     committed_at_us)
 VALUES (
-    :identity, :fingerprint, :fingerprint_version, :order_number, :life_cycle, :currency,
-    :tax_locale, :ordered_date_text, :ordered_date_ms, :account, :email_normalised, :email, :name,
-    :first_name, :last_name, :company, :phone, :customer_id, :has_billing, :billing_name,
-    :billing_company, :billing_address1, :billing_address2, :billing_city, :billing_postal_code,
-    :billing_state, :billing_country, :billing_phone, :product, :delivery, :fee, :line_adjustment,
-    :header_adjustment, :total_amount, :total_tax_amount, :grand_total, :stated_grand_total,
-    :stated_tax_total, :stated_shipping_total, :stated_discount_total, :difference, :oddities,
-    :committed_at_us)";
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (external_reference_identifier) DO NOTHING";
 
 fn order_summary(
     connection: &Connection,
@@ -104,58 +97,58 @@ fn order_summary(
     summary: &OrderSummary,
     account: Option<i64>,
     committed_at_us: i64,
-) -> rusqlite::Result<i64> {
+) -> rusqlite::Result<Option<i64>> {
     let (shopper, totals, stated) = (&summary.shopper, &summary.totals, &summary.stated);
     let none = Address::default();
     let billing = summary.billing.as_ref().unwrap_or(&none);
     let oddities = serde_json::to_string(&summary.oddities)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    connection.prepare_cached(ORDER_SUMMARY)?.execute(named_params! {
-        ":identity": identity,
-        ":fingerprint": summary.fingerprint.0,
-        ":fingerprint_version": Fingerprint::VERSION,
-        ":order_number": summary.order_number,
-        ":life_cycle": life_cycle(summary.life_cycle),
-        ":currency": summary.currency.code(),
-        ":tax_locale": tax_locale(summary.tax_locale),
-        ":ordered_date_text": summary.ordered_date_text,
-        ":ordered_date_ms": summary.ordered_date_ms,
-        ":account": account,
-        ":email_normalised": shopper.email_normalised,
-        ":email": shopper.email,
-        ":name": shopper.name,
-        ":first_name": shopper.first_name,
-        ":last_name": shopper.last_name,
-        ":company": shopper.company,
-        ":phone": shopper.phone,
-        ":customer_id": shopper.customer_id,
-        ":has_billing": summary.billing.is_some(),
-        ":billing_name": billing.name,
-        ":billing_company": billing.company,
-        ":billing_address1": billing.address1,
-        ":billing_address2": billing.address2,
-        ":billing_city": billing.city,
-        ":billing_postal_code": billing.postal_code,
-        ":billing_state": billing.state,
-        ":billing_country": billing.country,
-        ":billing_phone": billing.phone,
-        ":product": text(&totals.product),
-        ":delivery": text(&totals.delivery),
-        ":fee": text(&totals.fee),
-        ":line_adjustment": text(&totals.line_adjustment),
-        ":header_adjustment": text(&totals.header_adjustment),
-        ":total_amount": text(&totals.total_amount),
-        ":total_tax_amount": text(&totals.total_tax_amount),
-        ":grand_total": text(&totals.grand_total),
-        ":stated_grand_total": stated.grand_total.as_ref().map(text),
-        ":stated_tax_total": stated.tax_total.as_ref().map(text),
-        ":stated_shipping_total": stated.shipping_total.as_ref().map(text),
-        ":stated_discount_total": stated.discount_total.as_ref().map(text),
-        ":difference": text(&summary.difference),
-        ":oddities": oddities,
-        ":committed_at_us": committed_at_us,
-    })?;
-    Ok(connection.last_insert_rowid())
+    let inserted = connection.prepare_cached(ORDER_SUMMARY)?.execute(params![
+        identity,
+        summary.fingerprint.0,
+        Fingerprint::VERSION,
+        summary.order_number,
+        life_cycle(summary.life_cycle),
+        summary.currency.code(),
+        tax_locale(summary.tax_locale),
+        summary.ordered_date_text,
+        summary.ordered_date_ms,
+        account,
+        shopper.email_normalised,
+        shopper.email,
+        shopper.name,
+        shopper.first_name,
+        shopper.last_name,
+        shopper.company,
+        shopper.phone,
+        shopper.customer_id,
+        summary.billing.is_some(),
+        billing.name,
+        billing.company,
+        billing.address1,
+        billing.address2,
+        billing.city,
+        billing.postal_code,
+        billing.state,
+        billing.country,
+        billing.phone,
+        text(&totals.product),
+        text(&totals.delivery),
+        text(&totals.fee),
+        text(&totals.line_adjustment),
+        text(&totals.header_adjustment),
+        text(&totals.total_amount),
+        text(&totals.total_tax_amount),
+        text(&totals.grand_total),
+        stated.grand_total.as_ref().map(text),
+        stated.tax_total.as_ref().map(text),
+        stated.shipping_total.as_ref().map(text),
+        stated.discount_total.as_ref().map(text),
+        text(&summary.difference),
+        oddities,
+        committed_at_us,
+    ])?;
+    Ok((inserted > 0).then(|| connection.last_insert_rowid()))
 }
 
 fn delivery_group(

@@ -43,55 +43,81 @@ pub(super) fn submit(
     batch: &[OrderSummary],
     clock: &dyn Clock,
 ) -> Result<Vec<Outcome>, CallFailure> {
+    let committed_at_us = clock.wall_ms().saturating_mul(1_000);
+    let together = transaction(connection, |transaction| {
+        batch.iter().map(|summary| create(transaction, summary, committed_at_us)).collect()
+    });
+    match together? {
+        Ok(outcomes) => Ok(outcomes),
+        // A savepoint for each order costs more than to begin again where one of a batch is bad.
+        Err(_) => {
+            let apart = transaction(connection, |transaction| {
+                let each = batch.iter();
+                each.map(|summary| create_apart(transaction, summary, committed_at_us)).collect()
+            });
+            apart?.map_err(CallFailure::NotSent)
+        }
+    }
+}
+
+/// Does something in one transaction. An order's fault, in words, undoes all of it, and is given back.
+fn transaction(
+    connection: &mut Connection,
+    each: impl FnOnce(&Connection) -> Result<Vec<Outcome>, Fault>,
+) -> Result<Result<Vec<Outcome>, String>, CallFailure> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(|error| not_done(&error))?;
-    let committed_at_us = clock.wall_ms().saturating_mul(1_000);
-    let mut outcomes = Vec::with_capacity(batch.len());
-    for summary in batch {
-        match create(&transaction, summary, committed_at_us) {
-            Ok(outcome) => outcomes.push(outcome),
-            Err(Fault::Order { code, reason }) => {
-                outcomes.push(Outcome::Invalid { code: code.to_owned(), reason });
-            }
-            // The transaction is rolled back as it is dropped.
-            Err(Fault::File(error)) => return Err(not_done(&error)),
-        }
-    }
+    // The transaction is rolled back as it is dropped.
+    let outcomes = match each(&transaction) {
+        Ok(outcomes) => outcomes,
+        Err(Fault::Order { reason, .. }) => return Ok(Err(reason)),
+        Err(Fault::File(error)) => return Err(not_done(&error)),
+    };
     transaction
         .commit()
         .map_err(|error| CallFailure::Unknown(format!("committing to its file failed: {error}")))?;
-    Ok(outcomes)
+    Ok(Ok(outcomes))
 }
 
-/// One order within its savepoint.
+/// One order. What the tables refuse of it may have left rows.
 fn create(
     connection: &Connection,
     summary: &OrderSummary,
     committed_at_us: i64,
 ) -> Result<Outcome, Fault> {
     let identity = summary.key.identity();
-    if let Some(found) = read::existing(connection, &identity)? {
-        let same = found.fingerprint.map(|fingerprint| fingerprint == summary.fingerprint);
-        return Ok(Outcome::Existing { id: found.id, same });
+    if let Some(refused) = refuse(&identity, summary) {
+        return Ok(Outcome::Invalid { code: refused.code.to_owned(), reason: refused.reason });
     }
-    refuse(&identity, summary).map_or(Ok(()), |refused| {
-        Err(Fault::Order { code: refused.code, reason: refused.reason })
-    })?;
+    if let Some(id) = rows::insert(connection, &identity, summary, committed_at_us)? {
+        return Ok(Outcome::Created { id: summary_id(id) });
+    }
+    let Some(found) = read::existing(connection, &identity)? else {
+        return Err(Fault::File(rusqlite::Error::QueryReturnedNoRows));
+    };
+    let same = found.fingerprint.map(|fingerprint| fingerprint == summary.fingerprint);
+    Ok(Outcome::Existing { id: found.id, same })
+}
+
+/// One order within its savepoint: what the tables refuse leaves no row.
+fn create_apart(
+    connection: &Connection,
+    summary: &OrderSummary,
+    committed_at_us: i64,
+) -> Result<Outcome, Fault> {
     connection.prepare_cached("SAVEPOINT one_order")?.execute(())?;
-    let inserted = match rows::insert(connection, &identity, summary, committed_at_us) {
-        Ok(id) => Ok(Outcome::Created { id: summary_id(id) }),
-        Err(error) => match Fault::from(error) {
-            // The whole transaction goes, and may be gone already.
-            file @ Fault::File(_) => return Err(file),
-            order @ Fault::Order { .. } => {
-                connection.prepare_cached("ROLLBACK TO one_order")?.execute(())?;
-                Err(order)
-            }
-        },
+    let created = match create(connection, summary, committed_at_us) {
+        // The whole transaction goes, and may be gone already.
+        Err(file @ Fault::File(_)) => return Err(file),
+        Err(Fault::Order { code, reason }) => {
+            connection.prepare_cached("ROLLBACK TO one_order")?.execute(())?;
+            Outcome::Invalid { code: code.to_owned(), reason }
+        }
+        Ok(outcome) => outcome,
     };
     connection.prepare_cached("RELEASE one_order")?.execute(())?;
-    inserted
+    Ok(created)
 }
 
 /// Before the commit: nothing was done.

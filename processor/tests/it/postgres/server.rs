@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use tokio_postgres::NoTls;
 
 #[path = "../../../../xtask/src/postgres.rs"]
+#[expect(unreachable_pub, reason = "of another crate")]
 mod postgres;
 
 pub(crate) use postgres::PostgresServer;
