@@ -10,6 +10,7 @@ mod doctor;
 mod harness;
 mod offline;
 mod pitfalls;
+mod postgres;
 mod real_orders;
 mod smoke;
 mod sockets;

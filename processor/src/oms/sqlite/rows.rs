@@ -2,63 +2,81 @@
 
 use forebay_order::summary::{Address, Adjustment, DeliveryGroup, Line, Payment, Shopper, Tax};
 use forebay_order::{Fingerprint, OrderSummary};
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, params};
 use rust_decimal::Decimal;
 
 use crate::oms::words::{life_cycle, line_kind, payment_state, tax_locale};
 
-/// Inserts every row; the summary's number, or `None` if one of that identity is there.
-pub(super) fn insert(
-    connection: &Connection,
-    identity: &str,
-    summary: &OrderSummary,
-    committed_at_us: i64,
-) -> rusqlite::Result<Option<i64>> {
-    let account = account(connection, &summary.shopper)?;
-    let order = order_summary(connection, identity, summary, account, committed_at_us)?;
-    let Some(order) = order else { return Ok(None) };
-    let mut deliveries = Vec::with_capacity(summary.delivery_groups.len());
-    for (position, group) in (0_i64..).zip(&summary.delivery_groups) {
-        deliveries.push(delivery_group(connection, order, position, group)?);
-    }
-    let mut adjustments = Vec::with_capacity(summary.adjustment_groups.len());
-    for (position, group) in (0_i64..).zip(&summary.adjustment_groups) {
-        connection
-            .prepare_cached(
-                "INSERT INTO order_adjustment_group_summary (order_summary_id, position, name) \
-                 VALUES (?1, ?2, ?3)",
-            )?
-            .execute(params![order, position, group.name])?;
-        adjustments.push(connection.last_insert_rowid());
-    }
-    for line in &summary.lines {
-        let delivery = line.delivery_group.and_then(|at| deliveries.get(at));
-        let item = item(connection, order, delivery.copied(), line)?;
-        for (position, adjustment) in (0_i64..).zip(&line.adjustments) {
-            let group = adjustment.group.and_then(|at| adjustments.get(at));
-            item_adjustment(connection, item, position, group.copied(), adjustment)?;
-        }
-        for (position, tax) in (0_i64..).zip(&line.taxes) {
-            item_tax(connection, item, position, tax)?;
-        }
-    }
-    for (position, payment) in (0_i64..).zip(&summary.payments) {
-        self::payment(connection, order, position, payment)?;
-    }
-    Ok(Some(order))
+/// The statements that insert a summary, each prepared once.
+pub(super) struct Inserts<'c> {
+    connection: &'c Connection,
+    account: CachedStatement<'c>,
+    known_account: CachedStatement<'c>,
+    order: CachedStatement<'c>,
+    delivery_group: CachedStatement<'c>,
+    adjustment_group: CachedStatement<'c>,
+    item: CachedStatement<'c>,
+    item_adjustment: CachedStatement<'c>,
+    item_tax: CachedStatement<'c>,
+    payment: CachedStatement<'c>,
 }
 
-/// The account of the shopper's normalised e-mail, found or created; `None` without e-mail.
-fn account(connection: &Connection, shopper: &Shopper) -> rusqlite::Result<Option<i64>> {
-    let Some(email) = &shopper.email_normalised else { return Ok(None) };
-    let inserted = connection
-        .prepare_cached(
-            "INSERT INTO account (email_normalised, is_person_account, name, person_email, \
-             first_name, last_name, company, phone, customer_id) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-             ON CONFLICT (email_normalised) DO NOTHING",
-        )?
-        .execute(params![
+impl<'c> Inserts<'c> {
+    pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            connection,
+            account: connection.prepare_cached(ACCOUNT)?,
+            known_account: connection.prepare_cached(KNOWN_ACCOUNT)?,
+            order: connection.prepare_cached(ORDER_SUMMARY)?,
+            delivery_group: connection.prepare_cached(DELIVERY_GROUP)?,
+            adjustment_group: connection.prepare_cached(ADJUSTMENT_GROUP)?,
+            item: connection.prepare_cached(ITEM)?,
+            item_adjustment: connection.prepare_cached(ITEM_ADJUSTMENT)?,
+            item_tax: connection.prepare_cached(ITEM_TAX)?,
+            payment: connection.prepare_cached(PAYMENT)?,
+        })
+    }
+
+    /// Inserts every row; the summary's number, or `None` if one of that identity is there.
+    pub(super) fn insert(
+        &mut self,
+        identity: &str,
+        summary: &OrderSummary,
+        committed_at_us: i64,
+    ) -> rusqlite::Result<Option<i64>> {
+        let account = self.account(&summary.shopper)?;
+        let order = self.order(identity, summary, account, committed_at_us)?;
+        let Some(order) = order else { return Ok(None) };
+        let mut deliveries = Vec::with_capacity(summary.delivery_groups.len());
+        for (position, group) in (0_i64..).zip(&summary.delivery_groups) {
+            deliveries.push(self.delivery_group(order, position, group)?);
+        }
+        let mut adjustments = Vec::with_capacity(summary.adjustment_groups.len());
+        for (position, group) in (0_i64..).zip(&summary.adjustment_groups) {
+            self.adjustment_group.execute(params![order, position, group.name])?;
+            adjustments.push(self.connection.last_insert_rowid());
+        }
+        for line in &summary.lines {
+            let delivery = line.delivery_group.and_then(|at| deliveries.get(at));
+            let item = self.item(order, delivery.copied(), line)?;
+            for (position, adjustment) in (0_i64..).zip(&line.adjustments) {
+                let group = adjustment.group.and_then(|at| adjustments.get(at));
+                self.item_adjustment(item, position, group.copied(), adjustment)?;
+            }
+            for (position, tax) in (0_i64..).zip(&line.taxes) {
+                self.item_tax(item, position, tax)?;
+            }
+        }
+        for (position, payment) in (0_i64..).zip(&summary.payments) {
+            self.payment(order, position, payment)?;
+        }
+        Ok(Some(order))
+    }
+
+    /// The account of the shopper's normalised e-mail, found or created; `None` without e-mail.
+    fn account(&mut self, shopper: &Shopper) -> rusqlite::Result<Option<i64>> {
+        let Some(email) = &shopper.email_normalised else { return Ok(None) };
+        let inserted = self.account.execute(params![
             email,
             shopper.company.is_none(),
             shopper.name,
@@ -69,12 +87,165 @@ fn account(connection: &Connection, shopper: &Shopper) -> rusqlite::Result<Optio
             shopper.phone,
             shopper.customer_id,
         ])?;
-    if inserted > 0 {
-        return Ok(Some(connection.last_insert_rowid()));
+        if inserted > 0 {
+            return Ok(Some(self.connection.last_insert_rowid()));
+        }
+        self.known_account.query_row([email], |row| row.get(0)).map(Some)
     }
-    let find = "SELECT id FROM account WHERE email_normalised = ?1";
-    connection.prepare_cached(find)?.query_row([email], |row| row.get(0)).map(Some)
+
+    fn order(
+        &mut self,
+        identity: &str,
+        summary: &OrderSummary,
+        account: Option<i64>,
+        committed_at_us: i64,
+    ) -> rusqlite::Result<Option<i64>> {
+        let (shopper, totals, stated) = (&summary.shopper, &summary.totals, &summary.stated);
+        let none = Address::default();
+        let billing = summary.billing.as_ref().unwrap_or(&none);
+        let oddities = serde_json::to_string(&summary.oddities)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let inserted = self.order.execute(params![
+            identity,
+            summary.fingerprint.0,
+            Fingerprint::VERSION,
+            summary.order_number,
+            life_cycle(summary.life_cycle),
+            summary.currency.code(),
+            tax_locale(summary.tax_locale),
+            summary.ordered_date_text,
+            summary.ordered_date_ms,
+            account,
+            shopper.email_normalised,
+            shopper.email,
+            shopper.name,
+            shopper.first_name,
+            shopper.last_name,
+            shopper.company,
+            shopper.phone,
+            shopper.customer_id,
+            summary.billing.is_some(),
+            billing.name,
+            billing.company,
+            billing.address1,
+            billing.address2,
+            billing.city,
+            billing.postal_code,
+            billing.state,
+            billing.country,
+            billing.phone,
+            text(&totals.product),
+            text(&totals.delivery),
+            text(&totals.fee),
+            text(&totals.line_adjustment),
+            text(&totals.header_adjustment),
+            text(&totals.total_amount),
+            text(&totals.total_tax_amount),
+            text(&totals.grand_total),
+            stated.grand_total.as_ref().map(text),
+            stated.tax_total.as_ref().map(text),
+            stated.shipping_total.as_ref().map(text),
+            stated.discount_total.as_ref().map(text),
+            text(&summary.difference),
+            oddities,
+            committed_at_us,
+        ])?;
+        Ok((inserted > 0).then(|| self.connection.last_insert_rowid()))
+    }
+
+    fn delivery_group(
+        &mut self,
+        order: i64,
+        position: i64,
+        group: &DeliveryGroup,
+    ) -> rusqlite::Result<i64> {
+        let none = Address::default();
+        let address = group.address.as_ref().unwrap_or(&none);
+        self.delivery_group.execute(params![
+            order,
+            position,
+            group.shipment_id,
+            group.method,
+            group.address.is_some(),
+            address.name,
+            address.company,
+            address.address1,
+            address.address2,
+            address.city,
+            address.postal_code,
+            address.state,
+            address.country,
+            address.phone,
+        ])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    fn item(&mut self, order: i64, delivery: Option<i64>, line: &Line) -> rusqlite::Result<i64> {
+        self.item.execute(params![
+            order,
+            line.number,
+            line_kind(line.kind),
+            delivery,
+            line.product_code,
+            line.name,
+            text(&line.quantity),
+            text(&line.unit_price),
+            text(&line.line_amount),
+        ])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    fn item_adjustment(
+        &mut self,
+        item: i64,
+        position: i64,
+        group: Option<i64>,
+        adjustment: &Adjustment,
+    ) -> rusqlite::Result<()> {
+        self.item_adjustment
+            .execute(params![
+                item,
+                position,
+                group,
+                adjustment.name,
+                text(&adjustment.amount),
+                text(&adjustment.tax),
+            ])
+            .map(drop)
+    }
+
+    fn item_tax(&mut self, item: i64, position: i64, tax: &Tax) -> rusqlite::Result<()> {
+        self.item_tax
+            .execute(params![
+                item,
+                position,
+                tax.name,
+                tax.rate.as_ref().map(text),
+                text(&tax.amount)
+            ])
+            .map(drop)
+    }
+
+    fn payment(&mut self, order: i64, position: i64, payment: &Payment) -> rusqlite::Result<()> {
+        self.payment
+            .execute(params![
+                order,
+                position,
+                payment.method,
+                payment.amount.as_ref().map(text),
+                payment_state(payment.state),
+                payment.reference,
+            ])
+            .map(drop)
+    }
 }
+
+const ACCOUNT: &str = "INSERT INTO account (email_normalised, is_person_account, name, person_email, \
+             first_name, last_name, company, phone, customer_id) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (email_normalised) DO NOTHING";
+
+const KNOWN_ACCOUNT: &str = "SELECT id FROM account WHERE email_normalised = ?1";
 
 const ORDER_SUMMARY: &str = "INSERT INTO order_summary (
     external_reference_identifier, fingerprint, fingerprint_version, order_number,
@@ -91,182 +262,28 @@ VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (external_reference_identifier) DO NOTHING";
 
-fn order_summary(
-    connection: &Connection,
-    identity: &str,
-    summary: &OrderSummary,
-    account: Option<i64>,
-    committed_at_us: i64,
-) -> rusqlite::Result<Option<i64>> {
-    let (shopper, totals, stated) = (&summary.shopper, &summary.totals, &summary.stated);
-    let none = Address::default();
-    let billing = summary.billing.as_ref().unwrap_or(&none);
-    let oddities = serde_json::to_string(&summary.oddities)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    let inserted = connection.prepare_cached(ORDER_SUMMARY)?.execute(params![
-        identity,
-        summary.fingerprint.0,
-        Fingerprint::VERSION,
-        summary.order_number,
-        life_cycle(summary.life_cycle),
-        summary.currency.code(),
-        tax_locale(summary.tax_locale),
-        summary.ordered_date_text,
-        summary.ordered_date_ms,
-        account,
-        shopper.email_normalised,
-        shopper.email,
-        shopper.name,
-        shopper.first_name,
-        shopper.last_name,
-        shopper.company,
-        shopper.phone,
-        shopper.customer_id,
-        summary.billing.is_some(),
-        billing.name,
-        billing.company,
-        billing.address1,
-        billing.address2,
-        billing.city,
-        billing.postal_code,
-        billing.state,
-        billing.country,
-        billing.phone,
-        text(&totals.product),
-        text(&totals.delivery),
-        text(&totals.fee),
-        text(&totals.line_adjustment),
-        text(&totals.header_adjustment),
-        text(&totals.total_amount),
-        text(&totals.total_tax_amount),
-        text(&totals.grand_total),
-        stated.grand_total.as_ref().map(text),
-        stated.tax_total.as_ref().map(text),
-        stated.shipping_total.as_ref().map(text),
-        stated.discount_total.as_ref().map(text),
-        text(&summary.difference),
-        oddities,
-        committed_at_us,
-    ])?;
-    Ok((inserted > 0).then(|| connection.last_insert_rowid()))
-}
-
-fn delivery_group(
-    connection: &Connection,
-    order: i64,
-    position: i64,
-    group: &DeliveryGroup,
-) -> rusqlite::Result<i64> {
-    let none = Address::default();
-    let address = group.address.as_ref().unwrap_or(&none);
-    connection
-        .prepare_cached(
-            "INSERT INTO order_delivery_group_summary (order_summary_id, position, shipment_id, \
+const DELIVERY_GROUP: &str = "INSERT INTO order_delivery_group_summary (order_summary_id, position, shipment_id, \
              order_delivery_method, has_address, deliver_to_name, deliver_to_company, \
              deliver_to_address1, deliver_to_address2, deliver_to_city, deliver_to_postal_code, \
              deliver_to_state, deliver_to_country, phone_number) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        )?
-        .execute(params![
-            order,
-            position,
-            group.shipment_id,
-            group.method,
-            group.address.is_some(),
-            address.name,
-            address.company,
-            address.address1,
-            address.address2,
-            address.city,
-            address.postal_code,
-            address.state,
-            address.country,
-            address.phone,
-        ])?;
-    Ok(connection.last_insert_rowid())
-}
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
-fn item(
-    connection: &Connection,
-    order: i64,
-    delivery: Option<i64>,
-    line: &Line,
-) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached(
-            "INSERT INTO order_item_summary (order_summary_id, line_number, type, \
+const ADJUSTMENT_GROUP: &str = "INSERT INTO order_adjustment_group_summary (order_summary_id, position, name) \
+                 VALUES (?1, ?2, ?3)";
+
+const ITEM: &str = "INSERT INTO order_item_summary (order_summary_id, line_number, type, \
              order_delivery_group_summary_id, product_code, name, quantity, unit_price, \
-             total_line_amount) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            order,
-            line.number,
-            line_kind(line.kind),
-            delivery,
-            line.product_code,
-            line.name,
-            text(&line.quantity),
-            text(&line.unit_price),
-            text(&line.line_amount),
-        ])?;
-    Ok(connection.last_insert_rowid())
-}
+             total_line_amount) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-fn item_adjustment(
-    connection: &Connection,
-    item: i64,
-    position: i64,
-    group: Option<i64>,
-    adjustment: &Adjustment,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO order_item_adjustment_line_summary (order_item_summary_id, position, \
+const ITEM_ADJUSTMENT: &str = "INSERT INTO order_item_adjustment_line_summary (order_item_summary_id, position, \
              order_adjustment_group_summary_id, name, amount, total_tax_amount) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            item,
-            position,
-            group,
-            adjustment.name,
-            text(&adjustment.amount),
-            text(&adjustment.tax),
-        ])
-        .map(drop)
-}
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
-fn item_tax(connection: &Connection, item: i64, position: i64, tax: &Tax) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO order_item_tax_line_item_summary (order_item_summary_id, position, name, \
-             rate, amount) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![item, position, tax.name, tax.rate.as_ref().map(text), text(&tax.amount)])
-        .map(drop)
-}
+const ITEM_TAX: &str = "INSERT INTO order_item_tax_line_item_summary (order_item_summary_id, position, name, \
+             rate, amount) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-fn payment(
-    connection: &Connection,
-    order: i64,
-    position: i64,
-    payment: &Payment,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO order_payment_summary (order_summary_id, position, method, amount, state, \
-             gateway_reference) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            order,
-            position,
-            payment.method,
-            payment.amount.as_ref().map(text),
-            payment_state(payment.state),
-            payment.reference,
-        ])
-        .map(drop)
-}
+const PAYMENT: &str = "INSERT INTO order_payment_summary (order_summary_id, position, method, amount, state, \
+             gateway_reference) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 /// Money and quantities as decimal text, with the digits they have.
 fn text(decimal: &Decimal) -> String {

@@ -5,7 +5,7 @@ use forebay_order::OrderSummary;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::read;
-use super::rows;
+use super::rows::Inserts;
 use crate::oms::refuse::refuse;
 use crate::oms::words::summary_id;
 use crate::oms::{CallFailure, Outcome, Scope};
@@ -45,15 +45,19 @@ pub(super) fn submit(
 ) -> Result<Vec<Outcome>, CallFailure> {
     let committed_at_us = clock.wall_ms().saturating_mul(1_000);
     let together = transaction(connection, |transaction| {
-        batch.iter().map(|summary| create(transaction, summary, committed_at_us)).collect()
+        let mut inserts = Inserts::prepare(transaction)?;
+        let mut create = |summary| create(transaction, &mut inserts, summary, committed_at_us);
+        batch.iter().map(&mut create).collect()
     });
     match together? {
         Ok(outcomes) => Ok(outcomes),
         // A savepoint for each order costs more than to begin again where one of a batch is bad.
         Err(_) => {
             let apart = transaction(connection, |transaction| {
-                let each = batch.iter();
-                each.map(|summary| create_apart(transaction, summary, committed_at_us)).collect()
+                let mut inserts = Inserts::prepare(transaction)?;
+                let mut create =
+                    |summary| create_apart(transaction, &mut inserts, summary, committed_at_us);
+                batch.iter().map(&mut create).collect()
             });
             apart?.map_err(CallFailure::NotSent)
         }
@@ -83,6 +87,7 @@ fn transaction(
 /// One order. What the tables refuse of it may have left rows.
 fn create(
     connection: &Connection,
+    inserts: &mut Inserts<'_>,
     summary: &OrderSummary,
     committed_at_us: i64,
 ) -> Result<Outcome, Fault> {
@@ -90,7 +95,7 @@ fn create(
     if let Some(refused) = refuse(&identity, summary) {
         return Ok(Outcome::Invalid { code: refused.code.to_owned(), reason: refused.reason });
     }
-    if let Some(id) = rows::insert(connection, &identity, summary, committed_at_us)? {
+    if let Some(id) = inserts.insert(&identity, summary, committed_at_us)? {
         return Ok(Outcome::Created { id: summary_id(id) });
     }
     let Some(found) = read::existing(connection, &identity)? else {
@@ -103,11 +108,12 @@ fn create(
 /// One order within its savepoint: what the tables refuse leaves no row.
 fn create_apart(
     connection: &Connection,
+    inserts: &mut Inserts<'_>,
     summary: &OrderSummary,
     committed_at_us: i64,
 ) -> Result<Outcome, Fault> {
     connection.prepare_cached("SAVEPOINT one_order")?.execute(())?;
-    let created = match create(connection, summary, committed_at_us) {
+    let created = match create(connection, inserts, summary, committed_at_us) {
         // The whole transaction goes, and may be gone already.
         Err(file @ Fault::File(_)) => return Err(file),
         Err(Fault::Order { code, reason }) => {
