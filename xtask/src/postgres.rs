@@ -124,9 +124,9 @@ impl PostgresServer {
 
 /// Where its programs are: of a link on the path, and as Debian packages them.
 fn binaries() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|directory| directory.join("initdb"));
-    let real = on_path.filter_map(|initdb| std::fs::canonicalize(initdb).ok());
+    let found = Command::new("sh").args(["-c", "command -v initdb"]).output().ok()?;
+    let on_path = String::from_utf8(found.stdout).ok()?;
+    let real = std::fs::canonicalize(on_path.trim_end()).into_iter();
     let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let packaged = packaged.filter_map(|version| Some(version.ok()?.path().join("bin/initdb")));
     let found = real.chain(packaged).find(|initdb| initdb.exists())?;

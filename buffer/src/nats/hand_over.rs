@@ -2,6 +2,10 @@
 //!
 //! An owner whose message was not given up may have been cut off by that in the middle of a batch: what it lent may have been sent, as
 //! where a partition is taken over. Nothing is to be lent for one lease, in which it notices.
+//!
+//! What was on its way between the servers as the stream was sealed is stored a little later. Whoever wrote it hears of that within
+//! one try, or takes it for unknown and is refused from then on; so after a little longer than a try all is there that
+//! anybody was told of. The owners' messages are read then, and the pages once more where there are new ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +13,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::connect::TRY_TIMEOUT;
 use super::known::Known;
 use super::origin::Origin;
 use super::seen::Seen;
@@ -20,6 +26,12 @@ use super::{NatsConfig, OpenError};
 use crate::digest::KeyHasher;
 use crate::migrate::{HandsOver, Whole};
 use crate::{BufferError, Clock};
+
+/// What was on its way is stored by then, as far as anybody was told.
+const SETTLED: Duration = Duration::from_secs(3);
+const _: () = assert!(SETTLED.as_secs() > TRY_TIMEOUT.as_secs());
+/// So many sequences are left out, for what is stored a little later.
+const LATER: u64 = 1 << 20;
 
 /// Things handed over together, and about how many bytes of orders.
 const BATCH: usize = 256;
@@ -39,6 +51,7 @@ struct Inner {
     look_first_until_ms: i64,
     lookup_key: [u8; 32],
     messages: u64,
+    sealed: Instant,
     now_ms: i64,
 }
 
@@ -68,19 +81,17 @@ impl Sealed {
             Seen::check(path, stream, &store, table.highest())?;
         }
         let messages = table.seal().await?;
-        let mut lent = HashMap::new();
-        let mut quiet = Duration::ZERO;
-        for partition in 0..store.partitions {
-            let stored = table.read(&store.owner(partition)).await.map_err(|e| unavailable(&e))?;
-            let Some(stored) = stored else { continue };
-            let tenure = Tenure::decode(&stored.bytes).ok_or_else(|| {
-                unavailable(&"who owned its orders was written by a later release")
-            })?;
-            if !tenure.released {
-                quiet = quiet.max(Duration::from_millis(tenure.lease_ms.into()));
-            }
-            lent.extend(tenure.inherited().into_iter().map(|lent| (lent.order, lent)));
+        let sealed = Instant::now();
+        let mut tenures = tenures(&table, &store).await.map_err(|error| unavailable(&error))?;
+        if tenures.iter().any(|tenure| !tenure.released) {
+            sleep(SETTLED).await;
+            tenures = self::tenures(&table, &store).await.map_err(|error| unavailable(&error))?;
         }
+        let owned = tenures.iter().filter(|tenure| !tenure.released);
+        let quiet = owned.map(|tenure| Duration::from_millis(tenure.lease_ms.into())).max();
+        let quiet = quiet.unwrap_or_default();
+        let lent = tenures.iter().flat_map(Tenure::inherited);
+        let lent = lent.map(|lent| (lent.order, lent)).collect();
         let look_first_until_ms =
             origin.as_ref().map_or(i64::MIN, |origin| origin.look_first_until_ms);
         let lookup_key = origin.map_or_else(|| store.lookup_key(), |origin| origin.lookup_key);
@@ -92,6 +103,7 @@ impl Sealed {
             look_first_until_ms,
             lookup_key,
             messages,
+            sealed,
             now_ms: clock.wall_ms(),
         };
         Ok(Self(Arc::new(inner)))
@@ -99,7 +111,7 @@ impl Sealed {
 
     /// The store's secret, and the first sequence that no message of it has.
     pub(crate) fn ends_with(&self) -> ([u8; 16], u64) {
-        (self.0.store.secret, self.0.table.highest() + 1)
+        (self.0.store.secret, self.0.table.highest() + LATER)
     }
 
     /// What tells it from another.
@@ -123,6 +135,19 @@ impl Sealed {
     }
 }
 
+/// Who owns each partition, or owned it.
+async fn tenures(table: &Table, store: &Store) -> Result<Vec<Tenure>, TableError> {
+    let mut tenures = Vec::new();
+    for partition in 0..store.partitions {
+        let Some(stored) = table.read(&store.owner(partition)).await? else { continue };
+        let tenure = Tenure::decode(&stored.bytes).ok_or_else(|| {
+            TableError::Refused("who owned its orders was written by a later release".to_owned())
+        });
+        tenures.push(tenure?);
+    }
+    Ok(tenures)
+}
+
 impl Inner {
     /// What a page says.
     fn whole(&self, hash: u128, stored: &Stored) -> Result<Option<Whole>, BufferError> {
@@ -141,7 +166,27 @@ impl Inner {
 
     async fn hand_over(&self, to: &mpsc::Sender<Vec<Whole>>) -> Result<(), BufferError> {
         let failed = |error: TableError| BufferError::Failed(error.to_string());
-        let feed = self.table.feed_with_left(self.store.all_pages(), 1).await;
+        let mut from = 1;
+        loop {
+            let (_, _, highest) = self.table.size().await.map_err(failed)?;
+            self.hand_over_from(from, to).await?;
+            sleep_until(self.sealed + SETTLED).await;
+            let (_, _, now) = self.table.size().await.map_err(failed)?;
+            if now == highest || to.is_closed() {
+                return Ok(());
+            }
+            from = highest + 1;
+        }
+    }
+
+    /// Hands over what has that sequence or a later one.
+    async fn hand_over_from(
+        &self,
+        from: u64,
+        to: &mpsc::Sender<Vec<Whole>>,
+    ) -> Result<(), BufferError> {
+        let failed = |error: TableError| BufferError::Failed(error.to_string());
+        let feed = self.table.feed_with_left(self.store.all_pages(), from).await;
         let (feed, mut left) = feed.map_err(failed)?;
         let mut feed = std::pin::pin!(feed);
         let (mut wholes, mut bytes) = (Vec::new(), 0);

@@ -20,6 +20,7 @@ mod connect;
 mod departures;
 mod door;
 mod drain;
+mod feed;
 mod fleet;
 pub(crate) mod hand_over;
 mod inspect;

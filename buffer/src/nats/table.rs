@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{InfoError, LastRawMessageErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use tokio::time::{Instant, sleep};
 
 use super::connect::{TRY_TIMEOUT, connect};
@@ -31,13 +30,6 @@ const MARK: &str = "Forebay-Mark";
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Servers that did not answer, or have no leader, are asked again after so long.
 const LOST_PAUSE: Duration = Duration::from_millis(50);
-/// One pull of a feed: bytes it may bring, and how long it may take; a server that is silent for twice the heartbeat is
-/// taken for gone.
-const FEED_BATCH: usize = 16 << 20;
-const FEED_EXPIRES: Duration = Duration::from_secs(5);
-const FEED_HEARTBEAT: Duration = Duration::from_secs(1);
-/// A feed nobody pulls from is dropped by the servers.
-const FEED_FORGOTTEN: Duration = Duration::from_secs(30);
 /// Publishes under way at most; the buffer's own budget is smaller.
 const IN_FLIGHT: usize = 65_536;
 
@@ -58,17 +50,10 @@ impl Stored {
         Self { sequence, bytes, mark: headers.get(MARK).map(|mark| mark.as_str().to_owned()) }
     }
 
-    #[cfg(test)]
+    /// A message whose mark is of no interest.
     pub(super) fn new(sequence: u64, bytes: Bytes) -> Self {
         Self { sequence, bytes, mark: None }
     }
-}
-
-/// One message of a feed: its subject, and what stands there.
-#[derive(Clone, Debug)]
-pub(super) struct Fed {
-    pub(super) subject: String,
-    pub(super) stored: Stored,
 }
 
 /// What became of a write.
@@ -221,6 +206,11 @@ impl Table {
         self.highest.load(Ordering::Acquire)
     }
 
+    /// The stream.
+    pub(super) fn stream(&self) -> &jetstream::stream::Stream {
+        &self.stream
+    }
+
     /// The connection.
     pub(super) fn client(&self) -> async_nats::Client {
         self.context.client()
@@ -274,64 +264,6 @@ impl Table {
         let found = found.map_err(|error| unknown(error.to_string()))?;
         let found = found.map_ok(|(subject, _)| subject).try_collect().await;
         found.map_err(|error: InfoError| unknown(error.to_string()))
-    }
-
-    /// What stands under the subjects that fit the filter, from that sequence on, and then whatever comes, in order. Ends
-    /// with an error as soon as anything may be missing; it is to be begun anew from there.
-    ///
-    /// # Errors
-    /// [`TableError::Unknown`] if the servers cannot do it now.
-    pub(super) async fn feed(
-        &self,
-        filter: String,
-        from: u64,
-    ) -> Result<impl Stream<Item = Result<Fed, TableError>> + use<>, TableError> {
-        let (feed, _) = self.feed_with_left(filter, from).await?;
-        Ok(feed.map(|fed| fed.map(|(fed, _)| fed)))
-    }
-
-    /// The same, each with how many are left after it now, and how many there are.
-    ///
-    /// # Errors
-    /// As [`Table::feed`].
-    pub(super) async fn feed_with_left(
-        &self,
-        filter: String,
-        from: u64,
-    ) -> Result<(impl Stream<Item = Result<(Fed, u64), TableError>> + use<>, u64), TableError> {
-        let config = pull::Config {
-            // With a name of its own, so that the right to make it can be given for this stream alone.
-            name: Some(format!("feed-{:016x}", fastrand::u64(..))),
-            filter_subject: filter,
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
-            ack_policy: AckPolicy::None,
-            num_replicas: 1,
-            memory_storage: true,
-            inactive_threshold: FEED_FORGOTTEN,
-            ..pull::Config::default()
-        };
-        let unknown = |error: &dyn std::error::Error| TableError::Unknown(error.to_string());
-        let consumer = self.stream.create_consumer(config).await.map_err(|e| unknown(&e))?;
-        let left = consumer.cached_info().num_pending;
-        let messages = consumer
-            .stream()
-            .max_bytes_per_batch(FEED_BATCH)
-            .expires(FEED_EXPIRES)
-            .heartbeat(FEED_HEARTBEAT)
-            .messages();
-        let messages = messages.await.map_err(|error| unknown(&error))?;
-        let feed = messages.enumerate().map(|(n, message)| {
-            let message = message.map_err(|error| TableError::Unknown(error.to_string()))?;
-            let info = message.info().map_err(|error| TableError::Unknown(error.to_string()))?;
-            if info.consumer_sequence != n as u64 + 1 {
-                return Err(TableError::Unknown("the feed left messages out".to_owned()));
-            }
-            let mark = None;
-            let stored =
-                Stored { sequence: info.stream_sequence, bytes: message.payload.clone(), mark };
-            Ok((Fed { subject: message.subject.to_string(), stored }, info.pending))
-        });
-        Ok((feed, left))
     }
 
     /// Stores a message in the place of the one at `sequence` (0: of none); it expires after `ttl` (whole seconds), if there is one.

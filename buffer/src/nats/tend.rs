@@ -12,11 +12,12 @@ use hashbrown::HashMap;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::feed::Fed;
 use super::known::Known;
 use super::page::Page;
 use super::partition::{Mine, Partition};
 use super::shared::{Look, Shared, failed, unreadable_tenure};
-use super::table::{Fed, Put, TableError};
+use super::table::{Put, TableError};
 use super::tenure::Tenure;
 use crate::BufferError;
 use crate::clock::SetBack;
