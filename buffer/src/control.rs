@@ -25,7 +25,7 @@ pub enum Control {
     NoLookUp,
     /// On NATS: a write whose answer was lost counts as done.
     LostIsDone,
-    /// On NATS: whoever takes a partition over forgets what was lent of it.
+    /// Whoever takes a partition over on NATS, or starts on a disk, forgets what was lent.
     ForgottenLoans,
     /// Of the orders that are moved to another store, every other one stays behind.
     HalfHandedOver,

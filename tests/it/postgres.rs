@@ -66,7 +66,7 @@ fn orders_wait_for_a_database_that_comes_and_goes_and_reach_it_once() {
         post(&forebay, round * 50..round * 50 + 50);
         if round % 2 == 0 {
             forebay.kill();
-            postgres.stop().unwrap();
+            postgres.crash().unwrap();
         } else {
             postgres.stop().unwrap();
             forebay.kill();

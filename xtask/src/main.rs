@@ -37,7 +37,7 @@ enum Command {
         #[arg(long)]
         control: bool,
         /// The order management system to drain into.
-        #[arg(long, value_enum, default_value_t = OmsName::Both)]
+        #[arg(long, value_enum, default_value_t = OmsName::All)]
         oms: OmsName,
         /// Deliveries a second [default: the kind's own rate].
         #[arg(long)]
@@ -111,8 +111,10 @@ enum OmsName {
     Sqlite,
     /// Append-only; doubles show there.
     Ledger,
-    /// One store for each.
-    Both,
+    /// A PostgreSQL server of its own (`oms-kill` only).
+    Postgres,
+    /// One store for each that the fault is for.
+    All,
 }
 
 fn main() -> ExitCode {
@@ -144,7 +146,8 @@ fn perform(command: Command) -> Result<()> {
             let oms = match oms {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
-                OmsName::Both => vec![Oms::Sqlite, Oms::Ledger],
+                OmsName::Postgres => vec![Oms::Postgres],
+                OmsName::All => vec![Oms::Sqlite, Oms::Ledger, Oms::Postgres],
             };
             let own = Plan::new(fault);
             let (runs, rate) = (runs.unwrap_or(own.runs), rate.unwrap_or(own.rate));

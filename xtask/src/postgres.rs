@@ -3,7 +3,6 @@
 //! Of the standard library alone: the tests of the processor run it too.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Error, Result, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -15,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 /// Starts the server, says so, and stops it once nobody holds its input any more. Then everything is removed, unless it is to be
 /// started again.
 const KEEP: &str = "\"$0\" start -w -t 60 -s -D data -l log -o \"$1\" && echo ready; read -r over; \
-                    \"$0\" stop -w -s -m fast -D data; \
-                    if [ \"$over\" != again ]; then rm -rf \"$PWD\"; fi";
+                    \"$0\" stop -w -s -m \"${over:-fast}\" -D data; \
+                    if [ -z \"$over\" ]; then rm -rf \"$PWD\"; fi";
 
 /// A server. Dropping it ends it and removes what it kept.
 #[derive(Debug)]
@@ -86,8 +85,7 @@ impl PostgresServer {
         let mut options = format!("-p {} -k ''", self.port);
         for setting in ["listen_addresses=127.0.0.1", "max_connections=200"].iter().chain(settings)
         {
-            // To a text in memory it never fails.
-            write!(options, " -c {setting}").ok();
+            options.push_str(&format!(" -c {setting}"));
         }
         let mut command = self.command("sh");
         command.args(["-c", KEEP]).arg(self.binaries.join("pg_ctl")).arg(options);
@@ -108,10 +106,22 @@ impl PostgresServer {
     /// # Errors
     /// Of its keeper.
     pub fn stop(&self) -> Result<()> {
+        self.end("fast")
+    }
+
+    /// Ends it as a crash would, to be run again.
+    ///
+    /// # Errors
+    /// Of its keeper.
+    pub fn crash(&self) -> Result<()> {
+        self.end("immediate")
+    }
+
+    fn end(&self, how: &str) -> Result<()> {
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut keeper) = keeper else { return Ok(()) };
         if let Some(mut input) = keeper.stdin.take() {
-            input.write_all(b"again\n")?;
+            writeln!(input, "{how}")?;
         }
         keeper.wait().map(drop)
     }

@@ -300,8 +300,8 @@ impl State {
         for sequence in lent {
             self.change(sequence, |order| {
                 order.on_loan = false;
-                order.sent_before = true;
-                order.state = OrderState::Submitted;
+                order.sent_before = !Control::ForgottenLoans.is_on();
+                order.state = order.waiting_state();
                 order.not_before = None;
                 let more = u8::from(!Control::NoDeaths.is_on());
                 order.deaths = order.deaths.saturating_add(more).min(DEATHS_COUNTED);

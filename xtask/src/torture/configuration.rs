@@ -13,12 +13,16 @@ pub(super) fn configuration(
     share: Share,
     place: &Path,
     servers: Option<Vec<String>>,
+    database: Option<String>,
 ) -> String {
     let file = |name: &str| format!("path = {:?}", place.join(name).display().to_string());
     let oms = match share.oms {
         Oms::Sqlite if torture.oms_inside => "kind = \"sqlite\"".to_owned(),
         Oms::Sqlite => format!("kind = \"sqlite\"\n{}", file("oms.sqlite")),
         // Beside the store, where no fault reaches it: it is the witness of what was created.
+        Oms::Postgres => {
+            format!("kind = \"postgres\"\nurl = {:?}", database.unwrap_or_default())
+        }
         Oms::Ledger => format!("kind = \"ledger\"\n{}\ncut_every = 13", file("oms.ledger")),
     };
     let mode = match share.mode {

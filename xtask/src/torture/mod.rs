@@ -26,6 +26,7 @@ mod nats_partition;
 mod nats_pause;
 mod nats_power_cut;
 mod network;
+mod oms_kill;
 mod orders;
 mod power_cut;
 mod probe;
@@ -86,6 +87,8 @@ pub enum Fault {
     Rolling,
     /// A store moves from its disk to the NATS servers and back, and what moves it is killed in the middle.
     Migrate,
+    /// `kill -9` right after the OMS committed and before that is settled; the PostgreSQL server crashes, too.
+    OmsKill,
 }
 
 impl Fault {
@@ -111,12 +114,15 @@ impl Fault {
             Self::NatsPowerCut => &nats_power_cut::TORTURE,
             Self::Rolling => &rolling::TORTURE,
             Self::Migrate => &migrate::TORTURE,
+            Self::OmsKill => &oms_kill::TORTURE,
         }
     }
 
     /// Whether it can be played on an OMS.
     fn is_for(self, oms: Oms) -> bool {
         match self {
+            Self::OmsKill => true,
+            _ if oms == Oms::Postgres => false,
             // Only that OMS ends the process, and only there doubles show.
             Self::AbortPoison
             | Self::BitFlip
@@ -233,6 +239,8 @@ pub enum Oms {
     Sqlite,
     /// Append-only, and it cuts answers after the commit: a second create is possible and counted.
     Ledger,
+    /// A PostgreSQL server of its own.
+    Postgres,
 }
 
 impl Oms {
@@ -240,6 +248,7 @@ impl Oms {
         match self {
             Self::Sqlite => "sqlite",
             Self::Ledger => "ledger",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -268,9 +277,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The kind's own number of runs at its own rate, on both OMSs.
+    /// The kind's own number of runs at its own rate, on all OMSs that it is for.
     pub fn new(fault: Fault) -> Self {
-        let oms = vec![Oms::Sqlite, Oms::Ledger];
+        let all = [Oms::Sqlite, Oms::Ledger, Oms::Postgres].into_iter();
+        let oms = all.filter(|oms| fault.is_for(*oms)).collect();
         let Torture { runs, cluster, .. } = *fault.torture();
         Self {
             fault,

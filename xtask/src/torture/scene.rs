@@ -18,9 +18,10 @@ use super::report::Tally;
 use super::server::{Server, Setup, Start};
 use super::servers::Servers;
 use super::strike::Moment;
-use super::{Plan, Share};
+use super::{Oms, Plan, Share};
 use crate::cargo::{Workspace, own_binary};
 use crate::failure::{Failure, Result, While as _};
+use crate::postgres::PostgresServer;
 use crate::say::complain;
 use crate::time::Stopwatch;
 use crate::tools;
@@ -30,6 +31,11 @@ use crate::volatile_disk::VolatileDisk;
 const AIM_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks at what comes by no event.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Where summaries are created, if that is in PostgreSQL.
+fn url(database: &Option<PostgresServer>) -> Option<String> {
+    database.as_ref().map(|database| database.url("postgres"))
+}
 
 /// Everything around one store. Dropping it ends and takes apart all it started.
 #[derive(Debug)]
@@ -50,6 +56,8 @@ pub(super) struct Scene<'a> {
     server: Option<Server>,
     /// The NATS servers the buffer is on.
     servers: Option<Servers>,
+    /// The PostgreSQL server the summaries are in.
+    database: Option<PostgresServer>,
     disk: Option<VolatileDisk>,
     // Last: it holds the files of all the others.
     place: TempDir,
@@ -83,9 +91,13 @@ impl<'a> Scene<'a> {
             Some(_) => place.path().join("store"),
             None => struck.join("store"),
         };
+        let database = match share.oms {
+            Oms::Postgres => PostgresServer::start(&[]).when("starting PostgreSQL")?,
+            Oms::Sqlite | Oms::Ledger => None,
+        };
         let config = place.path().join("forebay.toml");
         let addresses = servers.as_ref().map(|servers| servers.addresses(0));
-        let knobs = configuration(torture, share, place.path(), addresses);
+        let knobs = configuration(torture, share, place.path(), addresses, url(&database));
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
         let broken = plan.control && !torture.breaks_the_servers();
@@ -112,6 +124,7 @@ impl<'a> Scene<'a> {
             target: None,
             server: None,
             servers,
+            database,
             disk,
             place,
         })
@@ -364,6 +377,11 @@ impl<'a> Scene<'a> {
         self.servers.as_mut().ok_or_else(|| Failure::Broken("there are no NATS servers".to_owned()))
     }
 
+    /// The PostgreSQL server, if the summaries are in one.
+    pub(super) fn database(&self) -> Option<&PostgresServer> {
+        self.database.as_ref()
+    }
+
     /// Waits until the NATS servers are whole; the number of the one that leads.
     pub(super) fn whole_servers(&mut self) -> Result<usize> {
         let interrupt = self.interrupt;
@@ -392,7 +410,13 @@ impl<'a> Scene<'a> {
         let config = self.beside(&format!("worker-{n}.toml"));
         let addresses = self.servers()?.addresses(n);
         let torture = self.plan.fault.torture();
-        let knobs = configuration(torture, self.share, self.place.path(), Some(addresses));
+        let knobs = configuration(
+            torture,
+            self.share,
+            self.place.path(),
+            Some(addresses),
+            url(&self.database),
+        );
         std::fs::write(&config, knobs).when(config.display())?;
         Ok(Setup { data_dir, config, log, ..self.setup.clone() })
     }

@@ -197,7 +197,7 @@ async fn a_server_that_is_not_there_or_only_reads_is_trouble_of_nobody_s_order_a
     server.run(&[]).unwrap();
     until(async || oms.submit(&[order("1")]).await.is_ok()).await;
     // With its connections open.
-    server.stop().unwrap();
+    server.crash().unwrap();
     not_sent(&oms, "2").await;
     server.run(&["default_transaction_read_only=on"]).unwrap();
     not_sent(&oms, "2").await;
