@@ -170,6 +170,10 @@ impl Inner {
     /// An order in memory, with its bytes.
     fn order(&self, sequence: u64) -> Result<Option<Whole>, String> {
         let Some(hash) = self.state.hash_at(sequence) else { return Ok(None) };
+        // Its key came anew after its end was forgotten.
+        if self.state.find(hash) != Some(sequence) {
+            return Ok(None);
+        }
         let ended = self.state.known_state(sequence).is_some_and(OrderState::has_ended);
         let mut read = Vec::new();
         let mut damaged = false;

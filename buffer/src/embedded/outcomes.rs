@@ -184,6 +184,11 @@ impl Outcomes {
         self.stored_below
     }
 
+    /// How long outcomes are remembered.
+    pub(super) fn horizon(&self) -> Duration {
+        self.horizon
+    }
+
     /// By how much longer outcomes are remembered now than before: what was placed that much earlier may be forgotten already.
     pub(super) fn remembers_longer(&self) -> Option<Duration> {
         let longer = self.horizon.checked_sub(self.remembered?)?;

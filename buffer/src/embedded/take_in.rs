@@ -20,7 +20,7 @@ use super::journal::GoesOn;
 use super::shared::Call;
 use super::writer::{Fatal, Writer};
 use super::{Embedded, EmbeddedConfig, OpenError};
-use crate::migrate::{TakesIn, Whole};
+use crate::migrate::{TakesIn, Whole, look_first_if_old};
 use crate::record::Record;
 use crate::state::State;
 use crate::{AppendError, Buffer, BufferError, Clock, Envelope};
@@ -203,10 +203,12 @@ impl Writer {
     ) -> Result<TakenIn, Fatal> {
         let (mut rows, mut orders) = (Vec::new(), Vec::new());
         let (mut changes, mut outcomes) = (Vec::new(), Vec::new());
+        let now_ms = self.shared.clock.wall_ms();
         for whole in wholes {
             let known = self.is_known(whole.hash());
             match (whole, key) {
-                (Whole::Order { records, .. }, _) => {
+                (Whole::Order { mut records, .. }, _) => {
+                    look_first_if_old(&mut records, now_ms, self.outcomes.horizon());
                     for (_, record) in records {
                         match record {
                             Record::Replace { parked: true, delivery, .. }

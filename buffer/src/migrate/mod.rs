@@ -18,6 +18,7 @@ mod outcome;
 mod progress;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_order::OrderKey;
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ use tokio::sync::mpsc;
 use crate::digest::KeyHasher;
 use crate::record::Record;
 use crate::state::{Numbered, Outcome};
-use crate::{Buffer, BufferError};
+use crate::{Buffer, BufferError, OrderState};
 
 pub use crate::embedded::hand_over::Directory;
 pub use crate::nats::hand_over::Sealed;
@@ -112,6 +113,20 @@ pub(crate) fn unknown_key() -> OrderKey {
     OrderKey::new(Arc::from(""), Arc::from(""), String::new())
 }
 
+/// An order that was accepted longer ago than outcomes are kept in the new store may have been taken in before, have ended there and be
+/// forgotten: then it is looked up before it is sent.
+pub(crate) fn look_first_if_old(records: &mut [Numbered], now_ms: i64, horizon: Duration) {
+    let horizon_ms = i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX);
+    for (_, record) in records {
+        if let Record::Moved { snapshot, .. } = record
+            && snapshot.state == OrderState::Pending
+        {
+            let age_ms = now_ms.saturating_sub(snapshot.first_accepted_at_ms);
+            snapshot.sent_before |= age_ms >= horizon_ms;
+        }
+    }
+}
+
 /// Gives records whose key is not known the key they are looked for by.
 pub(crate) fn fill_key(records: &mut [Numbered], key: &OrderKey) {
     for (_, record) in records {
@@ -120,5 +135,27 @@ pub(crate) fn fill_key(records: &mut [Numbered], key: &OrderKey) {
         {
             delivery.envelope.key = key.clone();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Outcome;
+
+    #[test]
+    fn what_may_be_forgotten_is_looked_up_and_what_cannot_be_is_not() {
+        let sent = |state, accepted_at_ms| {
+            let outcome = Outcome { accepted_at_ms, ..Outcome::forgotten(7) };
+            let mut records = outcome.records(unknown_key());
+            if let (_, Record::Moved { snapshot, .. }) = &mut records[0] {
+                (snapshot.state, snapshot.sent_before) = (state, false);
+            }
+            look_first_if_old(&mut records, 100_000, Duration::from_secs(60));
+            matches!(&records[0], (_, Record::Moved { snapshot, .. }) if snapshot.sent_before)
+        };
+        assert!(sent(OrderState::Pending, 40_000));
+        assert!(!sent(OrderState::Pending, 40_001));
+        assert!(!sent(OrderState::Held, 0), "who was never ready was never sent");
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! What was on its way between the servers as the stream was sealed is stored a little later. Whoever wrote it hears of that within
 //! one try, or takes it for unknown and is refused from then on; so after a little longer than a try all is there that
-//! anybody was told of. The owners' messages are read then, and the pages once more where there are new ones.
+//! anybody was told of, and nothing is read before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::connect::TRY_TIMEOUT;
 use super::known::Known;
@@ -30,7 +30,7 @@ use crate::{BufferError, Clock};
 /// What was on its way is stored by then, as far as anybody was told.
 const SETTLED: Duration = Duration::from_secs(3);
 const _: () = assert!(SETTLED.as_secs() > TRY_TIMEOUT.as_secs());
-/// So many sequences are left out, for what is stored a little later.
+/// So many sequences are left out, for what is stored later still, of which nobody was told.
 const LATER: u64 = 1 << 20;
 
 /// Things handed over together, and about how many bytes of orders.
@@ -51,7 +51,6 @@ struct Inner {
     look_first_until_ms: i64,
     lookup_key: [u8; 32],
     messages: u64,
-    sealed: Instant,
     now_ms: i64,
 }
 
@@ -80,13 +79,10 @@ impl Sealed {
         if let Some(path) = &config.seen {
             Seen::check(path, stream, &store, table.highest())?;
         }
+        table.seal().await?;
+        sleep(SETTLED).await;
         let messages = table.seal().await?;
-        let sealed = Instant::now();
-        let mut tenures = tenures(&table, &store).await.map_err(|error| unavailable(&error))?;
-        if tenures.iter().any(|tenure| !tenure.released) {
-            sleep(SETTLED).await;
-            tenures = self::tenures(&table, &store).await.map_err(|error| unavailable(&error))?;
-        }
+        let tenures = tenures(&table, &store).await.map_err(|error| unavailable(&error))?;
         let owned = tenures.iter().filter(|tenure| !tenure.released);
         let quiet = owned.map(|tenure| Duration::from_millis(tenure.lease_ms.into())).max();
         let quiet = quiet.unwrap_or_default();
@@ -103,7 +99,6 @@ impl Sealed {
             look_first_until_ms,
             lookup_key,
             messages,
-            sealed,
             now_ms: clock.wall_ms(),
         };
         Ok(Self(Arc::new(inner)))
@@ -166,27 +161,7 @@ impl Inner {
 
     async fn hand_over(&self, to: &mpsc::Sender<Vec<Whole>>) -> Result<(), BufferError> {
         let failed = |error: TableError| BufferError::Failed(error.to_string());
-        let mut from = 1;
-        loop {
-            let (_, _, highest) = self.table.size().await.map_err(failed)?;
-            self.hand_over_from(from, to).await?;
-            sleep_until(self.sealed + SETTLED).await;
-            let (_, _, now) = self.table.size().await.map_err(failed)?;
-            if now == highest || to.is_closed() {
-                return Ok(());
-            }
-            from = highest + 1;
-        }
-    }
-
-    /// Hands over what has that sequence or a later one.
-    async fn hand_over_from(
-        &self,
-        from: u64,
-        to: &mpsc::Sender<Vec<Whole>>,
-    ) -> Result<(), BufferError> {
-        let failed = |error: TableError| BufferError::Failed(error.to_string());
-        let feed = self.table.feed_with_left(self.store.all_pages(), from).await;
+        let feed = self.table.feed_with_left(self.store.all_pages(), 1).await;
         let (feed, mut left) = feed.map_err(failed)?;
         let mut feed = std::pin::pin!(feed);
         let (mut wholes, mut bytes) = (Vec::new(), 0);

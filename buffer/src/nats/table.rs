@@ -174,7 +174,7 @@ impl Table {
         }
     }
 
-    /// Has the servers take no message any more, for good; how many messages there are.
+    /// Has the servers take no message any more, for good, if they do not already; how many messages there are.
     ///
     /// # Errors
     /// [`OpenError`].

@@ -13,9 +13,9 @@ use super::shared::{Shared, failed};
 use super::store::Store;
 use super::table::{Put, Table, TableError};
 use super::{Nats, NatsConfig, OpenError};
-use crate::migrate::{TakesIn, Whole, unknown_key};
-use crate::record::{Record, Snapshot};
-use crate::{BufferError, OrderState};
+use crate::BufferError;
+use crate::migrate::{TakesIn, Whole, look_first_if_old, unknown_key};
+use crate::record::Record;
 
 /// Pages written at once: fewer than the doors', which go on meanwhile.
 const AT_ONCE: usize = 64;
@@ -101,7 +101,7 @@ impl Shared {
         else {
             return Ok(Taken::In);
         };
-        self.look_first_if_old(&mut page, now_ms);
+        look_first_if_old(&mut page.records, now_ms, self.config.dedup_horizon);
         let message = page.encode();
         if message.len() > self.table.message_max().saturating_sub(MESSAGE_RESERVE / 2) {
             let order = page.order().unwrap_or_default();
@@ -138,22 +138,6 @@ impl Shared {
         let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or_default());
         let left = self.config.dedup_horizon.saturating_sub(age);
         Some(Duration::from_secs(left.as_secs()))
-    }
-
-    /// An order that was accepted so long ago may have been taken in before, have ended and be forgotten: then it is looked up
-    /// before it is sent.
-    fn look_first_if_old(&self, page: &mut Page, now_ms: i64) {
-        let horizon_ms = i64::try_from(self.config.dedup_horizon.as_millis()).unwrap_or(i64::MAX);
-        for (_, record) in &mut page.records {
-            if let Record::Moved {
-                snapshot:
-                    Snapshot { state: OrderState::Pending, first_accepted_at_ms, sent_before, .. },
-                ..
-            } = record
-            {
-                *sent_before |= now_ms.saturating_sub(*first_accepted_at_ms) >= horizon_ms;
-            }
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::acceptance::SET_ASIDE;
 use super::ceiling::{self, Pause};
-use super::report::Tally;
+use super::report::{Tally, doubles};
 use super::scene::Scene;
 use super::worker::{self, INHERITED, Worker};
 use super::{Cluster, NATS, Torture, WriteMode};
@@ -106,18 +106,9 @@ fn strike(
 }
 
 fn missed(tally: &Tally, control: bool) -> Vec<String> {
-    let mut missed = Vec::new();
-    if tally.open_failures > 0 {
-        missed.push(format!("{} starts did not open the store", tally.open_failures));
-    }
+    let mut missed = doubles(tally, control);
     if control {
-        if tally.doubled == 0 {
-            missed.push("the control doubled nothing, so the runs prove nothing".to_owned());
-        }
         return missed;
-    }
-    if tally.lost > 0 || tally.doubled > 0 {
-        missed.push(format!("{} lost, {} doubled", tally.lost, tally.doubled));
     }
     missed.extend(ceiling::missed(tally));
     if tally.count_of(INHERITED) == 0 {
@@ -127,7 +118,6 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
         let count = tally.count_of(SET_ASIDE);
         missed.push(format!("{count} orders were set aside that ended nobody"));
     }
-    missed.extend(tally.broken.iter().cloned());
     missed
 }
 

@@ -153,13 +153,23 @@ impl Report {
 
 /// What most kinds promise: every store opens, nothing is lost or doubled; and a control loses.
 pub(super) fn loss(tally: &Tally, control: bool) -> Vec<String> {
+    broken(tally, control.then_some(("lost", tally.lost)))
+}
+
+/// The same of a kind whose control doubles.
+pub(super) fn doubles(tally: &Tally, control: bool) -> Vec<String> {
+    broken(tally, control.then_some(("doubled", tally.doubled)))
+}
+
+/// What a run broke; of a control, what it failed to show: so many orders lost or doubled.
+fn broken(tally: &Tally, shown: Option<(&str, u64)>) -> Vec<String> {
     let mut missed = Vec::new();
     if tally.open_failures > 0 {
         missed.push(format!("{} starts did not open the store", tally.open_failures));
     }
-    if control {
-        if tally.lost == 0 {
-            missed.push("the control lost nothing, so the runs prove nothing".to_owned());
+    if let Some((what, count)) = shown {
+        if count == 0 {
+            missed.push(format!("the control {what} nothing, so the runs prove nothing"));
         }
         return missed;
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::files::RealDirectory;
+use super::filter::Probe;
 use super::keeper::find;
 use super::run::{Home, Run, Unread};
 use super::scan::Cursor;
@@ -49,7 +50,7 @@ impl Archive {
 
     /// Whether the outcome of that hash may be there; of keys never seen only a few in a hundred may. Never blocks.
     pub(in crate::embedded) fn may_hold(&self, hash: u128) -> bool {
-        let key = super::filter::Probe::of(hash);
+        let key = Probe::of(hash);
         self.runs.iter().any(|run| run.filter.may_hold(&key))
     }
 
@@ -68,7 +69,7 @@ impl Archive {
         Ok(None)
     }
 
-    /// Goes through all outcomes; of two of one hash in one stretch the later comes first. Stops once `each` says false.
+    /// Goes through the latest outcome of every hash. Stops once `each` says false.
     ///
     /// # Errors
     /// Of the file system.
@@ -76,9 +77,15 @@ impl Archive {
         &self,
         mut each: impl FnMut(u128, &Outcome) -> bool,
     ) -> io::Result<()> {
-        for run in self.runs.iter().rev() {
+        for (n, run) in self.runs.iter().enumerate() {
+            let later = self.runs.get(n + 1..).unwrap_or_default();
             let mut cursor = Cursor::new(Arc::clone(run));
             while let Some(hash) = cursor.next()? {
+                let key = Probe::of(hash);
+                let mut may_hold = later.iter().filter(|run| run.filter.may_hold(&key));
+                if may_hold.any(|run| matches!(run.find(hash), Ok(Some(_)))) {
+                    continue;
+                }
                 if cursor.outcome().is_some_and(|outcome| !each(hash, outcome)) {
                     return Ok(());
                 }

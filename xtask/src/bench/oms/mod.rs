@@ -3,14 +3,17 @@
 mod postgres;
 mod sqlite;
 
+use std::time::Duration;
+
 use forebay_order::summary::{
     LifeCycle, Line as OrderLine, LineKind, Shopper, Stated, TaxLocale, Totals,
 };
 use forebay_order::{Fingerprint, OrderKey, OrderSummary};
 use forebay_processor::{OrderManagement, Outcome};
+use futures_util::future::try_join_all;
 
 use super::report::median;
-use super::{Bench, Line, gates};
+use super::{Bench, Line, gates, tell};
 use crate::failure::{Failure, Result, While as _};
 use crate::time::Stopwatch;
 
@@ -96,6 +99,25 @@ async fn create(oms: &impl OrderManagement, batch: &[OrderSummary]) -> Result<()
         return Ok(());
     }
     Err(Failure::Missed("an order was not created".to_owned()))
+}
+
+/// Orders a second through a target.
+async fn own_round(
+    name: &str,
+    oms: &impl OrderManagement,
+    next: &mut u64,
+    lasting: Duration,
+) -> Result<f64> {
+    let watch = Stopwatch::start();
+    let mut count = 0;
+    while !watch.left_of(lasting).is_zero() {
+        let batches = (0..AT_ONCE).map(|_| batch(next)).collect::<Result<Vec<_>>>()?;
+        try_join_all(batches.iter().map(|batch| create(oms, batch))).await?;
+        count += AT_ONCE * BATCH;
+    }
+    let per_second = count as f64 / watch.elapsed().as_secs_f64();
+    tell(format_args!("{name}: {per_second:.0}/s"));
+    Ok(per_second)
 }
 
 /// Seconds a line of an order with many and of usual ones, in turns.

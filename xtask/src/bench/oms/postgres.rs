@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
 
 use super::super::{Bench, Line, tell};
-use super::{AT_ONCE, BATCH, a_line, batch, create, line};
+use super::{AT_ONCE, BATCH, a_line, batch, create, line, own_round};
 use crate::failure::{Failure, Result, While as _};
 use crate::postgres::PostgresServer;
 use crate::time::Stopwatch;
@@ -46,7 +46,7 @@ async fn both(bench: &Bench, server: &PostgresServer) -> Result<Vec<Line>> {
     let (mut own_rounds, mut bare_rounds) = (Vec::new(), Vec::new());
     for _ in 0..bench.pace().runs {
         bare_rounds.push(bare_round(&bare, &mut next, bench.pace().measured).await?);
-        own_rounds.push(own_round(&oms, &mut next, bench.pace().measured).await?);
+        own_rounds.push(own_round("oms_postgres", &oms, &mut next, bench.pace().measured).await?);
     }
     let lines = a_line(&oms, &mut next, bench.pace().runs).await?;
     Ok(vec![line("oms_postgres", &own_rounds, &bare_rounds, lines)])
@@ -61,20 +61,6 @@ fn open(url: &str) -> Result<Postgres> {
         connections: AT_ONCE,
     };
     Postgres::open(&options, Arc::new(SystemClock)).when("the PostgreSQL target")
-}
-
-/// Orders a second through the target.
-async fn own_round(oms: &Postgres, next: &mut u64, lasting: Duration) -> Result<f64> {
-    let watch = Stopwatch::start();
-    let mut count = 0;
-    while !watch.left_of(lasting).is_zero() {
-        let batches = (0..AT_ONCE).map(|_| batch(next)).collect::<Result<Vec<_>>>()?;
-        try_join_all(batches.iter().map(|batch| create(oms, batch))).await?;
-        count += AT_ONCE * BATCH;
-    }
-    let per_second = count as f64 / watch.elapsed().as_secs_f64();
-    tell(format_args!("oms_postgres: {per_second:.0}/s"));
-    Ok(per_second)
 }
 
 /// The same rows by hand.

@@ -7,11 +7,10 @@ use std::time::Duration;
 use forebay_buffer::SystemClock;
 use forebay_order::OrderSummary;
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
-use futures_util::future::try_join_all;
 use rusqlite::{Connection, params};
 
 use super::super::{Bench, Line, tell};
-use super::{AT_ONCE, BATCH, a_line, batch, create, line};
+use super::{BATCH, a_line, batch, line, own_round};
 use crate::failure::{Result, While as _};
 use crate::time::Stopwatch;
 
@@ -32,24 +31,15 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     let (mut own_rounds, mut bare_rounds) = (Vec::new(), Vec::new());
     for _ in 0..bench.pace().runs {
         bare_rounds.push(bare_round(&mut bare, &mut next, bench.pace().measured)?);
-        own_rounds.push(runtime.block_on(own_round(&oms, &mut next, bench.pace().measured))?);
+        own_rounds.push(runtime.block_on(own_round(
+            "oms_sqlite",
+            &oms,
+            &mut next,
+            bench.pace().measured,
+        ))?);
     }
     let lines = runtime.block_on(a_line(&oms, &mut next, bench.pace().runs))?;
     Ok(vec![line("oms_sqlite", &own_rounds, &bare_rounds, lines)])
-}
-
-/// Orders a second through the target.
-async fn own_round(oms: &Sqlite, next: &mut u64, lasting: Duration) -> Result<f64> {
-    let watch = Stopwatch::start();
-    let mut count = 0;
-    while !watch.left_of(lasting).is_zero() {
-        let batches = (0..AT_ONCE).map(|_| batch(next)).collect::<Result<Vec<_>>>()?;
-        try_join_all(batches.iter().map(|batch| create(oms, batch))).await?;
-        count += AT_ONCE * BATCH;
-    }
-    let per_second = count as f64 / watch.elapsed().as_secs_f64();
-    tell(format_args!("oms_sqlite: {per_second:.0}/s"));
-    Ok(per_second)
 }
 
 fn bare_round(connection: &mut Connection, next: &mut u64, lasting: Duration) -> Result<f64> {
