@@ -74,6 +74,15 @@ impl Record {
         }
     }
 
+    /// The order whose loan's end it waits for.
+    pub(crate) fn parked_behind(&self) -> Option<u64> {
+        match self {
+            Self::Replace { order, parked: true, .. }
+            | Self::Cancel { order, parked: true, .. } => Some(*order),
+            _ => None,
+        }
+    }
+
     /// The delivery it carries, to put its bytes back.
     pub(crate) fn delivery_mut(&mut self) -> Option<&mut Delivery> {
         match self {

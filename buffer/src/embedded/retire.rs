@@ -14,7 +14,7 @@ use super::outcomes::{Batch, Seek, Stored};
 use super::writer::{Fatal, Writer};
 use crate::metrics;
 use crate::record::Record;
-use crate::state::{Carry, Ended, Late};
+use crate::state::{Carry, Ended, Head, Kept, Late};
 
 /// Below this share of live bytes the oldest segment is emptied.
 const LIVE_PERCENT_MIN: u64 = 25;
@@ -214,11 +214,20 @@ impl Writer {
         self.write_carried(&records)
     }
 
+    /// Writes records that build orders anew, what waits for an order's loan to end behind the order itself; false if there is
+    /// no room for them.
     pub(super) fn write_carried(&mut self, records: &[Record]) -> Result<bool, Fatal> {
         match self.journal.carry(records) {
             Ok(placed) => {
+                let mut moved = None;
                 for (placed, record) in placed.into_iter().zip(records) {
-                    self.apply(placed, record, None);
+                    if let Record::Moved { order, .. } = record {
+                        let at = Some(placed.location);
+                        let kept = Kept { record: placed.sequence, location: at, bytes: 0 };
+                        moved = Head::of(record, kept).map(|head| (*order, head.before()));
+                    }
+                    let before = moved.filter(|(moved, _)| record.parked_behind() == Some(*moved));
+                    self.apply(placed, record, before.map(|(_, before)| before));
                 }
                 Ok(true)
             }

@@ -2,9 +2,10 @@
 //!
 //! A file beside the journal says so until nothing is left, so that no service begins on less than everything. An order goes into the
 //! journal as what carries one forward does: first the exception rows that stand by themselves, then itself, then the row it
-//! waits for a person by. What a crash in between leaves out is written the next time, and what is written again replaces itself. A change that waited for a loan to
-//! end is handed in as the delivery it was, for the rules know what it comes to however often it comes. How
-//! orders ended goes into the outcome index.
+//! waits for a person by. What a crash in between leaves out is written the next time, and what is written again replaces
+//! itself. A change that waits for a loan to end stands behind its order; where the order was there already, and may have
+//! gone on, it is handed in as the delivery it was, for the rules know what it comes to however often it comes. How orders
+//! ended goes into the outcome index.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -212,7 +213,9 @@ impl Writer {
                     for (_, record) in records {
                         match record {
                             Record::Replace { parked: true, delivery, .. }
-                            | Record::Cancel { parked: true, delivery, .. } => {
+                            | Record::Cancel { parked: true, delivery, .. }
+                                if known =>
+                            {
                                 changes.push(delivery.envelope);
                             }
                             // An earlier try was cut short between the two.

@@ -14,18 +14,20 @@ use forebay_buffer::{
 };
 use forebay_order::{OrderKey, Readiness};
 use proptest::collection::vec;
-use proptest::strategy::{Strategy, ValueTree};
+use proptest::strategy::{Just, Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
-use crate::commands::{Store, command, run};
+use crate::commands::{Command, Store, command, run};
 use crate::nodes::{key, summarised, until};
 use crate::servers::{DEADLINE, Servers};
 use crate::support::{HandClock, NOW, answer, delivery, lend, none_to_lend, post, with};
 
 /// Of the cases proptest is set to (256, or PROPTEST_CASES), so many to one of these.
 const FEWER: u32 = 20;
+/// Cases at once: most of the time of each is a wait for what a sealed stream still stores.
+const AT_ONCE: usize = 6;
 const LEASE: Duration = Duration::from_millis(300);
 /// Tiny, so that segments retire and outcomes go to the index all the time.
 const SLOT: u64 = 32 << 10;
@@ -292,27 +294,59 @@ impl Store for Moving {
     }
 }
 
+/// An order is changed while it is being sent, and then the process ends, in order or not.
+fn changed_while_sent() -> impl Strategy<Value = Vec<Command>> {
+    let post = |content: u8| Command::Post {
+        key: 0,
+        content,
+        version: Some(content.into()),
+        readiness: Readiness::Pending,
+        amend: true,
+    };
+    let ends = proptest::prop_oneof![Just(Command::Close), Just(Command::Crash)];
+    ends.prop_map(move |end| {
+        vec![post(1), Command::Lease, Command::Sending { nth: 0 }, post(2), end, Command::Lease]
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_moves_does_as_the_model_does() {
+    tokio::task::LocalSet::new().run_until(Box::pin(moves())).await;
+}
+
+async fn moves() {
     let Some(servers) = Servers::start(1).await else { return };
     let config = Config::default();
     let cases = config.cases / FEWER;
     let mut runner = TestRunner::new(config);
+    let mut running = tokio::task::JoinSet::new();
     for case in 0..cases {
         // A move for every few commands.
         let command = proptest::prop_oneof![
             6 => command(),
-            1 => proptest::strategy::Just(crate::commands::Command::Close),
-            1 => proptest::strategy::Just(crate::commands::Command::Crash),
+            1 => Just(Command::Close),
+            1 => Just(Command::Crash),
         ];
-        let commands = vec(command, 1..50).new_tree(&mut runner).unwrap().current();
+        let begin = proptest::prop_oneof![changed_while_sent(), Just(Vec::new())];
+        let commands =
+            (begin, vec(command, 1..50)).prop_map(|(begin, go_on)| [begin, go_on].concat());
+        let commands = commands.new_tree(&mut runner).unwrap().current();
         println!("{case}: {commands:?}");
         let stream = format!("MOVES-{case}");
         let nats = NatsConfig { stream, partitions: 1, lease: LEASE, ..servers.config() };
         let clock = Arc::new(HandClock::default());
-        let mut store = Moving::new(nats, &clock);
-        store.open(false).await;
-        run(store, clock).all(commands).await;
+        if running.len() == AT_ONCE {
+            running.join_next().await.unwrap().unwrap();
+        }
+        running.spawn_local(async move {
+            let mut store = Moving::new(nats, &clock);
+            store.open(false).await;
+            run(store, clock).all(commands).await;
+            println!("{case}: done");
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        done.unwrap();
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
     let server = setup.start()?;
     server.quiet()?;
     let empty = resident(server.pid())?;
-    let mut orders = fill(&server, WARM, Orders::single()?)?.orders;
+    let mut orders = fill(&server, bench.size(WARM), Orders::single()?)?.orders;
     server.quiet()?;
     let warm = (server.status()?.pending(), resident(server.pid())?);
     let (mut silence, mut before) = (Duration::ZERO, warm);
