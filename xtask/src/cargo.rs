@@ -1,9 +1,10 @@
 //! The workspace as cargo sees it, and the binaries built from it.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::environment::rust_flags;
 use crate::failure::{Failure, Result, While as _};
 
 /// The workspace's places. Honours `CARGO_TARGET_DIR` as cargo itself does.
@@ -80,34 +81,49 @@ impl Workspace {
 
     /// Builds the server with promises that can be broken (`--cfg forebay_control`), for runs that must show
     /// it; `FOREBAY_CONTROL` chooses one when it starts. One build for all of them, beside the target
-    /// directory, so that neither build discards the other, and lightly optimised: a control has no speed to
-    /// prove.
+    /// directory, so that it never stands where the released one does. Only the workspace's own crates are built for it: cargo
+    /// applies the wrapper to no other, and takes those from the released build.
     ///
     /// # Errors
     /// [`Failure::Missed`] if it does not build.
     pub fn control_binary(&self) -> Result<PathBuf> {
+        self.release_binary()?;
         let mut name = self.target.file_name().unwrap_or_default().to_owned();
         name.push("-control");
         let target = self.target.with_file_name(name);
-        let flags = format!("{} --cfg forebay_control", rust_flags());
+        if !target.exists() {
+            fs::create_dir_all(target.join("release")).when("making the control's directory")?;
+            for built in ["deps", "build", ".fingerprint"] {
+                let from = self.target.join("release").join(built);
+                let mut copy = Command::new("cp");
+                let copy = copy.args(["--archive", "--reflink=auto"]).arg(from);
+                run(copy.arg(target.join("release")), "copying what is built")?;
+            }
+        }
+        let wrapper = target.join("rustc-of-the-control");
+        fs::write(&wrapper, "#!/bin/sh\nexec \"$@\" --cfg forebay_control\n")
+            .and_then(|()| fs::set_permissions(&wrapper, Permissions::from_mode(0o755)))
+            .when("writing the control's compiler")?;
         let mut cargo = Command::new("cargo");
         cargo
             .args(["build", "--release", "--package", "forebay", "--bin", "forebay"])
-            .args(["--config", "profile.release.opt-level=1"])
-            .args(["--config", "profile.release.debug=false"])
             .env("CARGO_TARGET_DIR", &target)
-            .env("RUSTFLAGS", flags.trim());
+            .env("RUSTC_WORKSPACE_WRAPPER", wrapper);
         build(cargo.current_dir(&self.root))?;
         Ok(target.join("release/forebay"))
     }
 }
 
 fn build(cargo: &mut Command) -> Result<()> {
-    let status = cargo.status().when("running cargo build")?;
+    run(cargo, "the build")
+}
+
+fn run(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.status().when(what)?;
     if status.success() {
         return Ok(());
     }
-    Err(Failure::Missed(format!("the build ended with {status}")))
+    Err(Failure::Missed(format!("{what} ended with {status}")))
 }
 
 /// This crate's own binary, for the processes it starts of itself. The link follows the running file
