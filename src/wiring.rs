@@ -10,6 +10,7 @@ use forebay_buffer::{Clock, EmbeddedConfig};
 use forebay_ingest::{Channel, DoorConfig, SourceRule};
 use forebay_ops::DrainStatus;
 use forebay_order::{Format, Limits};
+use forebay_processor::oms::http::{Auth, CallLimits, Create, Find, Http, HttpOptions, List};
 use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
 use forebay_processor::oms::postgres::{Postgres, PostgresOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
@@ -161,6 +162,10 @@ pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String
             let opened = Postgres::open(&postgres(config)?, clock);
             opened.map(Oms::Postgres).map_err(|error| error.to_string())
         }
+        OmsKind::Http => {
+            let opened = Http::open(http(config)?);
+            opened.map(Oms::Http).map_err(|error| error.to_string())
+        }
         OmsKind::Ledger => {
             let oms = &config.oms;
             let options =
@@ -188,11 +193,74 @@ pub(crate) fn postgres(config: &Config) -> Result<PostgresOptions, String> {
     })
 }
 
+/// The longest identity of an OMS that does not say it.
+const IDENTITY_MAX: usize = 255;
+
+/// The settings of an OMS that is reached over HTTP.
+pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
+    let oms = &config.oms;
+    let create = oms.create.clone().ok_or("oms.create: is missing")?;
+    let template = |path: &PathBuf| {
+        std::fs::read_to_string(path)
+            .map_err(|error| format!("oms.create.body: {}: {error}", path.display()))
+    };
+    let limits = oms.limits.as_ref().map(|limits| CallLimits {
+        calls_per_s: limits.calls_per_s,
+        calls_per_day: limits.calls_per_day,
+        reserve: f64::from(limits.reserve_percent) / 100.0,
+    });
+    Ok(HttpOptions {
+        url: oms.url.clone().ok_or("oms.url: is missing")?,
+        roots: oms.roots.clone(),
+        test: oms.test,
+        connections: config.drain.in_flight + 1,
+        identity_max: oms.identity_max.unwrap_or(IDENTITY_MAX),
+        connect_timeout: oms.connect_timeout.0,
+        answer_timeout: oms.answer_timeout.0,
+        auth: oms.auth.clone().map_or(Auth::Nobody, auth),
+        create: Create {
+            path: create.path,
+            body: create.body.as_ref().map(template).transpose()?,
+            batch: create.batch,
+            bytes: create.bytes.bytes(),
+            idempotency_header: create.idempotency_header,
+            refuses_second: create.refuses_second,
+            answers: create.answers,
+        },
+        find: oms.find.clone().map(|find| Find {
+            path: find.path,
+            batch: find.batch,
+            items: find.items,
+            identity: find.identity,
+            id: find.id,
+            fingerprint: find.fingerprint,
+            visible_after: find.visible_after.0,
+        }),
+        list: oms.list.clone().map(|list| List { path: list.path, items: list.items }),
+        rules: oms.outcome.clone(),
+        limits: limits.unwrap_or_default(),
+    })
+}
+
+fn auth(auth: config::Auth) -> Auth {
+    match auth {
+        config::Auth::Bearer { token_file } => Auth::Bearer { token_file },
+        config::Auth::Basic { user, password_file } => Auth::Basic { user, password_file },
+        config::Auth::ClientCredentials {
+            token_url,
+            client_id_file,
+            client_secret_file,
+            scope,
+        } => Auth::ClientCredentials { token_url, client_id_file, client_secret_file, scope },
+    }
+}
+
 /// Its kind in the configuration's word.
 pub(crate) fn oms_word(kind: OmsKind) -> &'static str {
     match kind {
         OmsKind::Sqlite => "sqlite",
         OmsKind::Postgres => "postgres",
+        OmsKind::Http => "http",
         OmsKind::Ledger => "ledger",
     }
 }

@@ -3,7 +3,7 @@
 use forebay_order::Format;
 use forebay_processor::governor::CEILING_MAX;
 
-use super::{Backend, Config, OmsKind, Role, Span};
+use super::{Backend, Config, OmsKind, Role, Span, http};
 
 /// A configuration that can run: what it promises, and what a person should know.
 #[derive(Debug)]
@@ -98,8 +98,9 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     );
     let oms = &config.oms;
     let on_postgres = oms.kind == OmsKind::Postgres;
+    let on_http = oms.kind == OmsKind::Http;
     must(
-        on_postgres == oms.url.is_some(),
+        on_http || on_postgres == oms.url.is_some(),
         "oms.url: says where the database of oms.kind = \"postgres\" is; set both or none",
     );
     must(
@@ -107,12 +108,16 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         "oms.url: must hold no password, which would be shown; put it into a file and set oms.password_file",
     );
     must(
-        on_postgres || (oms.password_file.is_none() && oms.roots.is_none()),
-        "oms.password_file, oms.roots: only for oms.kind = \"postgres\"",
+        on_postgres || oms.password_file.is_none(),
+        "oms.password_file: only for oms.kind = \"postgres\"",
     );
     must(
-        !on_postgres || oms.path.is_none(),
-        "oms.path: a PostgreSQL database has none; set oms.url",
+        on_postgres || on_http || oms.roots.is_none(),
+        "oms.roots: only for oms.kind = \"postgres\" and \"http\"",
+    );
+    must(
+        !(on_postgres || on_http) || oms.path.is_none(),
+        "oms.path: this kind of OMS has none; set oms.url",
     );
     let nats = &config.nats;
     let on_nats = config.buffer.backend == Backend::Nats;
@@ -145,7 +150,12 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         "nats.deadline: must be 1s to 1m",
     );
     must(nats.outcome_ttl >= Span::secs(60), "nats.outcome_ttl: must be at least 1m");
+    faults.extend(http::faults(oms));
     let mut warnings = Vec::new();
+    if on_http && oms.url.as_deref().is_some_and(|url| url.starts_with("http://")) {
+        warnings
+            .push("oms.url: orders and credentials travel in the clear; use https://".to_owned());
+    }
     if on_nats && nats.bytes_max.0 == 0 {
         warnings.push(
             "nats.bytes_max: without it nothing keeps room free; once the servers' own limit is reached, nothing can be settled either"
@@ -215,6 +225,7 @@ fn promises(config: &Config) -> Vec<String> {
     let guarantee = match config.oms.kind {
         OmsKind::Sqlite | OmsKind::Postgres => forebay_processor::Guarantee::UniqueId,
         OmsKind::Ledger => forebay_processor::Guarantee::LookedUp,
+        OmsKind::Http => http::guarantee(&config.oms),
     };
     let rate = if config.drain.governor {
         format!("at most {} orders/s reach the OMS", config.drain.ceiling_per_s)

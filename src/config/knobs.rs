@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use forebay_buffer::WriteMode;
+use forebay_processor::oms::http::Rule;
 use serde::{Deserialize, Serialize};
 
+use super::http;
 use super::units::{Size, Span};
 
 /// The whole configuration.
@@ -140,7 +142,7 @@ pub(crate) struct Oms {
     /// Default: `oms.sqlite` or `oms.ledger` in the data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<PathBuf>,
-    /// Of `kind = "postgres"`: `postgres://user@host:5432/database?sslmode=require`.
+    /// Of `kind = "postgres"`: `postgres://user@host:5432/database?sslmode=require`; of "http": `https://oms.example/api`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +150,25 @@ pub(crate) struct Oms {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) roots: Option<PathBuf>,
     pub(crate) test: bool,
+    /// Of `kind = "http"`, as all that follow: bytes of the longest identity it stores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) identity_max: Option<usize>,
+    pub(crate) connect_timeout: Span,
+    pub(crate) answer_timeout: Span,
+    pub(crate) accept_doubles: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auth: Option<http::Auth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) create: Option<http::Create>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) find: Option<http::Find>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) list: Option<http::List>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<http::CallLimits>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) outcome: Vec<Rule>,
+    /// Of the ledger.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cut_every: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,6 +183,8 @@ pub(crate) enum OmsKind {
     Sqlite,
     /// A PostgreSQL database.
     Postgres,
+    /// Reached over HTTP.
+    Http,
     /// Append-only, for tests: it refuses no second create, so doubles can be counted.
     Ledger,
 }
@@ -315,6 +338,16 @@ impl Default for Oms {
             password_file: None,
             roots: None,
             test: false,
+            identity_max: None,
+            connect_timeout: Span::secs(5),
+            answer_timeout: Span::secs(30),
+            accept_doubles: false,
+            auth: None,
+            create: None,
+            find: None,
+            list: None,
+            limits: None,
+            outcome: Vec::new(),
             cut_every: None,
             abort_on: None,
         }
@@ -332,7 +365,7 @@ impl Config {
         let name = match self.oms.kind {
             OmsKind::Sqlite => "oms.sqlite",
             OmsKind::Ledger => "oms.ledger",
-            OmsKind::Postgres => return None,
+            OmsKind::Postgres | OmsKind::Http => return None,
         };
         Some(self.oms.path.clone().unwrap_or_else(|| self.data_dir.join(name)))
     }

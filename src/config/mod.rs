@@ -5,6 +5,7 @@
 //! The checked-in `config/forebay.toml` lists every knob with its default and why; a test keeps it true.
 
 mod check;
+mod http;
 mod knobs;
 mod sockets;
 mod units;
@@ -17,6 +18,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::Serialize;
 
 pub(crate) use check::check;
+pub(crate) use http::Auth;
 pub(crate) use knobs::{Backend, Caller, Channel, Config, OmsKind, Role};
 pub(crate) use sockets::{Sockets, inherited};
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! The seam to the order management system (OMS), complete from the start, and the OMSs behind it.
 
+pub mod http;
 pub mod ledger;
 pub mod postgres;
 mod refuse;
 pub mod sqlite;
 mod thread;
+mod tls;
 mod words;
 
 use std::time::Duration;
 
 use forebay_order::{Fingerprint, OrderSummary};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An OMS that can be asked to create order summaries, and asked what it has.
 ///
@@ -28,6 +30,12 @@ pub trait OrderManagement: Send + Sync + 'static {
 
     /// How many orders one call may carry at most.
     fn batch_max(&self) -> usize;
+
+    /// Whether it can be asked at all. One that cannot be is sent what may be there again only where it refuses a second create;
+    /// else the order waits for a person.
+    fn can_find(&self) -> bool {
+        true
+    }
 
     /// How long after a call's end its effect may still be missing from [`OrderManagement::find`]: before
     /// that, absent says nothing. Zero where a find sees everything committed.
@@ -76,17 +84,38 @@ pub type Identity = String;
 pub enum Guarantee {
     /// Refuses it by a unique key: one order, one effect, whatever happens between.
     UniqueId,
+    /// Answers it as it answered the first, for the same idempotency key.
+    IdempotencyKey,
     /// Would create another, but can be asked first. Every send is journaled and synced before it leaves.
     LookedUp,
+    /// Would create another, and cannot be asked. What may be there already waits for a person, who may double it.
+    AtLeastOnce,
 }
 
 impl Guarantee {
+    /// Of an OMS that refuses a second create, knows one by its idempotency key, or can be asked.
+    pub fn of(refuses_second: bool, idempotency_key: bool, can_find: bool) -> Self {
+        match (refuses_second, idempotency_key, can_find) {
+            (true, ..) => Self::UniqueId,
+            (false, true, _) => Self::IdempotencyKey,
+            (false, false, true) => Self::LookedUp,
+            (false, false, false) => Self::AtLeastOnce,
+        }
+    }
+
     /// In words, for `config check` and `status`.
     pub fn words(self) -> &'static str {
         match self {
             Self::UniqueId => "once: unique id",
+            Self::IdempotencyKey => "once: idempotency key",
             Self::LookedUp => "once: looked up",
+            Self::AtLeastOnce => "at least once: doubles possible",
         }
+    }
+
+    /// Whether a second create of an order has no effect, so that it may be sent again without asking.
+    pub fn refuses_second(self) -> bool {
+        matches!(self, Self::UniqueId | Self::IdempotencyKey)
     }
 }
 
@@ -152,9 +181,11 @@ pub enum CallFailure {
 }
 
 /// Which limit an overloaded OMS spoke of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Per second.
+    #[default]
     Second,
     /// Per hour.
     Hour,
@@ -174,15 +205,17 @@ pub struct Found {
 }
 
 /// One committed summary, for reconciliation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
     /// Place in the OMS's order of commits, from 1.
     pub cursor: u64,
     /// The order's identity.
     pub identity: Identity,
     /// The OMS's id of it.
+    #[serde(alias = "id")]
     pub summary_id: String,
     /// Fingerprint stored beside it.
+    #[serde(default, deserialize_with = "digits")]
     pub fingerprint: Option<Fingerprint>,
     /// When it was committed, microseconds since 1970, by the OMS.
     pub committed_at_us: i64,
@@ -194,12 +227,20 @@ pub struct Listed {
     pub creates: u64,
 }
 
+/// A fingerprint of 32 hex digits; anything else is none of ours.
+fn digits<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Fingerprint>, D::Error> {
+    let text = Option::<String>::deserialize(value)?;
+    Ok(text.and_then(|text| Fingerprint::parse(&text)))
+}
+
 /// The OMSs of this crate; the binary picks one.
 pub enum Oms {
     /// The embedded one.
     Sqlite(sqlite::Sqlite),
     /// In a PostgreSQL database.
     Postgres(postgres::Postgres),
+    /// Reached over HTTP.
+    Http(http::Http),
     /// The ledger, for tests only.
     Ledger(ledger::Ledger),
 }
@@ -210,6 +251,7 @@ impl Oms {
         match self {
             Self::Sqlite(_) => "sqlite",
             Self::Postgres(_) => "postgres",
+            Self::Http(_) => "http",
             Self::Ledger(_) => "ledger",
         }
     }
@@ -221,6 +263,7 @@ macro_rules! of {
         match $oms {
             Oms::Sqlite($one) => $call,
             Oms::Postgres($one) => $call,
+            Oms::Http($one) => $call,
             Oms::Ledger($one) => $call,
         }
     };
@@ -241,6 +284,10 @@ impl OrderManagement for Oms {
 
     fn batch_max(&self) -> usize {
         of!(self, oms => oms.batch_max())
+    }
+
+    fn can_find(&self) -> bool {
+        of!(self, oms => oms.can_find())
     }
 
     fn visible_after(&self) -> Duration {

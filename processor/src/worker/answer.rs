@@ -9,7 +9,7 @@
 //! | accepted | submitted; looked up from time to time, and never sent again while it has its ticket |
 //! | invalid | exception `rejected` |
 //! | retry | retry, not before the OMS said |
-//! | unknown, of one order or of the call | looked up: found is as existing; absent may be sent again; no answer is retried later, and looked up first then |
+//! | unknown, of one order or of the call | looked up: found is as existing; absent may be sent again; no answer is retried later, and looked up first then. An OMS that cannot be asked is sent it again if it refuses a second create, else exception `outcome_unknown` |
 //! | not sent, overloaded, unauthenticated | all retried, never counted; the drain leaves the OMS alone with growing waits |
 //! | refused as a whole | sent again in halves; a single one is exception `rejected` |
 
@@ -22,7 +22,7 @@ use super::{Batch, Failed, Order, Worker, halves};
 use crate::caught::caught;
 use crate::governor::Grant;
 use crate::metrics::{self, OrderOutcome};
-use crate::oms::{CallFailure, Found, Guarantee, Identity, OrderManagement, Outcome};
+use crate::oms::{CallFailure, Found, Identity, OrderManagement, Outcome};
 
 impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// One call. A panic or an answer of another length is an unknown outcome.
@@ -178,13 +178,30 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         if part.is_empty() {
             return;
         }
-        let absent = self.found_or_absent(part, batch).await;
+        let absent = match (self.shared.oms.can_find(), self.shared.oms.guarantee()) {
+            (true, _) => self.found_or_absent(part, batch).await,
+            // A second create has no effect, so nobody has to be asked.
+            (false, guarantee) if guarantee.refuses_second() => part,
+            (false, _) => {
+                return part.into_iter().for_each(|order| self.settle_unasked(order.lease));
+            }
+        };
         for _ in &absent {
             metrics::order(OrderOutcome::Absent);
         }
         if !absent.is_empty() {
             batch.absent.push(absent);
         }
+    }
+
+    /// An order that may be in an OMS that cannot be asked: one it took waits for what it says, another one for a person.
+    pub(super) fn settle_unasked(&self, lease: Lease) {
+        if let Some(ticket) = lease.ticket.clone() {
+            return lease.settle(Verdict::Submitted { ticket });
+        }
+        let reason = "it was sent, what became of it was not told, and the OMS cannot be asked (oms.find); look for it there, \
+             then discard this, or retry it if it is absent";
+        self.exception(lease, ExceptionCategory::OutcomeUnknown, reason.to_owned());
     }
 
     /// Settles the orders that are in the OMS, and returns the absent ones. Where the OMS does not answer
@@ -260,10 +277,11 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// was not asked for since the OMS refuses a second create, is asked for now: where the OMS has it, the change must not
     /// pass for one of an order that never was there. True if a look-up was made.
     pub(super) async fn settle_changed(&mut self, changed: Vec<Lease>) -> bool {
-        let refuses_second = self.shared.oms.guarantee() == Guarantee::UniqueId;
+        let oms = &self.shared.oms;
+        let asks_late = oms.guarantee().refuses_second() && oms.can_find();
         let (ask, certain): (Vec<_>, Vec<_>) = changed
             .into_iter()
-            .partition(|lease| refuses_second && lease.look_first && !lease.sent_before);
+            .partition(|lease| asks_late && lease.look_first && !lease.sent_before);
         let unsent = |lease: Lease| {
             let reason = "it changed before it was sent".to_owned();
             lease.settle(Verdict::Retry {

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use crate::caught::caught;
 use crate::governor::{Governor, Grant};
 use crate::metrics::{self, OrderOutcome};
-use crate::oms::{Guarantee, OrderManagement};
+use crate::oms::OrderManagement;
 use crate::retry::RetryPolicy;
 
 pub(crate) use evidence::Evidence;
@@ -204,7 +204,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         let noted = part.iter().all(|order| order.noted);
         let (leases, summaries): (Vec<_>, Vec<_>) =
             part.into_iter().map(|order| (order.lease, order.summary)).unzip();
-        let synced = !noted && self.shared.oms.guarantee() != Guarantee::UniqueId;
+        let synced = !noted && !self.shared.oms.guarantee().refuses_second();
         let may_go = self.shared.buffer.submitting(&leases, synced).await?;
         let going = Vec::with_capacity(leases.len());
         let mut noted = (going, Vec::with_capacity(leases.len()), Vec::new());
@@ -248,7 +248,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// Settles what failed and can be tried again. `blame`: another order came through meanwhile, so the
     /// attempt counts.
     fn settle_failed(&mut self, batch: Batch, blame: bool) {
-        let reason = "the call's outcome was unknown, and the order is not in the OMS";
+        let reason = "the call's outcome was unknown, and the order is not known to be in the OMS";
         let wait = match batch.halted {
             Some(wait) => wait,
             // Writes go nowhere though look-ups are answered: leave the OMS alone for a while.

@@ -7,7 +7,7 @@ use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Unmappable};
 
 use super::{Order, Worker};
 use crate::caught::caught_fn;
-use crate::oms::{Guarantee, OrderManagement};
+use crate::oms::OrderManagement;
 
 /// Makes a summary of kept bytes: [`forebay_order::summarise`].
 pub(crate) type Summarise =
@@ -21,10 +21,15 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// one is settled as an exception.
     pub(super) fn prepare(&self, leases: Vec<Lease>) -> (Vec<Order>, Vec<Lease>) {
         let (mut orders, mut exhausted) = (Vec::with_capacity(leases.len()), Vec::new());
-        let refuses_second = self.shared.oms.guarantee() == Guarantee::UniqueId;
+        let (refuses_second, can_find) =
+            (self.shared.oms.guarantee().refuses_second(), self.shared.oms.can_find());
         for lease in leases {
-            let forgotten = lease.look_first && !refuses_second;
-            let ask = lease.sent_before || lease.ticket.is_some() || forgotten;
+            let maybe_there = lease.sent_before || lease.ticket.is_some();
+            if maybe_there && !can_find && !(refuses_second && lease.ticket.is_none()) {
+                self.settle_unasked(lease);
+                continue;
+            }
+            let ask = can_find && (maybe_there || (lease.look_first && !refuses_second));
             if lease.attempts >= self.shared.attempts_max {
                 // Nothing is done with its bytes any more: they may be what kills the process.
                 if ask {
@@ -36,7 +41,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             }
             match self.summary(&lease) {
                 Ok(summary) => {
-                    let ask = ask || (!refuses_second && self.may_be_forgotten(&lease, &summary));
+                    let asks = can_find && !refuses_second;
+                    let ask = ask || (asks && self.may_be_forgotten(&lease, &summary));
                     orders.push(Order { lease, summary, ask, noted: false });
                 }
                 Err((category, reason)) => self.exception(lease, category, reason),

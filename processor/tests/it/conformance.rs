@@ -97,11 +97,11 @@ async fn a_second_create_is_refused_or_counted_as_the_guarantee_says() {
         let first = oms.submit(std::slice::from_ref(&sent)).await.unwrap();
         let second = oms.submit(std::slice::from_ref(&sent)).await.unwrap();
         let expected = match oms.guarantee() {
-            Guarantee::UniqueId => {
+            Guarantee::UniqueId | Guarantee::IdempotencyKey => {
                 assert_eq!(second, [Outcome::Existing { id: id_of(&first[0]), same: Some(true) }]);
                 1
             }
-            Guarantee::LookedUp => 2,
+            Guarantee::LookedUp | Guarantee::AtLeastOnce => 2,
         };
         assert_eq!(creates(&oms).await, [(sent.key.identity(), expected)]);
     }

@@ -8,6 +8,8 @@ mod drain;
 #[cfg(test)]
 mod governor;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod postgres;

@@ -1,15 +1,10 @@
 //! Connections: how they are made, and that the tables are there.
 
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError};
 use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -17,6 +12,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::PostgresOptions;
 use super::fault::not_done;
 use crate::oms::CallFailure;
+use crate::oms::tls::{self, TlsError};
 
 /// The schema in `schema.sql`.
 const SCHEMA_VERSION: i32 = 1;
@@ -40,17 +36,9 @@ pub enum OpenError {
     /// The address is none.
     #[error("oms.url: {0}")]
     Address(String),
-    /// Certificates that are to be trusted cannot be read.
-    #[error("oms.roots: {path}: {reason}")]
-    Roots {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS: {0}")]
-    Tls(String),
+    /// Certificates or TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A pool; nothing is connected yet.
@@ -71,7 +59,7 @@ pub(super) fn pool(options: &PostgresOptions) -> Result<Pool, OpenError> {
     }
     // Of several hosts the one that writes.
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    let tls = MakeRustlsConnect::new(tls(options.roots.as_deref())?);
+    let tls = MakeRustlsConnect::new(tls::client(options.roots.as_deref())?);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config, tls, recycling);
     let timeouts =
@@ -85,29 +73,6 @@ pub(super) fn pool(options: &PostgresOptions) -> Result<Pool, OpenError> {
         }))
         .build()
         .map_err(|error| OpenError::Address(error.to_string()))
-}
-
-/// Trusts the machine's certificates and these.
-fn tls(roots: Option<&Path>) -> Result<ClientConfig, OpenError> {
-    let mut store = RootCertStore::empty();
-    for certificate in rustls_native_certs::load_native_certs().certs {
-        // One that cannot be read trusts nobody.
-        store.add(certificate).ok();
-    }
-    if let Some(path) = roots {
-        let failed = |reason: String| OpenError::Roots { path: path.to_owned(), reason };
-        let read =
-            CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
-        for certificate in read {
-            let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-            store.add(certificate).map_err(|error| failed(error.to_string()))?;
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| OpenError::Tls(error.to_string()))?;
-    Ok(builder.with_root_certificates(store).with_no_client_auth())
 }
 
 /// A connection, free for us.

@@ -1,0 +1,307 @@
+//! An order management system (OMS) that is reached over HTTP: bodies by template, answers by JSON pointers and a table of what
+//! they mean, so that it is described and not programmed.
+//!
+//! # What it promises
+//! - [`CallFailure::NotSent`] only where not a byte of an order left, [`CallFailure::Unknown`] where some may have and no complete
+//!   answer came. No call is repeated here but one that was refused for its token, of which nothing was done.
+//! - A second create of an identity is refused by the OMS, answered as the first was, or looked up before; what is none of
+//!   these is [`Guarantee::AtLeastOnce`], and an unknown outcome then waits for a person.
+//! - Secrets are in files, and nowhere else. An OMS's words are kept without what may be a person's.
+//!
+//! A call goes on when its caller goes away.
+//!
+//! ```text
+//! mod.rs       what the drain sees     options.rs   what differs from OMS to OMS
+//! client.rs    one HTTP call           token.rs     who we are
+//! template.rs  bodies and paths        answer.rs    what an answer means
+//! limits.rs    calls a second and a day
+//! ```
+
+mod answer;
+mod client;
+mod limits;
+mod options;
+mod template;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_order::OrderSummary;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+
+use super::tls::{self, TlsError};
+use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
+use answer::Reading;
+use client::{Answer, Client};
+use limits::Calls;
+use template::Templates;
+use token::Credentials;
+
+pub use options::{Answers, Auth, CallLimits, Create, Find, HttpOptions, List, Meaning, Rule};
+
+/// Why an OMS can never be reached like this.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address is none.
+    #[error("oms.url: {0}")]
+    Address(String),
+    /// Certificates or TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A template cannot be read.
+    #[error("{name}: {reason}")]
+    Template {
+        /// The knob.
+        name: &'static str,
+        /// What is wrong, in which line.
+        reason: String,
+    },
+    /// A header's name is none.
+    #[error("oms.create.idempotency_header: {0:?} is no name of a header")]
+    Header(String),
+}
+
+/// An OMS that is reached over HTTP.
+#[derive(Clone)]
+pub struct Http {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: HttpOptions,
+    /// Without a slash at its end.
+    base: String,
+    idempotency: Option<HeaderName>,
+    client: Client,
+    credentials: Credentials,
+    templates: Templates,
+    reading: Reading,
+    calls: Calls,
+}
+
+impl Http {
+    /// Connects to nothing yet: orders are taken in whether the OMS is there or not.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it can never be reached like this.
+    pub fn open(options: HttpOptions) -> Result<Self, OpenError> {
+        let base = options.url.trim_end_matches('/').to_owned();
+        let uri: Uri = base.parse().map_err(|error| OpenError::Address(format!("{error}")))?;
+        if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(OpenError::Address(
+                "must begin with https:// or http:// and a host".to_owned(),
+            ));
+        }
+        let name = options.create.idempotency_header.as_deref();
+        let idempotency =
+            name.map(|name| name.parse().map_err(|_| OpenError::Header(name.to_owned())));
+        let shared = Shared {
+            base,
+            idempotency: idempotency.transpose()?,
+            client: Client::new(&options, tls::client(options.roots.as_deref())?),
+            credentials: Credentials::new(options.auth.clone()),
+            templates: Templates::new(&options)?,
+            reading: Reading::new(&options),
+            calls: Calls::new(options.limits),
+            options,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+impl HttpOptions {
+    /// What becomes of a second create.
+    pub fn guarantee(&self) -> Guarantee {
+        let create = &self.create;
+        // An order is sent again in other company, under another key.
+        let key = create.idempotency_header.is_some() && create.batch == 1;
+        Guarantee::of(create.refuses_second, key, self.find.is_some())
+    }
+}
+
+impl Shared {
+    /// One call, with a new token if the one it had is refused.
+    async fn call(&self, request: Request<Bytes>) -> Result<Answer, CallFailure> {
+        let mut refused = None;
+        loop {
+            let login = self.credentials.header(&self.client, refused.as_ref()).await?;
+            self.calls.turn().await?;
+            let mut once = request.clone();
+            if let Some(login) = &login {
+                once.headers_mut().insert(AUTHORIZATION, login.clone());
+            }
+            let answer = self.client.call(once).await?;
+            self.calls.told(&answer.headers);
+            let again = answer.status == StatusCode::UNAUTHORIZED
+                && refused.is_none()
+                && self.credentials.renews();
+            if !again {
+                return Ok(answer);
+            }
+            refused = login;
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Request<Bytes>, CallFailure> {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let request = match body.is_empty() {
+            true => request,
+            false => request.header(CONTENT_TYPE, "application/json"),
+        };
+        let request = request.header(ACCEPT, "application/json").body(body);
+        request.map_err(|error| CallFailure::NotSent(format!("{path:?} is no path: {error}")))
+    }
+
+    /// Creates these in as many calls as they take; usually one.
+    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut parts: Vec<_> = batch.chunks(self.options.create.batch.max(1)).rev().collect();
+        while let Some(part) = parts.pop() {
+            match self.part(part).await {
+                Ok(Part::Done(done)) => outcomes.extend(done),
+                Ok(Part::TooLarge) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(failure) if outcomes.is_empty() => return Err(failure),
+                // What came before it in this batch has its outcome.
+                Err(CallFailure::Refused(_)) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(failure) => {
+                    outcomes.extend(part.iter().map(|_| of_order(&failure)));
+                    let unsent = parts.iter().map(|part| part.len()).sum();
+                    let later = Outcome::Retry { after: Duration::ZERO };
+                    outcomes.extend(std::iter::repeat_n(later, unsent));
+                    break;
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn part(&self, part: &[OrderSummary]) -> Result<Part, CallFailure> {
+        let invalid = |code: &str, reason| {
+            let code = code.to_owned();
+            Ok(Part::Done(vec![Outcome::Invalid { code, reason }]))
+        };
+        let body = match (self.templates.body(part), part) {
+            (Ok(body), _) => body,
+            (Err(reason), [_]) => return invalid("template", reason),
+            (Err(reason), _) => return Err(CallFailure::Refused(reason)),
+        };
+        let most = self.options.create.bytes;
+        match part {
+            _ if body.len() <= most => {}
+            [_] => {
+                let reason = format!("it takes {} bytes, one call may have {most}", body.len());
+                return invalid("too_large", reason);
+            }
+            _ => return Ok(Part::TooLarge),
+        }
+        let mut request = self.request(Method::POST, &self.options.create.path, body)?;
+        if let (Some(name), [order]) = (&self.idempotency, part) {
+            let key = HeaderValue::from_str(&order.key.identity());
+            request.headers_mut().extend(key.ok().map(|key| (name.clone(), key)));
+        }
+        let answer = self.call(request).await?;
+        self.reading.outcomes(part, &answer).map(Part::Done)
+    }
+
+    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
+        let Some(find) = &self.options.find else {
+            return Err(CallFailure::NotSent("it cannot be asked (oms.find)".to_owned()));
+        };
+        let mut all = Vec::with_capacity(identities.len());
+        for asked in identities.chunks(find.batch.max(1)) {
+            let path = self.templates.path(asked).map_err(CallFailure::NotSent)?;
+            let answer = self.call(self.request(Method::GET, &path, Bytes::new())?).await?;
+            all.extend(self.reading.found(find, asked, &answer)?);
+        }
+        Ok(all)
+    }
+
+    async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
+        let Some(list) = &self.options.list else { return Ok(None) };
+        let path = self.templates.list(after, limit).map_err(CallFailure::NotSent)?;
+        let answer = self.call(self.request(Method::GET, &path, Bytes::new())?).await?;
+        self.reading.listed(list, &answer).map(Some)
+    }
+}
+
+enum Part {
+    Done(Vec<Outcome>),
+    TooLarge,
+}
+
+/// A call's failure as the outcome of one of its orders.
+fn of_order(failure: &CallFailure) -> Outcome {
+    match failure {
+        CallFailure::Unknown(_) => Outcome::Unknown,
+        CallFailure::Overloaded { after, .. } => {
+            Outcome::Retry { after: after.unwrap_or_default() }
+        }
+        CallFailure::Refused(reason) => {
+            Outcome::Invalid { code: "refused".to_owned(), reason: reason.clone() }
+        }
+        CallFailure::NotSent(_) | CallFailure::Unauthenticated => {
+            Outcome::Retry { after: Duration::ZERO }
+        }
+    }
+}
+
+/// Runs to its end whoever goes away.
+async fn to_its_end<T: Send + 'static>(
+    call: impl Future<Output = Result<T, CallFailure>> + Send + 'static,
+) -> Result<T, CallFailure> {
+    let done = tokio::spawn(call).await;
+    done.unwrap_or_else(|_| Err(CallFailure::Unknown("its task ended".to_owned())))
+}
+
+impl OrderManagement for Http {
+    fn guarantee(&self) -> Guarantee {
+        self.shared.options.guarantee()
+    }
+
+    fn is_test(&self) -> bool {
+        self.shared.options.test
+    }
+
+    fn identity_max(&self) -> usize {
+        self.shared.options.identity_max
+    }
+
+    fn batch_max(&self) -> usize {
+        self.shared.options.create.batch
+    }
+
+    fn can_find(&self) -> bool {
+        self.shared.options.find.is_some()
+    }
+
+    fn visible_after(&self) -> Duration {
+        self.shared.options.find.as_ref().map_or(Duration::ZERO, |find| find.visible_after)
+    }
+
+    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+        let (shared, batch) = (Arc::clone(&self.shared), batch.to_vec());
+        to_its_end(async move { shared.submit(&batch).await }).await
+    }
+
+    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
+        self.shared.find(identities).await
+    }
+
+    async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
+        self.shared.list(after, limit).await
+    }
+}

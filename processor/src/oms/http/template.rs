@@ -1,0 +1,128 @@
+//! Bodies and paths of calls, from templates (minijinja). A name that is not there is an error, never an empty text.
+
+use bytes::Bytes;
+use forebay_order::{Fingerprint, OrderSummary};
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, Value};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use super::{HttpOptions, OpenError};
+use crate::oms::Identity;
+
+/// Values in it are written as JSON.
+const BODY: &str = "oms.create.body";
+/// Values in it are written as they are; `urlencode` is theirs to say.
+const FIND: &str = "oms.find.path";
+const LIST: &str = "oms.list.path";
+
+/// The templates of one OMS.
+pub(super) struct Templates(Environment<'static>);
+
+/// What a body is made of.
+#[derive(Serialize)]
+struct Orders<'a> {
+    orders: Vec<Order<'a>>,
+}
+
+/// One order of a call.
+#[derive(Serialize)]
+struct Order<'a> {
+    identity: Identity,
+    fingerprint: Fingerprint,
+    order: &'a OrderSummary,
+}
+
+#[derive(Serialize)]
+struct Page {
+    after: u64,
+    limit: usize,
+}
+
+impl<'a> Order<'a> {
+    fn of(order: &'a OrderSummary) -> Self {
+        Self { identity: order.key.identity(), fingerprint: order.fingerprint, order }
+    }
+}
+
+#[derive(Serialize)]
+struct Wanted<'a> {
+    identity: &'a str,
+    identities: &'a [Identity],
+}
+
+impl Templates {
+    /// Reads them; none has to be there.
+    ///
+    /// # Errors
+    /// [`OpenError::Template`], with the line.
+    pub(super) fn new(options: &HttpOptions) -> Result<Self, OpenError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|name| match name {
+            BODY => AutoEscape::Json,
+            _ => AutoEscape::None,
+        });
+        let sources = [
+            (BODY, options.create.body.as_ref()),
+            (FIND, options.find.as_ref().map(|find| &find.path)),
+            (LIST, options.list.as_ref().map(|list| &list.path)),
+        ];
+        for (name, source) in sources {
+            if let Some(source) = source {
+                let added = environment.add_template_owned(name, source.clone());
+                added.map_err(|error| OpenError::Template { name, reason: said(&error) })?;
+            }
+        }
+        Ok(Self(environment))
+    }
+
+    /// The body that creates these.
+    ///
+    /// # Errors
+    /// In words, without a value of the orders.
+    pub(super) fn body(&self, batch: &[OrderSummary]) -> Result<Bytes, String> {
+        let orders = Orders { orders: batch.iter().map(Order::of).collect() };
+        match self.0.get_template(BODY) {
+            Ok(_) => {
+                let body = self.render(BODY, orders)?;
+                let json = serde_json::from_str::<IgnoredAny>(&body);
+                json.map_err(|error| format!("it makes no JSON: {error}"))?;
+                Ok(Bytes::from(body))
+            }
+            Err(_) => {
+                serde_json::to_vec(&orders).map(Bytes::from).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// The path that finds these.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn path(&self, identities: &[Identity]) -> Result<String, String> {
+        let wanted = Wanted { identity: identities.first().map_or("", String::as_str), identities };
+        self.render(FIND, wanted)
+    }
+
+    /// The path that lists so many after a cursor.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn list(&self, after: u64, limit: usize) -> Result<String, String> {
+        self.render(LIST, Page { after, limit })
+    }
+
+    fn render(&self, name: &str, values: impl Serialize) -> Result<String, String> {
+        let template = self.0.get_template(name).map_err(|error| said(&error))?;
+        template.render(Value::from(Serde(values))).map_err(|error| said(&error))
+    }
+}
+
+/// What is wrong and where, without what a value was.
+fn said(error: &Error) -> String {
+    match error.line() {
+        Some(line) => format!("{} in line {line} of the template", error.kind()),
+        None => error.kind().to_string(),
+    }
+}

@@ -1,0 +1,198 @@
+//! An OMS that is reached over HTTP, as it is configured: sections `[oms.auth]`, `[oms.create]`, `[oms.find]`, `[oms.list]`,
+//! `[oms.limits]` and any number of `[[oms.outcome]]`.
+
+use std::path::PathBuf;
+
+use forebay_processor::Guarantee;
+use forebay_processor::oms::http::Answers;
+use serde::{Deserialize, Serialize};
+
+use super::knobs::{Oms, OmsKind};
+use super::units::{Size, Span};
+
+/// Who we are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Auth {
+    /// A fixed token.
+    Bearer { token_file: PathBuf },
+    /// HTTP Basic.
+    Basic { user: String, password_file: PathBuf },
+    /// OAuth 2.0.
+    #[serde(rename = "oauth2-client-credentials")]
+    ClientCredentials {
+        token_url: String,
+        client_id_file: PathBuf,
+        client_secret_file: PathBuf,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scope: Option<String>,
+    },
+}
+
+/// How orders are created.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Create {
+    pub(crate) path: String,
+    /// The file of a body's template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<PathBuf>,
+    #[serde(default = "one")]
+    pub(crate) batch: usize,
+    #[serde(default = "body_bytes")]
+    pub(crate) bytes: Size,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idempotency_header: Option<String>,
+    #[serde(default)]
+    pub(crate) refuses_second: bool,
+    #[serde(default)]
+    pub(crate) answers: Answers,
+}
+
+/// How they are looked up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Find {
+    pub(crate) path: String,
+    #[serde(default = "one")]
+    pub(crate) batch: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) items: Option<String>,
+    pub(crate) identity: String,
+    pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fingerprint: Option<String>,
+    #[serde(default = "at_once")]
+    pub(crate) visible_after: Span,
+}
+
+/// How they are listed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct List {
+    pub(crate) path: String,
+    pub(crate) items: String,
+}
+
+/// What calls are kept to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CallLimits {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) calls_per_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) calls_per_day: Option<u64>,
+    /// Percent of those, kept for others.
+    #[serde(default)]
+    pub(crate) reserve_percent: u8,
+}
+
+/// Everything of it that cannot be, each fault with its knob.
+pub(super) fn faults(oms: &Oms) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut must = |ok: bool, fault: &str| {
+        if !ok {
+            faults.push(fault.to_owned());
+        }
+    };
+    if oms.kind != OmsKind::Http {
+        must(
+            oms.auth.is_none()
+                && oms.create.is_none()
+                && oms.find.is_none()
+                && oms.list.is_none()
+                && oms.limits.is_none()
+                && oms.outcome.is_empty()
+                && oms.identity_max.is_none()
+                && !oms.accept_doubles,
+            "oms.auth, create, find, list, limits, outcome, identity_max, accept_doubles: only for oms.kind = \"http\"",
+        );
+        return faults;
+    }
+    must(oms.url.is_some(), "oms.url: says where the OMS of oms.kind = \"http\" is");
+    must(
+        oms.url
+            .as_deref()
+            .is_none_or(|url| url.starts_with("http://") || url.starts_with("https://")),
+        "oms.url: must begin with https:// (or http://) for oms.kind = \"http\"",
+    );
+    must(
+        oms.identity_max.is_none_or(|most| most > 0 && most <= 1_024),
+        "oms.identity_max: must be 1 to 1024",
+    );
+    let Some(create) = &oms.create else {
+        must(false, "oms.create: says how orders are created; at least its path is needed");
+        return faults;
+    };
+    must(create.path.starts_with('/'), "oms.create.path: must start with \"/\"");
+    must((1..=1_000).contains(&create.batch), "oms.create.batch: must be 1 to 1000");
+    must(create.bytes.0 >= 1 << 10, "oms.create.bytes: must be at least 1KiB");
+    must(
+        create.batch == 1 || create.answers.items.is_some(),
+        "oms.create.answers.items: with more than one order a call (oms.create.batch) say where the list with one answer an order is",
+    );
+    must(
+        create.batch == 1 || create.idempotency_header.is_none(),
+        "oms.create.idempotency_header: only with one order a call, for an order is sent again in other company",
+    );
+    if let Some(find) = &oms.find {
+        must(find.path.starts_with('/'), "oms.find.path: must start with \"/\"");
+        must((1..=1_000).contains(&find.batch), "oms.find.batch: must be 1 to 1000");
+        must(
+            find.batch == 1 || find.items.is_some(),
+            "oms.find.items: with more than one identity a call (oms.find.batch) say where the list of orders is",
+        );
+        must(find.visible_after <= Span::secs(60), "oms.find.visible_after: must be at most 1m");
+    }
+    let certain =
+        create.refuses_second || create.idempotency_header.is_some() || oms.find.is_some();
+    must(
+        certain || oms.accept_doubles,
+        "oms.accept_doubles: nothing keeps this OMS from a double: it refuses no second create (oms.create.refuses_second), has no \
+         idempotency key (oms.create.idempotency_header) and cannot be asked (oms.find). Set one of these; or set it to true, and \
+         each order whose outcome was not told waits for a person",
+    );
+    let pointers = oms.find.iter().flat_map(|find| {
+        [find.items.as_ref(), Some(&find.identity), Some(&find.id), find.fingerprint.as_ref()]
+    });
+    let lists = create.answers.pointers();
+    let pointers = pointers.flatten().chain(lists);
+    for pointer in pointers.filter(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
+        must(
+            false,
+            &format!(
+                "oms.create.answers, oms.find: {pointer:?} is no JSON pointer; begin it with \"/\""
+            ),
+        );
+    }
+    if let Some(limits) = &oms.limits {
+        must(
+            limits.calls_per_s.is_none_or(|rate| rate > 0.0 && rate <= 1e5),
+            "oms.limits.calls_per_s: must be above 0 and at most 100000",
+        );
+        must(limits.reserve_percent < 100, "oms.limits.reserve_percent: must be below 100");
+    }
+    faults
+}
+
+/// What becomes of a second create.
+pub(super) fn guarantee(oms: &Oms) -> Guarantee {
+    let create = oms.create.as_ref();
+    Guarantee::of(
+        create.is_some_and(|create| create.refuses_second),
+        create.is_some_and(|create| create.idempotency_header.is_some()),
+        oms.find.is_some(),
+    )
+}
+
+fn one() -> usize {
+    1
+}
+
+fn body_bytes() -> Size {
+    Size::mib(1)
+}
+
+fn at_once() -> Span {
+    Span::secs(0)
+}
