@@ -5,6 +5,7 @@
 
 mod clock;
 mod device;
+mod http;
 mod machine;
 mod nats;
 mod postgres;
@@ -111,6 +112,9 @@ fn examine(config: &Config) -> Vec<Check> {
     }
     if config.oms.kind == config::OmsKind::Postgres {
         checks.extend(postgres::checks(config));
+    }
+    if config.oms.kind == config::OmsKind::Http {
+        checks.extend(http::checks(config));
     }
     let store = config.data_dir.join("buffer");
     let place = there(&store);
