@@ -34,6 +34,21 @@ pub struct Options {
     pub dialect: Dialect,
 }
 
+impl Options {
+    /// Without faults and TLS, with 1,000 orders in a call.
+    pub fn new(db: PathBuf, client_id: &str, client_secret: &str) -> Self {
+        Self {
+            db,
+            client_id: client_id.to_owned(),
+            client_secret: client_secret.to_owned(),
+            faults: Faults::default(),
+            tls: None,
+            batch_max: 1_000,
+            dialect: Dialect::Generic,
+        }
+    }
+}
+
 /// PEM files for TLS.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {

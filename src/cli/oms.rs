@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use forebay_reference_oms::{Dialect, Faults, Options, Server, TlsFiles};
+use forebay_reference_oms::{Faults, Options, Server, TlsFiles};
 use serde_json::json;
 
 use super::{EXIT_MET, EXIT_MISSED, EXIT_USAGE, fail, print};
@@ -102,15 +102,9 @@ fn options(args: &ServeArgs) -> Result<Options, String> {
         (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
         _ => None,
     };
-    Ok(Options {
-        db: args.db.clone(),
-        client_id: secret(&args.client_id_file)?,
-        client_secret: secret(&args.client_secret_file)?,
-        faults,
-        tls,
-        batch_max: args.batch_max,
-        dialect: Dialect::Generic,
-    })
+    let (id, secret) = (secret(&args.client_id_file)?, secret(&args.client_secret_file)?);
+    let options = Options::new(args.db.clone(), &id, &secret);
+    Ok(Options { faults, tls, batch_max: args.batch_max, ..options })
 }
 
 fn read(path: &Path) -> Result<String, String> {

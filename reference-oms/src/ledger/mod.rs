@@ -32,7 +32,8 @@ pub(crate) struct Ledger {
     path: PathBuf,
     writes: Option<mpsc::Sender<Write>>,
     reads: Option<mpsc::Sender<Read>>,
-    threads: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
+    reader: Option<JoinHandle<()>>,
     /// Calls noted before this process.
     pub(crate) calls_before: i64,
     _held: File,
@@ -70,12 +71,17 @@ impl Ledger {
         let (writes, written) = mpsc::channel(QUEUE);
         let (reads, read) = mpsc::channel(QUEUE);
         let writer = Writer { to, clock, next, notes: Vec::new() };
-        let threads = vec![
-            thread("ledger-writer", move || writer.run(written))?,
-            thread("ledger-reader", move || serve_reads(&from, read))?,
-        ];
-        let (writes, reads) = (Some(writes), Some(reads));
-        Ok(Self { path: path.to_owned(), writes, reads, threads, calls_before, _held: held })
+        let writer = thread("ledger-writer", move || writer.run(written))?;
+        let reader = thread("ledger-reader", move || serve_reads(&from, read))?;
+        Ok(Self {
+            path: path.to_owned(),
+            writes: Some(writes),
+            reads: Some(reads),
+            writer: Some(writer),
+            reader: Some(reader),
+            calls_before,
+            _held: held,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -127,14 +133,17 @@ impl Ledger {
     }
 }
 
-/// Waits until everything is written and the file is closed.
+/// Waits until everything is written and the file is closed; by the writer last, which leaves one file without a log.
 impl Drop for Ledger {
     fn drop(&mut self) {
-        (self.writes, self.reads) = (None, None);
-        for thread in self.threads.drain(..) {
+        let join = |thread: &mut Option<JoinHandle<()>>| {
             // A panic was heard of by its caller.
-            drop(thread.join());
-        }
+            drop(thread.take().map(JoinHandle::join));
+        };
+        self.reads = None;
+        join(&mut self.reader);
+        self.writes = None;
+        join(&mut self.writer);
     }
 }
 

@@ -16,6 +16,7 @@ fn a_ledger_opened_again_goes_on() {
     let first = oms.create_one(&old, "a");
     let before = oms.judge();
     drop(oms);
+    assert!(!directory.path().join("oms.db-wal").exists(), "it was closed in order");
     assert_eq!(judge(&db).unwrap(), before, "the judge needs no running OMS");
     let oms = Oms::start_on(&db, &json!({}));
     assert_eq!(oms.create(&old, &["b"]).answer().status, 401, "tokens are not kept");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use forebay_reference_oms::{Dialect, Faults, Judgement, Options, Server, TlsFiles};
+use forebay_reference_oms::{Faults, Judgement, Options, Server, TlsFiles};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -26,15 +26,7 @@ pub(crate) struct Oms {
 }
 
 pub(crate) fn options(db: &Path) -> Options {
-    Options {
-        db: db.to_owned(),
-        client_id: ID.to_owned(),
-        client_secret: SECRET.to_owned(),
-        faults: Faults::default(),
-        tls: None,
-        batch_max: 100,
-        dialect: Dialect::Generic,
-    }
+    Options { batch_max: 100, ..Options::new(db.to_owned(), ID, SECRET) }
 }
 
 impl Oms {
