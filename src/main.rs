@@ -22,5 +22,6 @@ fn main() -> ExitCode {
         cli::Command::Status(args) => cli::status::run(&args),
         cli::Command::Orders(args) => cli::orders::run(&args),
         cli::Command::Exceptions(args) => cli::exceptions::run(&args),
+        cli::Command::Oms(args) => cli::oms::run(&args),
     }
 }

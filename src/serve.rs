@@ -338,19 +338,19 @@ fn ready_line(orders: Option<SocketAddr>, ops: SocketAddr) -> String {
 }
 
 /// SIGTERM and SIGINT, watched from before the first port opens.
-struct Signals {
+pub(crate) struct Signals {
     term: Signal,
     int: Signal,
 }
 
 impl Signals {
-    fn install() -> Result<Self, String> {
+    pub(crate) fn install() -> Result<Self, String> {
         let install =
             |kind| signal(kind).map_err(|error| format!("cannot watch for signals: {error}"));
         Ok(Self { term: install(SignalKind::terminate())?, int: install(SignalKind::interrupt())? })
     }
 
-    async fn asked(mut self) {
+    pub(crate) async fn asked(mut self) {
         tokio::select! {
             _ = self.term.recv() => (),
             _ = self.int.recv() => (),

@@ -5,6 +5,7 @@ mod client;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod exceptions;
+pub(crate) mod oms;
 pub(crate) mod orders;
 pub(crate) mod status;
 
@@ -40,7 +41,8 @@ const EXAMPLES: &str = "Examples:
   forebay exceptions list                        what needs a person
   forebay buffer check --data-dir forebay-data   is every byte of a stopped service's buffer whole
   forebay migrate --from embedded --to nats --config forebay.toml   serve on a cluster, and move all orders there
-  forebay doctor --data-dir forebay-data         is this disk, this clock, this machine fit for it";
+  forebay doctor --data-dir forebay-data         is this disk, this clock, this machine fit for it
+  forebay oms serve --db oms.db --client-id-file id --client-secret-file secret   an OMS with faults, to test against";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     Orders(orders::OrdersArgs),
     /// List, show, retry or discard process exceptions of a running service
     Exceptions(exceptions::ExceptionsArgs),
+    /// A reference OMS to test against, in a process of its own
+    Oms(oms::OmsArgs),
 }
 
 /// Arguments of `serve`.

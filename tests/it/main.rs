@@ -9,6 +9,7 @@ mod bodies;
 mod doctor;
 mod harness;
 mod offline;
+mod oms;
 mod pitfalls;
 mod postgres;
 mod real_orders;

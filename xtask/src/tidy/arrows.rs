@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::failure::{Result, While as _};
 
 /// Each crate's directory and the crates of the workspace it may name outside its tests.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("order", &[]),
     ("buffer", &["forebay-order"]),
     ("ingest", &["forebay-order", "forebay-buffer"]),
@@ -13,6 +13,8 @@ const ARROWS: [(&str, &[&str]); 6] = [
     ("ops", &["forebay-order", "forebay-buffer", "forebay-processor"]),
     // A black box's judge: it knows the server by HTTP only.
     ("loadtest", &[]),
+    // Another one, on the other side: what it shared with Forebay it could not judge.
+    ("reference-oms", &[]),
 ];
 
 /// Compares every crate's manifest with the arrows.
