@@ -16,6 +16,8 @@ mod postgres;
 #[cfg(test)]
 mod read_back;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod support;

@@ -152,9 +152,10 @@ pub(crate) fn both(directory: &Path) -> [Oms; 2] {
     ]
 }
 
-/// The same, and one in a PostgreSQL database of the directory's own, where there is a server to run.
+/// The same, the reference OMS over HTTP, and one in a PostgreSQL database of the directory's own, where there is a server to run.
 pub(crate) async fn each(directory: &Path) -> Vec<Oms> {
     let mut all = Vec::from(both(directory));
+    all.push(crate::reference::oms(directory));
     if let Some(server) = crate::postgres::server::shared() {
         let name = directory.file_name().unwrap().to_str().unwrap();
         all.push(Oms::Postgres(crate::postgres::at(

@@ -55,7 +55,12 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         replace(&base.store, &store)?;
         std::fs::copy(&base.oms, scene.beside("oms.ledger")).when("copying the OMS")?;
         scene.setup().data_dir.clone_from(&store);
-        let damages = damage::some(&store.join("buffer"), &base.early, runs - done, &mut random)?;
+        let buffer = store.join("buffer");
+        // Whether chance forgets what ended is not left to it.
+        let damages = match done {
+            0 => damage::forgetting(&buffer, &base.early)?,
+            _ => damage::some(&buffer, &base.early, runs - done, &mut random)?,
+        };
         done += u32::try_from(damages.len()).unwrap_or(u32::MAX);
         scene.tally.injected += damages.len() as u64;
         let before = verdicts(&scene.tally);

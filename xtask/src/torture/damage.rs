@@ -55,6 +55,17 @@ pub(super) fn some(
     Ok(damages)
 }
 
+/// Damages a copy so that what had ended early is forgotten: of a slot that held it, all behind the header is zeros.
+pub(super) fn forgetting(buffer: &Path, early: &Path) -> Result<Vec<Damage>> {
+    let (slot, end) = filled(early)?.swap_remove(0);
+    let name =
+        slot.file_name().ok_or_else(|| Failure::Broken("a slot without a name".to_owned()))?;
+    let slot = buffer.join("journal").join(name);
+    let damage = Damage::Zeros { slot, at: 2 * BLOCK, blocks: end.div_ceil(BLOCK) };
+    damage.inflict(early).when(format_args!("{damage:?}"))?;
+    Ok(vec![damage])
+}
+
 /// Slots that are not all zeros behind their headers, each with where its bytes end.
 fn filled(journal: &Path) -> Result<Vec<(PathBuf, u64)>> {
     let mut filled = Vec::new();
