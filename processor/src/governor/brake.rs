@@ -323,3 +323,149 @@ impl Drop for Probe {
         shared.brakes.probe_over(shared.clock.elapsed());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use forebay_buffer::Clock;
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+    use crate::Limits;
+
+    #[derive(Debug)]
+    struct TokioClock(Instant);
+
+    impl Clock for TokioClock {
+        fn wall_ms(&self) -> i64 {
+            0
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn governor() -> Governor {
+        let limits = Limits { ceiling_per_s: Some(1_000.0), ..Limits::default() };
+        Governor::new(limits, Arc::new(TokioClock(Instant::now()))).unwrap()
+    }
+
+    fn rejected(code: &str) -> Brake {
+        Brake::Rejected { code: code.to_owned(), refused: 20, of: 100 }
+    }
+
+    /// Orders granted in a second.
+    async fn granted(governor: &Governor) -> usize {
+        let (mut granted, until) = (0, Instant::now() + SECOND);
+        while let Ok(grant) = tokio::time::timeout_at(until, governor.acquire(25)).await {
+            granted += grant.orders();
+            grant.spend();
+        }
+        granted
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_granted_but_one_probe_of_one_order_at_a_time() {
+        let governor = governor();
+        assert!(governor.open().await.is_none());
+        let waits = tokio::spawn({
+            let governor = governor.clone();
+            async move { governor.acquire(25).await.orders() }
+        });
+        governor.brake(Brake::Auth);
+        assert_eq!(granted(&governor).await, 0);
+        let probe = governor.open().await.expect("a probe, for a brake is on");
+        assert!(timeout(SECOND * 100, governor.open()).await.is_err(), "and no second beside it");
+        let grant = probe.acquire().await;
+        assert_eq!(grant.orders(), 1, "past those who wait");
+        grant.spend();
+        drop(probe);
+        assert!(governor.open().await.is_some(), "and another after it");
+        assert!(!waits.is_finished());
+        governor.probe_passed();
+        assert!(waits.await.unwrap() > 0, "who waited is served");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_waits_between_probes_grow_and_one_without_an_order_costs_none() {
+        let governor = governor();
+        governor.brake(Brake::Auth);
+        let mut waits = Vec::new();
+        for _ in 0..200 {
+            let began = Instant::now();
+            let probe = governor.open().await.unwrap();
+            waits.push(began.elapsed());
+            probe.acquire().await.spend();
+        }
+        let mean =
+            |waits: &[Duration]| waits.iter().sum::<Duration>().as_secs_f64() / waits.len() as f64;
+        assert!(waits[0] <= SECOND + SECOND / 100, "{:?}", waits[0]);
+        assert!(waits.iter().all(|wait| *wait <= SECOND * 31), "{waits:?}");
+        let (first, last) = (mean(&waits[..3]), mean(&waits[20..]));
+        assert!(first < 4.0 && (12.0..18.0).contains(&last), "{first} {last}");
+        drop(governor.open().await.unwrap());
+        let began = Instant::now();
+        for _ in 0..100 {
+            drop(governor.open().await.unwrap());
+        }
+        assert!(began.elapsed() < SECOND, "there was nothing to ask with");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_climbs_from_an_empty_bucket_and_a_pause_outlasts_it() {
+        let governor = governor();
+        governor.brake(rejected("A"));
+        sleep(SECOND * 60).await;
+        governor.probe_passed();
+        let first = granted(&governor).await;
+        assert!((100..=160).contains(&first), "{first}: a tenth and two tenths of the ceiling");
+        sleep(SECOND * 10).await;
+        governor.brake(Brake::Auth);
+        governor.pause();
+        assert_eq!(governor.state().limiter, Limiter::Paused);
+        assert!(timeout(SECOND * 100, governor.open()).await.is_err(), "no probe in a pause");
+        governor.probe_authenticated();
+        assert_eq!(granted(&governor).await, 0);
+        governor.resume();
+        let first = granted(&governor).await;
+        assert!((100..=160).contains(&first), "{first}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_brake_is_released_by_what_disproves_it_and_the_last_word_stands() {
+        let governor = governor();
+        let limiter = || governor.state().limiter;
+        governor.brake(rejected("A"));
+        governor.probe_authenticated();
+        assert_eq!(limiter(), Limiter::Rejected, "the credentials were never in doubt");
+        assert!(governor.braked_for("A") && !governor.braked_for("B"));
+        let why = governor.state().why.unwrap();
+        assert!(why.starts_with("20 of the last 100 orders were refused with A;"), "{why}");
+        governor.brake(rejected("B"));
+        assert!(governor.braked_for("B"));
+        governor.brake(Brake::Auth);
+        assert_eq!(limiter(), Limiter::Auth);
+        governor.probe_authenticated();
+        assert_eq!((limiter(), governor.state().why), (Limiter::Idle, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_flaps_waits_on_and_one_after_a_calm_begins_anew() {
+        let governor = governor();
+        let failures = || governor.shared.brakes.slot.borrow().failures;
+        for trip in 1..=8 {
+            governor.brake(rejected("A"));
+            assert_eq!(failures(), trip);
+            let longer = governor.longer_than_the_next_probe();
+            let most = RetryPolicy { base: SECOND, max: SECOND * 30 }.most(trip);
+            assert!((most..=most * 2).contains(&longer), "{longer:?}");
+            governor.probe_passed();
+            sleep(SECOND * 10).await;
+        }
+        sleep(CALM).await;
+        governor.brake(rejected("A"));
+        assert_eq!(failures(), 1);
+    }
+}

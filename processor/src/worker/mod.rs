@@ -108,6 +108,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// Works until told to stop, or until the buffer closes or fails.
     pub(crate) async fn run(mut self) {
         loop {
+            self.probe = None; // Also one for which there was no order: the next may be another worker's.
             let mut stop = self.stop.clone();
             let (probe, leases) = tokio::select! {
                 biased;
@@ -122,7 +123,6 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                     if caught(self.batch(leases)).await.is_err() {
                         tracing::error!("the drain panicked; its batch goes back to the buffer");
                     }
-                    self.probe = None;
                     metrics::governor(&self.shared.governor.state());
                 }
                 Err(BufferError::Closing) => return,
@@ -137,11 +137,18 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     async fn next(&self) -> (Option<Probe>, Result<Vec<Lease>, BufferError>) {
         let shared = &self.shared;
         let probe = shared.governor.open().await;
-        let limit = match probe {
-            Some(_) => 1,
-            None => shared.governor.batch().min(shared.oms.batch_max()).max(1),
+        let leases = match probe {
+            None => {
+                let limit = shared.governor.batch().min(shared.oms.batch_max()).max(1);
+                shared.buffer.lease(limit, shared.lease_wait).await
+            }
+            Some(_) => {
+                let limit = shared.refusals.to_choose_from();
+                let leases = shared.buffer.lease(limit, shared.lease_wait).await;
+                leases.map(|leases| shared.refusals.choose(leases))
+            }
         };
-        (probe, shared.buffer.lease(limit, shared.lease_wait).await)
+        (probe, leases)
     }
 
     async fn batch(&mut self, leases: Vec<Lease>) {
