@@ -266,7 +266,7 @@ mod tests {
         let buffer = Memory::new(10_000, 1 << 20, Arc::new(SystemClock));
         for n in 0..count {
             let permit = buffer.admission().admit(1).unwrap();
-            let key = OrderKey::new("c", "s", &n.to_string());
+            let key = OrderKey::new("c", "s", n.to_string());
             let envelope = Envelope::new(key, Fingerprint([1; 16]), Bytes::from_static(b"x"));
             buffer.append(envelope, permit).await.unwrap();
         }
