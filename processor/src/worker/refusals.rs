@@ -193,7 +193,11 @@ impl Inner {
         while self.refused.front().is_some_and(|(number, _)| out(*number)) {
             self.refused.pop_front();
         }
-        self.take(|held| out(held.number))
+        let mut pushed_out = Vec::new();
+        while self.held.front().is_some_and(|held| out(held.number)) {
+            pushed_out.extend(self.held.pop_front().map(|held| held.refusal));
+        }
+        pushed_out
     }
 
     fn take(&mut self, which: impl Fn(&Held) -> bool) -> Vec<Refusal> {

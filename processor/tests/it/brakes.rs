@@ -31,10 +31,12 @@ enum Says {
     Overloaded,
 }
 
-/// An OMS in memory that does as a script says; each call takes 5 ms.
+type Script = dyn Fn(&str, Duration) -> Says + Send + Sync;
+
+/// An OMS in memory that does as a script says; each call takes 5 ms, one with a `slow` order 3 s.
 struct Scripted {
     began: Instant,
-    script: Box<dyn Fn(&str, Duration) -> Says + Send + Sync>,
+    script: Box<Script>,
     created: Mutex<HashMap<Identity, u64>>,
     /// When each call came, and with how many orders; look-ups apart.
     submits: Mutex<Vec<(Duration, usize)>>,
@@ -90,7 +92,8 @@ impl OrderManagement for Scripted {
     async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
         let now = self.began.elapsed();
         self.submits.lock().unwrap().push((now, batch.len()));
-        sleep(Duration::from_millis(5)).await;
+        let slow = batch.iter().any(|order| order.key.id.starts_with("slow"));
+        sleep(if slow { s(3) } else { Duration::from_millis(5) }).await;
         let mut outcomes = Vec::new();
         let says: Vec<_> = batch.iter().map(|order| (self.script)(&order.key.id, now)).collect();
         for says in &says {
@@ -310,6 +313,28 @@ async fn a_rule_deployed_in_mid_sale_burns_no_order_not_even_the_first() {
             assert_eq!(scene.attempts(&n.to_string()).await, 1, "{n}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_sent_before_the_brake_does_not_release_it() {
+    let waiting = ids(100).chain(["slow".to_owned()]).chain((100..200).map(|n| n.to_string()));
+    // One order a call, and from the slow one's call on each other one is refused.
+    let scene = Scene::new(waiting, 40.0, |id, at| match id.parse::<u32>() {
+        Ok(n) if n >= 100 && at < s(60) => Says::Invalid(RULE),
+        _ => Says::Yes,
+    })
+    .await;
+    while scene.limiter() != Limiter::Rejected {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(scene.oms.created(), 100, "the slow one is under way");
+    while scene.elapsed() < s(60) {
+        assert_eq!(scene.limiter(), Limiter::Rejected, "{:?}", scene.elapsed());
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(scene.oms.created(), 101);
+    scene.drained(s(60)).await;
+    assert_eq!((scene.oms.created(), scene.exceptions().await), (201, 0));
 }
 
 #[tokio::test(start_paused = true)]
