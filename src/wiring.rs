@@ -298,6 +298,7 @@ pub(crate) fn drain_status(governor: Option<&Governor>) -> DrainStatus {
         batch: state.batch,
         in_flight: state.in_flight,
         limiter: state.limiter.word(),
+        why: state.why,
     }
 }
 

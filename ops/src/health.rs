@@ -35,8 +35,12 @@ pub(crate) async fn readyz<B: Buffer, O: OrderManagement>(
         (Ok(()), Some(weakness)) => format!("[!] buffer: {durability}: {weakness}\n"),
         (Err(reason), _) => format!("[-] buffer: {reason}\n"),
     };
-    (status, format!("{buffer}[+] drain: {} (limited by: {})\n", drain.mode, drain.limiter))
-        .into_response()
+    let (sign, why) = match drain.why {
+        Some(why) => ("[!]", format!(": {why}")),
+        None => ("[+]", String::new()),
+    };
+    let drain = format!("{sign} drain: {} (limited by: {}){why}\n", drain.mode, drain.limiter);
+    (status, buffer + &drain).into_response()
 }
 
 /// `GET /metrics`

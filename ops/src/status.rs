@@ -27,6 +27,8 @@ pub struct DrainStatus {
     pub in_flight: usize,
     /// What limits it now, one word.
     pub limiter: &'static str,
+    /// Where the drain has stopped by itself: what happened, and what to do.
+    pub why: Option<String>,
 }
 
 impl DrainStatus {
@@ -39,6 +41,7 @@ impl DrainStatus {
         batch: 0,
         in_flight: 0,
         limiter: "off",
+        why: None,
     };
 }
 

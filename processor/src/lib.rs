@@ -5,6 +5,8 @@
 //! - The OMS sees no more than the [`Governor`] grants.
 //! - One order, one summary: an outcome that is unknown is looked up, never blindly sent again.
 //! - A bad order stops nobody. It becomes a process exception; the OMS's own trouble never makes one.
+//! - Credentials that ran out, or a rule of the OMS that refuses order after order, stop the drain ([`Brake`]) and make no
+//!   exceptions. It goes on by itself.
 //!
 //! # The straight line
 //! ```text
@@ -26,13 +28,13 @@ use forebay_buffer::{Buffer, Clock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use governor::{CeilingError, Governor, Grant, Limiter, Limits};
+pub use governor::{Brake, CeilingError, Governor, Grant, Limiter, Limits};
 pub use oms::{
     CallFailure, Found, Guarantee, Identity, Listed, Oms, OrderManagement, Outcome, Scope,
 };
 pub use retry::RetryPolicy;
 
-use worker::{Evidence, Shared, Summarise, Worker};
+use worker::{Evidence, Refusals, Shared, Summarise, Worker};
 
 /// How the drain works.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,9 @@ pub struct DrainConfig {
     pub remembered: Duration,
     /// How long one look for pending orders waits. Default 1 s; a pending order ends it at once.
     pub lease_wait: Duration,
+    /// How long an order that the OMS refused waits at most before it is an exception, for the refusal of others may show
+    /// that it is not the order's fault. Default 30 s.
+    pub refusal_hold: Duration,
 }
 
 impl Default for DrainConfig {
@@ -59,6 +64,7 @@ impl Default for DrainConfig {
             attempts_max: 5,
             remembered: Duration::from_secs(30 * 86_400),
             lease_wait: Duration::from_secs(1),
+            refusal_hold: Duration::from_secs(30),
         }
     }
 }
@@ -86,6 +92,7 @@ async fn keep_share<B: Buffer>(buffer: B, governor: Governor, mut stop: watch::R
 /// [`Drain::stop`] lets them finish.
 pub struct Drain {
     governor: Governor,
+    refusals: Arc<Refusals>,
     stop: watch::Sender<bool>,
     workers: JoinSet<()>,
 }
@@ -113,26 +120,29 @@ impl Drain {
     ) -> Result<Self, CeilingError> {
         metrics::describe();
         let governor = Governor::new(config.limits, Arc::clone(&clock))?;
+        let refusals = Arc::new(Refusals::new(config.refusal_hold));
         let shared = Arc::new(Shared {
             buffer,
             oms,
             governor: governor.clone(),
-            clock,
+            clock: Arc::clone(&clock),
             retry: config.retry,
             attempts_max: config.attempts_max.max(1),
             remembered: config.remembered,
             lease_wait: config.lease_wait,
             summarise,
             evidence: Evidence::default(),
+            refusals: Arc::clone(&refusals),
         });
         let stop = watch::Sender::new(false);
         let mut workers = JoinSet::new();
         governor.set_share(shared.buffer.share());
         workers.spawn(keep_share(shared.buffer.clone(), governor.clone(), stop.subscribe()));
+        workers.spawn(Arc::clone(&refusals).keep(governor.clone(), clock, stop.subscribe()));
         for _ in 0..config.limits.in_flight.max(1) {
             workers.spawn(Worker::new(Arc::clone(&shared), stop.subscribe()).run());
         }
-        Ok(Self { governor, stop, workers })
+        Ok(Self { governor, refusals, stop, workers })
     }
 
     /// The governor: ceiling, pause, resume, state.
@@ -149,5 +159,6 @@ impl Drain {
             tracing::warn!("calls to the OMS are cut off at the end of the grace time");
             self.workers.shutdown().await;
         }
+        self.refusals.end();
     }
 }

@@ -7,13 +7,14 @@ use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::governor::State;
+use crate::governor::{Limiter, State};
 
 const ORDERS: &str = "forebay_drain_orders_total";
 const CALLS: &str = "forebay_drain_calls_total";
 const CALL_SECONDS: &str = "forebay_drain_call_duration_seconds";
 const CEILING: &str = "forebay_drain_ceiling";
 const IN_FLIGHT: &str = "forebay_drain_in_flight";
+const BRAKED: &str = "forebay_drain_braked";
 const EXCEPTIONS: &str = "forebay_exceptions_total";
 const PANICS: &str = "forebay_drain_panics_total";
 
@@ -56,6 +57,8 @@ pub(crate) fn describe() {
     describe_histogram!(CALL_SECONDS, Unit::Seconds, "Time from a call's start to its answer");
     describe_gauge!(CEILING, "Orders a second the drain may send; 0 without a ceiling");
     describe_gauge!(IN_FLIGHT, "Calls under way");
+    describe_gauge!(BRAKED, "1 while the drain has stopped by itself, by limiter word");
+    brake(None);
     describe_counter!(EXCEPTIONS, "Process exceptions raised by the drain");
     describe_counter!(PANICS, "Panics caught by the drain");
 }
@@ -80,4 +83,11 @@ pub(crate) fn panic() {
 pub(crate) fn governor(state: &State) {
     gauge!(CEILING).set(state.ceiling_per_s.unwrap_or_default());
     gauge!(IN_FLIGHT).set(u32::try_from(state.in_flight).unwrap_or(u32::MAX));
+}
+
+/// The brake that is on now, if any.
+pub(crate) fn brake(on: Option<Limiter>) {
+    for limiter in [Limiter::Auth, Limiter::Rejected] {
+        gauge!(BRAKED, "limiter" => limiter.word()).set(f64::from(u8::from(on == Some(limiter))));
+    }
 }

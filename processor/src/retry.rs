@@ -24,10 +24,14 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// The wait after so many failures in a row (0 counts as 1).
     pub fn wait(&self, failures: u32, rng: &mut fastrand::Rng) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
-        let most = self.base.saturating_mul(1 << doublings).min(self.max);
-        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        let most = u64::try_from(self.most(failures).as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(rng.u64(0..=most))
+    }
+
+    /// The longest that wait can be.
+    pub fn most(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        self.base.saturating_mul(1 << doublings).min(self.max)
     }
 
     /// The wait where the OMS said when to come back: never sooner than it said (for up to a day).

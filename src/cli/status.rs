@@ -72,8 +72,15 @@ fn table(status: &Value) -> Vec<String> {
             plain(&at("/drain/mode")),
             plain(&at("/drain/limiter"))
         ),
-        format!("oms         {} ({})", plain(&at("/oms/kind")), plain(&at("/oms/guarantee"))),
     ]);
+    if at("/drain/why").is_string() {
+        lines.push(format!("braked      {}", plain(&at("/drain/why"))));
+    }
+    lines.extend([format!(
+        "oms         {} ({})",
+        plain(&at("/oms/kind")),
+        plain(&at("/oms/guarantee"))
+    )]);
     lines.extend(match at("/buffer/fleet") {
         Value::Null => on_disk(&at),
         _ => on_nats(&at),
@@ -218,6 +225,16 @@ mod tests {
         status["buffer"]["fleet"] = Value::Null;
         let said = table(&status).join("\n");
         assert!(said.contains("segments") && !said.contains("fleet"), "{said}");
+    }
+
+    #[test]
+    fn why_the_drain_has_stopped_by_itself_is_said_while_it_has() {
+        let mut status = serde_json::json!({ "drain": { "limiter": "auth", "why": null } });
+        assert!(!table(&status).join("\n").contains("braked"));
+        status["drain"]["why"] = "renew the credentials".into();
+        let said = table(&status).join("\n");
+        assert!(said.contains("limited by: auth"), "{said}");
+        assert!(said.contains("braked      renew the credentials"), "{said}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod answers;
 mod bad_input;
 mod bodies;
+mod brakes;
 mod doctor;
 mod harness;
 mod offline;

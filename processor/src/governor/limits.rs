@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::retry::RetryPolicy;
+
 /// The highest ceiling, in orders/s.
 pub const CEILING_MAX: f64 = 1e6;
 
@@ -24,13 +26,16 @@ pub struct Limits {
     pub in_flight: usize,
     /// How long the climb to the ceiling takes after a resume. Default 5 s.
     pub ramp: Duration,
+    /// Waits between the probes while a brake is on. Default up to 1 s for the first, up to 30 s for any.
+    pub probe: RetryPolicy,
 }
 
 impl Default for Limits {
     /// No ceiling, 2 calls in flight, a ramp of 5 s.
     fn default() -> Self {
         let ramp = Duration::from_secs(5);
-        Self { ceiling_per_s: None, burst: None, batch: None, in_flight: 2, ramp }
+        let probe = RetryPolicy { base: Duration::from_secs(1), max: Duration::from_secs(30) };
+        Self { ceiling_per_s: None, burst: None, batch: None, in_flight: 2, ramp, probe }
     }
 }
 
@@ -51,6 +56,10 @@ pub enum Limiter {
     InFlight,
     /// The OMS is in trouble, and is left alone for a while.
     Oms,
+    /// The OMS refuses the credentials, and is only probed.
+    Auth,
+    /// The OMS refuses order after order with one code, and is only probed.
+    Rejected,
     /// An operator's pause.
     Paused,
     /// All of the ceiling is other processes' now.
@@ -68,6 +77,8 @@ impl Limiter {
             Self::Rate => "rate",
             Self::InFlight => "in_flight",
             Self::Oms => "oms",
+            Self::Auth => "auth",
+            Self::Rejected => "rejected",
             Self::Paused => "paused",
             Self::Share => "share",
             Self::Idle => "idle",
@@ -77,7 +88,7 @@ impl Limiter {
 }
 
 /// A governor at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct State {
     /// Orders a second; `None` without a ceiling.
     pub ceiling_per_s: Option<f64>,
@@ -93,4 +104,6 @@ pub struct State {
     pub in_flight_orders: usize,
     /// What holds the drain back.
     pub limiter: Limiter,
+    /// Where a brake is on: what happened, and what to do.
+    pub why: Option<String>,
 }

@@ -9,9 +9,11 @@
 //! - It starts empty, and a resume climbs in ten equal steps over [`Limits::ramp`]: neither bursts.
 //! - Who waits first is served first. Giving up a wait costs the others nothing.
 //! - Only calls that reach the OMS spend: a [`Grant`] dropped unspent is given back.
+//! - While a [`Brake`] is on, nothing is granted but its probes.
 //!
 //! Time is [`Clock::elapsed`], which neither jumps nor stops; waiting is by tokio's timer.
 
+mod brake;
 mod bucket;
 #[cfg(test)]
 mod fleet_model;
@@ -25,8 +27,10 @@ use std::time::Duration;
 use forebay_buffer::Clock;
 use tokio::sync::{Notify, watch};
 
+use brake::Brakes;
 use bucket::{Bucket, NANO};
 
+pub use brake::{Brake, Probe};
 pub use limits::{CEILING_MAX, CeilingError, Limiter, Limits, State};
 
 /// The most orders in one batch, whatever the ceiling.
@@ -51,6 +55,7 @@ struct Shared {
     /// Something changed that the holder of the turn may wait for.
     changed: Notify,
     paused: watch::Sender<bool>,
+    brakes: Brakes,
     inner: Mutex<Inner>,
 }
 
@@ -74,6 +79,7 @@ struct Inner {
 enum Step {
     Granted(usize),
     Wait(Duration),
+    Braked,
 }
 
 impl Governor {
@@ -102,6 +108,7 @@ impl Governor {
             turn: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             paused: watch::Sender::new(false),
+            brakes: Brakes::new(limits.probe),
             inner: Mutex::new(inner),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -112,18 +119,29 @@ impl Governor {
     ///
     /// Dropping the future gives up the wait and costs nothing.
     pub async fn acquire(&self, orders: usize) -> Grant {
-        let _turn = self.shared.turn.lock().await;
-        let waiting = Waiting(&self.shared);
+        self.acquire_past(orders, false).await
+    }
+
+    /// The same; a probe also while a brake is on, which others wait out without keeping the turn.
+    async fn acquire_past(&self, orders: usize, probe: bool) -> Grant {
         loop {
-            match self.shared.step(orders) {
-                Step::Granted(orders) => {
-                    drop(waiting);
-                    return Grant { shared: Arc::clone(&self.shared), orders };
-                }
-                Step::Wait(wait) => {
-                    tokio::select! {
-                        () = self.shared.changed.notified() => {}
-                        () = sleep(wait) => {}
+            if !probe {
+                self.shared.brakes.off().await;
+            }
+            let _turn = self.shared.turn.lock().await;
+            let waiting = Waiting(&self.shared);
+            loop {
+                match self.shared.step(orders, probe) {
+                    Step::Granted(orders) => {
+                        drop(waiting);
+                        return Grant { shared: Arc::clone(&self.shared), orders };
+                    }
+                    Step::Braked => break,
+                    Step::Wait(wait) => {
+                        tokio::select! {
+                            () = self.shared.changed.notified() => {}
+                            () = sleep(wait) => {}
+                        }
                     }
                 }
             }
@@ -191,20 +209,6 @@ impl Governor {
         drop(paused.wait_for(|paused| *paused).await);
     }
 
-    /// Returns once neither a pause nor the OMS's trouble keeps calls back, so that leasing makes sense.
-    pub async fn open(&self) {
-        loop {
-            let mut paused = self.shared.paused.subscribe();
-            drop(paused.wait_for(|paused| !*paused).await);
-            let not_before = self.shared.lock().not_before;
-            let left = not_before.saturating_sub(self.shared.clock.elapsed());
-            if left.is_zero() {
-                return;
-            }
-            sleep(left).await;
-        }
-    }
-
     /// Leaves the OMS alone for `wait` from now, because a whole call failed.
     pub fn back_off(&self, wait: Duration) {
         let until = self.shared.clock.elapsed().saturating_add(wait);
@@ -228,9 +232,12 @@ impl Governor {
     pub fn state(&self) -> State {
         let now = self.shared.clock.elapsed();
         let paused = *self.shared.paused.borrow();
+        let (braked, why) = (self.shared.brakes.limiter(), self.shared.brakes.why(now));
         let inner = self.shared.lock();
         let limiter = if paused {
             Limiter::Paused
+        } else if let Some(braked) = braked {
+            braked
         } else if now < inner.not_before {
             Limiter::Oms
         } else if let Some(waiting) = inner.waiting {
@@ -250,6 +257,7 @@ impl Governor {
             in_flight: inner.calls,
             in_flight_orders: inner.orders,
             limiter,
+            why,
         }
     }
 }
@@ -259,8 +267,11 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn step(&self, orders: usize) -> Step {
+    fn step(&self, orders: usize, probe: bool) -> Step {
         let now = self.clock.elapsed();
+        if !probe && self.brakes.on() {
+            return Step::Braked;
+        }
         let mut inner = self.lock();
         inner.waiting = None;
         if *self.paused.borrow() {

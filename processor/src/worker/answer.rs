@@ -7,11 +7,12 @@
 //! | existing, the OMS cannot tell the content | summarised, existing, counted apart. The identity is ours (channel, source, the sender's id) and the buffer keeps another content from it; an exception for each order that a crash redelivers would hide the true ones |
 //! | existing, other content | exception `identity_taken` |
 //! | accepted | submitted; looked up from time to time, and never sent again while it has its ticket |
-//! | invalid | exception `rejected` |
+//! | invalid | held until it is clear whose fault it is (`refusals.rs`): exception `rejected`, or the brake and retried, not counted |
 //! | retry | retry, not before the OMS said |
 //! | unknown, of one order or of the call | looked up: found is as existing; absent may be sent again; no answer is retried later, and looked up first then. An OMS that cannot be asked is sent it again if it refuses a second create, else exception `outcome_unknown` |
-//! | not sent, overloaded, unauthenticated | all retried, never counted; the drain leaves the OMS alone with growing waits |
-//! | refused as a whole | sent again in halves; a single one is exception `rejected` |
+//! | not sent, overloaded | all retried, never counted; the drain leaves the OMS alone with growing waits |
+//! | unauthenticated | all retried, never counted; the brake |
+//! | refused as a whole | sent again in halves; a single one is as invalid |
 
 use std::time::Duration;
 
@@ -20,9 +21,12 @@ use forebay_order::OrderSummary;
 
 use super::{Batch, Failed, Order, Worker, halves};
 use crate::caught::caught;
-use crate::governor::Grant;
+use crate::governor::{Brake, Grant};
 use crate::metrics::{self, OrderOutcome};
 use crate::oms::{CallFailure, Found, Identity, OrderManagement, Outcome};
+
+/// The code of an order that was refused as a whole call: the OMS gave none.
+const REFUSED: &str = "refused";
 
 impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// One call. A panic or an answer of another length is an unknown outcome.
@@ -73,6 +77,14 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             Some(CallFailure::Unknown(_)) => "unknown",
         };
         metrics::call(kind, answer, took);
+        match failure {
+            Some(CallFailure::Unauthenticated) => self.shared.governor.brake(Brake::Auth),
+            None | Some(CallFailure::Refused(_)) if self.probe.is_some() => {
+                self.shared.governor.probe_authenticated();
+            }
+            // The others say nothing about credentials.
+            _ => {}
+        }
         if let Some(failure) = failure {
             tracing::warn!(%failure, kind, "a call to the OMS failed");
         }
@@ -104,15 +116,11 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             Err(failure @ CallFailure::NotSent(_)) => {
                 // Nothing reached the OMS: the tokens go back.
                 drop(grant);
-                self.halt(part, &failure, None, batch);
+                self.halt(part, &failure, batch);
             }
             Err(failure) => {
                 grant.spend();
-                let after = match failure {
-                    CallFailure::Overloaded { after, .. } => after,
-                    _ => None,
-                };
-                self.halt(part, &failure, after, batch);
+                self.halt(part, &failure, batch);
             }
         }
     }
@@ -128,19 +136,24 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         for (order, outcome) in part.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Created { id } => {
+                    self.passed();
                     self.came_through();
                     metrics::order(OrderOutcome::Created);
                     order.lease.settle(Verdict::Summarised { summary_id: id, existing: false });
                 }
-                Outcome::Existing { id, same } => self.settle_existing(order.lease, id, same),
+                Outcome::Existing { id, same } => {
+                    self.passed();
+                    self.settle_existing(order.lease, id, same);
+                }
                 Outcome::Accepted { ticket } => {
+                    self.passed();
                     self.came_through();
                     metrics::order(OrderOutcome::Accepted);
                     order.lease.settle(Verdict::Submitted { ticket });
                 }
                 Outcome::Invalid { code, reason } => {
                     let reason = format!("the OMS refused it, {code}: {reason}");
-                    self.exception(order.lease, ExceptionCategory::Rejected, reason);
+                    self.refused(order.lease, &code, reason);
                 }
                 Outcome::Retry { after } => {
                     let reason = "the OMS asks to try again later".to_owned();
@@ -228,7 +241,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
 
     /// Returns how long they wait.
     fn settle_unanswered(&mut self, leases: Vec<Lease>, failure: &CallFailure) -> Duration {
-        let after = self.trouble(told(failure));
+        let after = self.failed_call(failure);
         for lease in leases {
             metrics::order(OrderOutcome::Unknown);
             let reason = format!("its outcome is unknown, and looking it up failed: {failure}");
@@ -326,24 +339,27 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             }
         } else if let Some(Order { lease, .. }) = part.pop() {
             let reason = format!("the OMS refused it: {reason}");
-            self.exception(lease, ExceptionCategory::Rejected, reason);
+            self.refused(lease, REFUSED, reason);
         }
     }
 
     /// The OMS is in trouble and did nothing: these wait, and so does the rest of the batch.
-    fn halt(
-        &mut self,
-        part: Vec<Order>,
-        failure: &CallFailure,
-        after: Option<Duration>,
-        batch: &mut Batch,
-    ) {
-        let after = self.trouble(after);
+    fn halt(&mut self, part: Vec<Order>, failure: &CallFailure, batch: &mut Batch) {
+        let after = self.failed_call(failure);
         batch.halted = Some(after);
         for Order { lease, .. } in part {
             metrics::order(OrderOutcome::Retry);
             let reason = failure.to_string();
             lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });
+        }
+    }
+
+    /// How long the orders of a call that failed wait. Refused credentials have put the brake on, which is wait enough.
+    fn failed_call(&mut self, failure: &CallFailure) -> Duration {
+        match failure {
+            CallFailure::Unauthenticated => Duration::ZERO,
+            CallFailure::Overloaded { after, .. } => self.trouble(*after),
+            _ => self.trouble(None),
         }
     }
 
@@ -353,12 +369,5 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         let wait = self.shared.retry.wait_at_least(told, failures, &mut self.rng);
         self.shared.governor.back_off(wait);
         wait
-    }
-}
-
-fn told(failure: &CallFailure) -> Option<Duration> {
-    match failure {
-        CallFailure::Overloaded { after, .. } => *after,
-        _ => None,
     }
 }

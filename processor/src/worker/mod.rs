@@ -13,10 +13,15 @@
 //! [`RetryPolicy::max`], until others come through or it does. A call whose outcome was unknown and of which a look-up found orders absent is sent
 //! again in halves (down to single orders while others come through), so one bad order is isolated and
 //! its neighbours pass.
+//!
+//! # While a brake is on
+//! One worker at a time probes with one order (see [`crate::governor`]); the others lease nothing, and give back what
+//! they have not sent.
 
 mod answer;
 mod evidence;
 mod prepare;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
@@ -29,13 +34,14 @@ use forebay_order::OrderSummary;
 use tokio::sync::watch;
 
 use crate::caught::caught;
-use crate::governor::{Governor, Grant};
+use crate::governor::{Governor, Grant, Probe};
 use crate::metrics::{self, OrderOutcome};
 use crate::oms::OrderManagement;
 use crate::retry::RetryPolicy;
 
 pub(crate) use evidence::Evidence;
 pub(crate) use prepare::Summarise;
+pub(crate) use refusals::Refusals;
 
 /// What the workers share.
 pub(crate) struct Shared<B, O> {
@@ -49,12 +55,15 @@ pub(crate) struct Shared<B, O> {
     pub(crate) lease_wait: Duration,
     pub(crate) summarise: Summarise,
     pub(crate) evidence: Evidence,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 pub(crate) struct Worker<B, O> {
     shared: Arc<Shared<B, O>>,
     rng: fastrand::Rng,
     stop: watch::Receiver<bool>,
+    /// This batch is the probe of the brake that is on.
+    probe: Option<Probe>,
 }
 
 /// An order ready to be sent.
@@ -93,18 +102,20 @@ struct Batch {
 
 impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     pub(crate) fn new(shared: Arc<Shared<B, O>>, stop: watch::Receiver<bool>) -> Self {
-        Self { shared, rng: fastrand::Rng::new(), stop }
+        Self { shared, rng: fastrand::Rng::new(), stop, probe: None }
     }
 
     /// Works until told to stop, or until the buffer closes or fails.
     pub(crate) async fn run(mut self) {
         loop {
+            self.probe = None; // Also one for which there was no order: the next may be another worker's.
             let mut stop = self.stop.clone();
-            let leases = tokio::select! {
+            let (probe, leases) = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return,
-                leases = self.next() => leases,
+                next = self.next() => next,
             };
+            self.probe = probe;
             match leases {
                 Ok(leases) if leases.is_empty() => {}
                 Ok(leases) => {
@@ -123,11 +134,21 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         }
     }
 
-    async fn next(&self) -> Result<Vec<Lease>, BufferError> {
+    async fn next(&self) -> (Option<Probe>, Result<Vec<Lease>, BufferError>) {
         let shared = &self.shared;
-        shared.governor.open().await;
-        let limit = shared.governor.batch().min(shared.oms.batch_max()).max(1);
-        shared.buffer.lease(limit, shared.lease_wait).await
+        let probe = shared.governor.open().await;
+        let leases = match probe {
+            None => {
+                let limit = shared.governor.batch().min(shared.oms.batch_max()).max(1);
+                shared.buffer.lease(limit, shared.lease_wait).await
+            }
+            Some(_) => {
+                let limit = shared.refusals.to_choose_from();
+                let leases = shared.buffer.lease(limit, shared.lease_wait).await;
+                leases.map(|leases| shared.refusals.choose(leases))
+            }
+        };
+        (probe, leases)
     }
 
     async fn batch(&mut self, leases: Vec<Lease>) {
@@ -219,14 +240,22 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         Ok(noted)
     }
 
-    /// Permission to send so many; `None` where a pause or the stop came first.
+    /// Permission to send so many; `None` where a pause, a brake that this is not the probe of, or the stop came first.
     async fn grant(&self, orders: usize) -> Option<Grant> {
         let mut stop = self.stop.clone();
+        let governor = &self.shared.governor;
+        let acquire = async {
+            match &self.probe {
+                Some(probe) => probe.acquire().await,
+                None => governor.acquire(orders).await,
+            }
+        };
         let grant = tokio::select! {
             biased;
             () = stopped(&mut stop) => None,
-            () = self.shared.governor.paused() => None,
-            grant = self.shared.governor.acquire(orders) => Some(grant),
+            () = governor.paused() => None,
+            () = governor.braked(), if self.probe.is_none() => None,
+            grant = acquire => Some(grant),
         };
         metrics::governor(&self.shared.governor.state());
         grant
@@ -286,14 +315,18 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     }
 
     fn exception(&self, lease: Lease, category: ExceptionCategory, reason: String) {
-        metrics::order(OrderOutcome::Exception);
-        metrics::exception(category);
-        lease.settle(Verdict::Exception { category, reason });
+        settle_exception(lease, category, reason);
     }
 
     fn came_through(&self) {
         self.shared.evidence.came_through(self.shared.clock.elapsed());
     }
+}
+
+fn settle_exception(lease: Lease, category: ExceptionCategory, reason: String) {
+    metrics::order(OrderOutcome::Exception);
+    metrics::exception(category);
+    lease.settle(Verdict::Exception { category, reason });
 }
 
 /// A part in two.

@@ -30,7 +30,7 @@ const FOR_EVER: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 /// Quick retries, so that a test sees many.
 fn config() -> DrainConfig {
     let retry = RetryPolicy { base: Duration::from_millis(1), max: Duration::from_millis(5) };
-    let limits = Limits { batch: Some(50), ..Limits::default() };
+    let limits = Limits { batch: Some(50), probe: retry, ..Limits::default() };
     let lease_wait = Duration::from_millis(200);
     DrainConfig { limits, retry, lease_wait, remembered: FOR_EVER, ..DrainConfig::default() }
 }

@@ -2,6 +2,8 @@
 // `cfg(test)` on each module tells clippy that helpers are test code, too.
 
 #[cfg(test)]
+mod brakes;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod drain;

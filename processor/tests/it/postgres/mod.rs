@@ -1,11 +1,17 @@
 //! The PostgreSQL OMS's own: nothing of a summary is lost, two calls that share orders agree, trouble of the server is nobody's fault.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::Buffer;
 use forebay_processor::oms::postgres::{Postgres, PostgresOptions};
-use forebay_processor::{CallFailure, OrderManagement, Outcome};
+use forebay_processor::{CallFailure, Drain, DrainConfig, Limiter, OrderManagement, Outcome};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use crate::read_back::{self, Tables};
-use crate::support::{clock, creates, dec, full_order, order, until, without_nul};
+use crate::support::{
+    Delivery, buffer, clock, creates, dec, full_order, in_time, key, order, until, without_nul,
+};
 
 pub(crate) mod server;
 
@@ -231,6 +237,31 @@ async fn a_lock_that_is_held_and_refused_credentials_are_said_to_be_that() {
         matches!(&failure, CallFailure::NotSent(why) if why.contains("does not exist")),
         "{failure:?}"
     );
+}
+
+#[tokio::test]
+async fn a_user_that_is_refused_stops_the_drain_until_it_is_let_in() {
+    let Some(server) = server::shared() else { return };
+    let url = database(server, "let_in").await;
+    let oms = Arc::new(at(&url.replace("postgres@", "late@")));
+    let buffer = buffer(clock());
+    for n in 0..50 {
+        Delivery::new(&n.to_string()).append(&buffer).await;
+    }
+    let config = DrainConfig::default();
+    let drain = Drain::start(config, buffer.clone(), Arc::clone(&oms), clock()).unwrap();
+    let stopped = async || drain.governor().state().limiter == Limiter::Auth;
+    in_time("stopped", until(stopped)).await;
+    execute(&url, "CREATE ROLE late SUPERUSER LOGIN").await.unwrap();
+    let drained = async || {
+        let status = buffer.status().await.unwrap();
+        status.ended.get("summarised") == Some(&50)
+    };
+    in_time("drained", until(drained)).await;
+    in_time("over", drain.stop(Duration::from_secs(5))).await;
+    assert_eq!(creates(&*oms).await.len(), 50);
+    let view = buffer.order(&key("0")).await.unwrap().unwrap();
+    assert_eq!((view.attempts, view.exceptions.len()), (1, 0));
 }
 
 #[tokio::test]
