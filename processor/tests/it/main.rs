@@ -20,6 +20,8 @@ mod read_back;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
+mod sale;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod support;
