@@ -113,6 +113,8 @@ enum OmsName {
     Ledger,
     /// A PostgreSQL server of its own (`oms-kill` only).
     Postgres,
+    /// The reference OMS over HTTP (`oms-kill` only).
+    Http,
     /// One store for each that the fault is for.
     All,
 }
@@ -147,7 +149,8 @@ fn perform(command: Command) -> Result<()> {
                 OmsName::Sqlite => vec![Oms::Sqlite],
                 OmsName::Ledger => vec![Oms::Ledger],
                 OmsName::Postgres => vec![Oms::Postgres],
-                OmsName::All => vec![Oms::Sqlite, Oms::Ledger, Oms::Postgres],
+                OmsName::Http => vec![Oms::Http],
+                OmsName::All => vec![Oms::Sqlite, Oms::Ledger, Oms::Postgres, Oms::Http],
             };
             let own = Plan::new(fault);
             let (runs, rate) = (runs.unwrap_or(own.runs), rate.unwrap_or(own.rate));

@@ -97,7 +97,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     }
     account(scene, target, &sold, &changed, &apart)?;
     let shown = match scene.share.oms {
-        Oms::Sqlite | Oms::Postgres => scene.tally.count_of("resurrected"),
+        Oms::Sqlite | Oms::Postgres | Oms::Http => scene.tally.count_of("resurrected"),
         Oms::Ledger => scene.tally.doubled,
     };
     scene.tally.count(SHOWN_NOTHING, u64::from(scene.control() && shown == 0));

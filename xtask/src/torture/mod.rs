@@ -30,6 +30,7 @@ mod oms_kill;
 mod orders;
 mod power_cut;
 mod probe;
+mod reference;
 mod report;
 mod rolling;
 mod scene;
@@ -122,7 +123,7 @@ impl Fault {
     fn is_for(self, oms: Oms) -> bool {
         match self {
             Self::OmsKill => true,
-            _ if oms == Oms::Postgres => false,
+            _ if matches!(oms, Oms::Postgres | Oms::Http) => false,
             // Only that OMS ends the process, and only there doubles show.
             Self::AbortPoison
             | Self::BitFlip
@@ -241,6 +242,8 @@ pub enum Oms {
     Ledger,
     /// A PostgreSQL server of its own.
     Postgres,
+    /// The reference OMS, over HTTP.
+    Http,
 }
 
 impl Oms {
@@ -249,6 +252,7 @@ impl Oms {
             Self::Sqlite => "sqlite",
             Self::Ledger => "ledger",
             Self::Postgres => "postgres",
+            Self::Http => "http",
         }
     }
 }
@@ -279,7 +283,7 @@ pub struct Plan {
 impl Plan {
     /// The kind's own number of runs at its own rate, on all OMSs that it is for.
     pub fn new(fault: Fault) -> Self {
-        let all = [Oms::Sqlite, Oms::Ledger, Oms::Postgres].into_iter();
+        let all = [Oms::Sqlite, Oms::Ledger, Oms::Postgres, Oms::Http].into_iter();
         let oms = all.filter(|oms| fault.is_for(*oms)).collect();
         let Torture { runs, cluster, .. } = *fault.torture();
         Self {

@@ -14,6 +14,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls};
 use super::acceptance::SET_ASIDE;
 use super::interrupt::Interrupt;
 use super::probe;
+use super::reference;
 use super::report::{Tally, doubles};
 use super::scene::Scene;
 use super::server::ANSWER_LIMIT;
@@ -119,6 +120,7 @@ impl Commits {
         let path = match scene.share.oms {
             Oms::Sqlite => scene.beside("oms.sqlite-wal"),
             Oms::Ledger => scene.beside("oms.ledger"),
+            Oms::Http => scene.beside(reference::LOG),
             Oms::Postgres => return Self::told(scene),
         };
         Ok(Self::File { path, written: None })

@@ -3,7 +3,7 @@
 mod account;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay_loadtest::Target;
@@ -14,6 +14,7 @@ use super::configuration::configuration;
 use super::interrupt::Interrupt;
 use super::load::Load;
 use super::probe::{self, Reply};
+use super::reference::ReferenceOms;
 use super::report::Tally;
 use super::server::{Server, Setup, Start};
 use super::servers::Servers;
@@ -32,9 +33,19 @@ const AIM_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks at what comes by no event.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Where summaries are created, if that is in PostgreSQL.
-fn url(database: &Option<PostgresServer>) -> Option<String> {
-    database.as_ref().map(|database| database.url("postgres"))
+/// How an OMS is reached that is no file.
+fn reached(
+    database: &Option<PostgresServer>,
+    reference: &Option<ReferenceOms>,
+    place: &Path,
+) -> Option<String> {
+    match (database, reference) {
+        (Some(database), _) => {
+            Some(format!("kind = \"postgres\"\nurl = {:?}", database.url("postgres")))
+        }
+        (None, Some(reference)) => Some(reference.configuration(place)),
+        (None, None) => None,
+    }
 }
 
 /// Everything around one store. Dropping it ends and takes apart all it started.
@@ -58,6 +69,8 @@ pub(super) struct Scene<'a> {
     servers: Option<Servers>,
     /// The PostgreSQL server the summaries are in.
     database: Option<PostgresServer>,
+    /// The reference OMS the summaries are in.
+    reference: Option<ReferenceOms>,
     disk: Option<VolatileDisk>,
     // Last: it holds the files of all the others.
     place: TempDir,
@@ -93,11 +106,16 @@ impl<'a> Scene<'a> {
         };
         let database = match share.oms {
             Oms::Postgres => PostgresServer::start(&[]).when("starting PostgreSQL")?,
-            Oms::Sqlite | Oms::Ledger => None,
+            Oms::Sqlite | Oms::Ledger | Oms::Http => None,
         };
+        let reference = match share.oms {
+            Oms::Http => Some(ReferenceOms::start(&binary, place.path())?),
+            Oms::Sqlite | Oms::Ledger | Oms::Postgres => None,
+        };
+        let reached = reached(&database, &reference, place.path());
         let config = place.path().join("forebay.toml");
         let addresses = servers.as_ref().map(|servers| servers.addresses(0));
-        let knobs = configuration(torture, share, place.path(), addresses, url(&database));
+        let knobs = configuration(torture, share, place.path(), addresses, reached);
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
         let broken = plan.control && !torture.breaks_the_servers();
@@ -125,6 +143,7 @@ impl<'a> Scene<'a> {
             server: None,
             servers,
             database,
+            reference,
             disk,
             place,
         })
@@ -192,6 +211,7 @@ impl<'a> Scene<'a> {
     pub(super) fn take_apart(self) -> Result<()> {
         drop(self.server);
         drop(self.servers);
+        drop(self.reference);
         match self.disk {
             Some(disk) => disk.stop(),
             None => Ok(()),
@@ -415,7 +435,7 @@ impl<'a> Scene<'a> {
             self.share,
             self.place.path(),
             Some(addresses),
-            url(&self.database),
+            reached(&self.database, &self.reference, self.place.path()),
         );
         std::fs::write(&config, knobs).when(config.display())?;
         Ok(Setup { data_dir, config, log, ..self.setup.clone() })
