@@ -196,3 +196,77 @@ fn body_bytes() -> Size {
 fn at_once() -> Span {
     Span::secs(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use figment::Figment;
+    use figment::providers::{Format as _, Serialized, Toml};
+
+    use super::super::{Config, check};
+
+    const MINIMAL: &str = "[oms]\nkind = \"http\"\nurl = \"https://oms.example.com/api\"\n\
+         [oms.create]\npath = \"/orders\"\n";
+
+    fn checked(more: &str) -> Result<Vec<String>, Vec<String>> {
+        let text = format!("{MINIMAL}{more}");
+        let config =
+            Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(&text));
+        check(&config.extract().unwrap()).map(|checked| checked.promises)
+    }
+
+    fn fault(more: &str) -> String {
+        checked(more).unwrap_err().join("\n")
+    }
+
+    #[test]
+    fn the_guarantee_is_named_and_at_least_once_is_refused_unless_it_is_wanted() {
+        assert!(fault("").starts_with("oms.accept_doubles"));
+        for (more, words) in [
+            ("refuses_second = true", "once: unique id"),
+            ("idempotency_header = \"Idempotency-Key\"", "once: idempotency key"),
+            (
+                "[oms.find]\npath = \"/o/{{ identity }}\"\nidentity = \"/ref\"\nid = \"/id\"",
+                "once: looked up",
+            ),
+        ] {
+            let promises = checked(more).unwrap();
+            assert!(
+                promises.iter().any(|promise| promise.contains(words)),
+                "{words}: {promises:?}"
+            );
+        }
+        let wanted = MINIMAL.replace("[oms.create]", "accept_doubles = true\n[oms.create]");
+        let config =
+            Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(&wanted));
+        let promises = check(&config.extract().unwrap()).unwrap().promises;
+        assert!(promises.iter().any(|promise| promise.contains("at least once: doubles possible")));
+    }
+
+    #[test]
+    fn what_cannot_work_is_named_with_its_knob() {
+        for (more, knob) in [
+            ("refuses_second = true\nbatch = 20", "oms.create.answers.items"),
+            (
+                "batch = 20\nanswers = { items = \"/r\" }\nidempotency_header = \"K\"",
+                "oms.create.idempotency_header",
+            ),
+            ("refuses_second = true\nanswers = { id = [\"id\"] }", "oms.create.answers"),
+            ("refuses_second = true\n[oms.limits]\ncalls_per_s = 0.0", "oms.limits.calls_per_s"),
+            (
+                "refuses_second = true\n[oms.limits]\nreserve_percent = 100",
+                "oms.limits.reserve_percent",
+            ),
+            (
+                "[oms.find]\npath = \"/o\"\nbatch = 2\nidentity = \"/ref\"\nid = \"/id\"",
+                "oms.find.items",
+            ),
+        ] {
+            let fault = fault(more);
+            assert!(fault.contains(knob), "{more}: {fault}");
+        }
+        let mut config = Config::default();
+        config.oms.accept_doubles = true;
+        let faults = check(&config).unwrap_err();
+        assert!(faults[0].contains("only for oms.kind = \"http\""), "{faults:?}");
+    }
+}
