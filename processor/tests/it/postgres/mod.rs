@@ -8,6 +8,7 @@ use crate::read_back::{self, Tables};
 use crate::support::{clock, creates, dec, full_order, order, until, without_nul};
 
 pub(crate) mod server;
+mod tls;
 
 use server::{database, execute};
 
