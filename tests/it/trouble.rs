@@ -401,13 +401,9 @@ fn a_slot_that_lost_its_end_is_told() {
 fn nothing_is_acknowledged_into_a_directory_that_was_deleted() {
     let mut server = Forebay::start(CONFIG);
     assert_eq!(post(&server, "1"), 202);
-    let deadline = Instant::now() + WAIT;
-    // A slot may be made in it meanwhile.
-    while let Err(error) = std::fs::remove_dir_all(server.data_dir())
-        && server.data_dir().exists()
-    {
-        assert!(Instant::now() < deadline, "{error}");
-    }
+    // A slot may be made in it meanwhile, now and then.
+    let gone = (0..1_000).any(|_| std::fs::remove_dir_all(server.data_dir()).is_ok());
+    assert!(gone && !server.data_dir().exists());
     let body = own("2", "10.00");
     let request = Request::post("/v1/channels/forebay/orders", body.as_bytes());
     let answer = request.header("Content-Type", JSON).send(server.orders);

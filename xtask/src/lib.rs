@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod cargo;
+mod certificates;
 pub mod ci;
 pub mod cluster;
 pub mod environment;

@@ -3,9 +3,10 @@
 //! Of the standard library alone: the tests of the processor run it too.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Error, Result, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -99,6 +100,21 @@ impl PostgresServer {
             return Ok(());
         }
         Err(Error::other(std::fs::read_to_string(self.place.join("log")).unwrap_or_default()))
+    }
+
+    /// Writes one of the files in its directory of data, which nobody else may read, as a key or `pg_hba.conf`. It reads them
+    /// when it is run.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put(&self, name: &str, text: &str) -> Result<()> {
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = file.open(self.place.join("data").join(name))?;
+        if let Some((user, group)) = self.user {
+            fchown(&file, Some(user), Some(group))?;
+        }
+        file.write_all(text.as_bytes())
     }
 
     /// Ends it, with whoever is connected, to be run again.

@@ -47,3 +47,7 @@ pub(super) const NATS_DRAIN_RATIO_MIN: f64 = 0.9;
 pub(super) const OMS_RATIO_MIN: f64 = 0.9;
 /// The same: time a line of an order with 2,000, of that in usual orders.
 pub(super) const OMS_LINE_RATIO_MAX: f64 = 1.0;
+/// protect: a reader's p99 during the burst through Forebay, of that without one.
+pub(super) const PROTECT_RATIO_MAX: f64 = 1.2;
+/// protect: below this share of what is offered, and of the ceiling drained, the run shows nothing.
+pub(super) const PROTECT_SHARE_MIN: f64 = 0.95;

@@ -15,6 +15,7 @@ mod oms;
 mod outcomes;
 mod place;
 mod process;
+mod protect;
 mod recovery;
 mod report;
 mod service;
@@ -54,6 +55,8 @@ pub enum Name {
     Outcomes,
     /// Order summaries created in PostgreSQL and SQLite, against the same rows inserted by hand.
     Oms,
+    /// Whoever reads in an order database during a burst through Forebay, against the same without a burst.
+    Protect,
 }
 
 /// What is to be run.
@@ -116,6 +119,7 @@ impl Bench {
             dir,
             ceiling: Some(NO_DRAIN),
             oms: "sqlite",
+            oms_url: None,
             reserve: self.slots(RESERVE),
             nats: None,
         })
@@ -159,6 +163,7 @@ pub fn run(plan: &Plan) -> Result<()> {
         Name::Nats => nats::run(&bench)?,
         Name::Outcomes => outcomes::run(&bench)?,
         Name::Oms => oms::run(&bench)?,
+        Name::Protect => protect::run(&bench)?,
     };
     report::close(&lines, plan.json, !plan.short)
 }

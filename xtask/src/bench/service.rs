@@ -35,8 +35,10 @@ pub(super) struct Setup {
     pub(super) dir: PathBuf,
     /// Orders a second to the OMS; `None` for no ceiling, and nearly nothing for accepting alone.
     pub(super) ceiling: Option<f64>,
-    /// `sqlite`, or the quicker `ledger`.
+    /// `sqlite`, the quicker `ledger`, or `postgres`.
     pub(super) oms: &'static str,
+    /// Where a `postgres` is.
+    pub(super) oms_url: Option<String>,
     /// Spare slots.
     pub(super) reserve: u32,
     /// Its buffer is on NATS.
@@ -74,12 +76,13 @@ impl Setup {
             Some(OnNats { role, knobs }) => (*role, "nats", knobs.as_str()),
             None => ("all", "embedded", ""),
         };
+        let url = self.oms_url.as_ref().map(|url| format!("url = {url:?}\n")).unwrap_or_default();
         // Beside a cluster the drain is elsewhere, and a door's threads wait for others most of the time.
         let threads = if self.nats.is_some() { 2 * DOOR_THREADS } else { DOOR_THREADS };
         format!(
             "log = \"warn\"\nrole = \"{role}\"\n[door]\nthreads = {threads}\n\
              [buffer]\nbackend = \"{backend}\"\ndisk_max = \"64GiB\"\nburst_reserve = {}\n\
-             [drain]\n{drain}\n[oms]\nkind = \"{}\"\ntest = true\n{knobs}",
+             [drain]\n{drain}\n[oms]\nkind = \"{}\"\ntest = true\n{url}{knobs}",
             self.reserve, self.oms
         )
     }

@@ -1,8 +1,7 @@
 //! Three NATS servers on loopback, as `config/cluster/server.conf` has them: TLS, users with least rights, synced.
 
-mod certificates;
-
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,6 +13,7 @@ use forebay_buffer::nats::{Login, NatsConfig, Table};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cargo::Workspace;
+use crate::certificates::Authority;
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
 use crate::time::{Stopwatch, poll_until};
@@ -78,13 +78,30 @@ impl Cluster {
         for n in 0..SERVERS {
             fs::create_dir_all(self.server(n)).when(self.server(n).display())?;
         }
-        let names: Vec<_> = (0..SERVERS).map(|n| self.server(n)).collect();
-        certificates::make(&self.root, &names)?;
+        self.certify()?;
         let password = self.password()?;
         for n in 0..SERVERS {
             self.start(n, &binary, &password)?;
         }
         self.ready()
+    }
+
+    /// Writes `ca.pem`, and `cert.pem` and `key.pem` into each server's directory. A cluster that comes up again gets
+    /// a new authority.
+    fn certify(&self) -> Result<()> {
+        let authority = Authority::new("forebay on loopback").when("an authority")?;
+        fs::write(self.root.join("ca.pem"), authority.pem()).when("ca.pem")?;
+        for n in 0..SERVERS {
+            let certified = authority.certify("nats", &["localhost", "127.0.0.1"]);
+            let certified = certified.when("a certificate")?;
+            let directory = self.server(n);
+            fs::write(directory.join("cert.pem"), certified.certificate).when("cert.pem")?;
+            let mut options = File::options();
+            let file = options.write(true).create(true).truncate(true).mode(0o600);
+            let mut file = file.open(directory.join("key.pem")).when("key.pem")?;
+            file.write_all(certified.key.as_bytes()).when("key.pem")?;
+        }
+        Ok(())
     }
 
     /// How to reach it, for people.

@@ -17,6 +17,7 @@ fn every_bench_still_measures() {
         ("nats", true),
         ("outcomes", false),
         ("oms", true),
+        ("protect", true),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(["bench", name, "--short", "--json"])

@@ -1,5 +1,7 @@
 //! What an error of the server means: for the order, for the call, or for nobody to say.
 
+use std::error::Error as _;
+
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
@@ -36,7 +38,7 @@ impl From<Error> for Fault {
 /// Before the commit: nothing was done.
 pub(super) fn not_done(error: &Error) -> CallFailure {
     let Some(state) = error.code() else {
-        return CallFailure::NotSent(format!("the connection failed: {error}"));
+        return CallFailure::NotSent(format!("the connection failed: {}", message(error)));
     };
     let concurrency = CallFailure::Overloaded { after: None, scope: Scope::Concurrency };
     match *state {
@@ -45,6 +47,10 @@ pub(super) fn not_done(error: &Error) -> CallFailure {
         | SqlState::LOCK_NOT_AVAILABLE
         | SqlState::QUERY_CANCELED
         | SqlState::TOO_MANY_CONNECTIONS => concurrency,
+        // As one without TLS where the server wants it: mended there or in the address, by no other password.
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message(error).contains("pg_hba.conf") => {
+            CallFailure::NotSent(message(error))
+        }
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             CallFailure::Unauthenticated
         }
@@ -60,11 +66,20 @@ pub(super) fn at_commit(error: &Error) -> CallFailure {
     let class = error.code().and_then(|state| state.code().get(..2));
     match class {
         Some("23" | "40") => not_done(error),
-        _ => CallFailure::Unknown(format!("the commit was not answered: {error}")),
+        _ => CallFailure::Unknown(format!("the commit was not answered: {}", message(error))),
     }
 }
 
-/// What the server says, without its detail, which has values of rows.
+/// What the server says, without its detail, which has values of rows; otherwise what went wrong and why, as of a certificate.
 fn message(error: &Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+    if let Some(error) = error.as_db_error() {
+        return error.message().to_owned();
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(why) = cause {
+        text.push_str(&format!(": {why}"));
+        cause = why.source();
+    }
+    text
 }

@@ -14,6 +14,7 @@ use crate::support::{
 };
 
 pub(crate) mod server;
+mod tls;
 
 use server::{database, execute};
 

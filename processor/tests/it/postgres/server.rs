@@ -10,6 +10,10 @@ use tokio_postgres::NoTls;
 #[expect(unreachable_pub, reason = "of another crate")]
 mod postgres;
 
+#[path = "../../../../xtask/src/certificates.rs"]
+mod certificates;
+
+pub(crate) use certificates::Authority;
 pub(crate) use postgres::PostgresServer;
 
 /// The server that the tests of this process share; `None`, which is said, where there is none to run.

@@ -15,7 +15,7 @@ static LENGTH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"conten
 ///
 /// # Errors
 /// [`Failure::Broken`] with its text if it is no 202, or has no length: the load is made to be accepted.
-pub(super) fn is_whole(bytes: &[u8]) -> Result<bool> {
+pub(in crate::bench) fn is_whole(bytes: &[u8]) -> Result<bool> {
     let Some(head) = HEAD_END.find(bytes) else { return Ok(false) };
     let (head, body) = bytes.split_at(head + 4);
     if !head.starts_with(WANTED) {

@@ -18,6 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::process;
 use crate::failure::{Failure, Result, While as _};
 use crate::time::Stopwatch;
+pub(super) use answer::is_whole;
 pub(super) use orders::Orders;
 
 /// How long the server may be silent altogether before the load gives up.

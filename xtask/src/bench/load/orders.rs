@@ -14,12 +14,20 @@ const ID_HEAD: &str = r#"{"id":"018f9c2e-"#;
 /// Those digits: `{"id":"018f9c2e-hhhh-7b3a-9d11-hhhhhhhhhhhh"`.
 const DIGITS_AT: usize = 31;
 const DIGITS: usize = 12;
+/// What the shopper's address begins with, and what it is made where every order has a shopper of its own.
+const EMAIL_HEAD: &str = r#""shopper":{"email":""#;
+const OWN_EMAIL: &str = "shopper.000000000000@mail.example";
+const OWN_DIGITS_AT: usize = "shopper.".len();
 
 /// An endless feed of requests with one order each, or a batch of them.
 #[derive(Clone, Debug)]
 pub(in crate::bench) struct Orders {
     request: Vec<u8>,
-    /// Where each order's digits stand.
+    /// Where the first order begins, and how far it is from one to the next.
+    first: usize,
+    line: usize,
+    count: usize,
+    /// Where digits stand in an order.
     digits: Vec<usize>,
     next: u64,
 }
@@ -28,6 +36,18 @@ impl Orders {
     /// One canonical order of about 2 KB in each request.
     pub(in crate::bench) fn single() -> Result<Self> {
         Ok(Self::new(&canonical()?, 1, "application/json"))
+    }
+
+    /// The same, each with a shopper of its own.
+    pub(in crate::bench) fn of_shoppers() -> Result<Self> {
+        let order = canonical()?;
+        let none = || Failure::Broken("the canonical order has no shopper".to_owned());
+        let at = order.find(EMAIL_HEAD).ok_or_else(none)? + EMAIL_HEAD.len();
+        let (head, rest) = order.split_at(at);
+        let (_, tail) = rest.split_once('"').ok_or_else(none)?;
+        let mut orders = Self::new(&format!("{head}{OWN_EMAIL}\"{tail}"), 1, "application/json");
+        orders.digits.push(at + OWN_DIGITS_AT);
+        Ok(orders)
     }
 
     /// So many in each request, one a line.
@@ -43,24 +63,32 @@ impl Orders {
             line * count,
         )
         .into_bytes();
-        let first = request.len() + DIGITS_AT;
+        let first = request.len();
         for _ in 0..count {
             request.extend_from_slice(order.as_bytes());
             request.push(b'\n');
         }
-        let digits = (0..count).map(|n| first + n * line).collect();
-        Self { request, digits, next: 1 }
+        Self { request, first, line, count, digits: vec![DIGITS_AT], next: 1 }
     }
 
     /// The next request; every order in it has an id of its own.
     pub(in crate::bench) fn next(&mut self) -> &[u8] {
-        for at in &self.digits {
-            if let Some(place) = self.request.get_mut(*at..*at + DIGITS) {
-                hex(self.next, place);
+        for n in 0..self.count {
+            for at in &self.digits {
+                let at = self.first + n * self.line + at;
+                if let Some(place) = self.request.get_mut(at..at + DIGITS) {
+                    hex(self.next, place);
+                }
             }
             self.next += 1;
         }
         &self.request
+    }
+
+    /// The body of the next request.
+    pub(in crate::bench) fn next_body(&mut self) -> &[u8] {
+        let first = self.first;
+        self.next().get(first..).unwrap_or_default()
     }
 
     /// Goes on with the ids after those of another feed.
@@ -76,7 +104,7 @@ impl Orders {
 
     /// Orders in one request.
     pub(in crate::bench) fn per_request(&self) -> u64 {
-        self.digits.len() as u64
+        self.count as u64
     }
 
     /// Orders made so far.
@@ -140,6 +168,18 @@ mod tests {
         }
         assert_eq!(seen.len(), 600);
         assert_eq!(batch.made(), 600);
+    }
+
+    #[test]
+    fn every_order_has_a_shopper_of_its_own_where_that_is_wanted() {
+        let mut orders = Orders::of_shoppers().unwrap();
+        let mut seen = HashSet::new();
+        for _ in 0..300 {
+            assert_eq!(ids(orders.next()).len(), 1);
+            let order: serde_json::Value = serde_json::from_slice(orders.next_body()).unwrap();
+            seen.insert(order["shopper"]["email"].as_str().unwrap().to_owned());
+        }
+        assert_eq!((seen.len(), orders.made()), (300, 600));
     }
 
     #[test]
