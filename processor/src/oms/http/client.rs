@@ -1,10 +1,10 @@
 //! One HTTP call, and the one thing a client must know of a call that failed: whether anything may have left.
 
-use std::convert::Infallible;
 use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
+use tokio::sync::Notify;
 
 use super::HttpOptions;
 use crate::oms::CallFailure;
@@ -68,66 +69,118 @@ impl Client {
     /// [`CallFailure::NotSent`] where not a byte of the body left, [`CallFailure::Unknown`] where some may have and no complete
     /// answer came.
     pub(super) async fn call(&self, request: Request<Bytes>) -> Result<Answer, CallFailure> {
-        let left = Arc::new(AtomicBool::new(request.body().is_empty()));
-        let request = request.map(|bytes| Watched { bytes: Some(bytes), left: Arc::clone(&left) });
+        let leaving = Arc::new(Leaving::new(request.body().is_empty()));
+        let held = |bytes| Watched { bytes: Some(bytes), leaving: Arc::clone(&leaving) };
+        let request = request.map(held);
         let call = async {
             let answer = self.inner.request(request).await.map_err(|error| {
-                let connects = error.is_connect();
-                (error.source().map_or_else(|| error.to_string(), ToString::to_string), connects)
+                error.source().map_or_else(|| error.to_string(), ToString::to_string)
             })?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| {
-                let why = match error.is::<LengthLimitError>() {
+                match error.is::<LengthLimitError>() {
                     true => format!("the answer has more than {ANSWER_MAX} bytes"),
                     false => format!("the answer ended early: {error}"),
-                };
-                (why, false)
+                }
             })?;
             let (status, headers) = (head.status, head.headers);
             Ok(Answer { status, headers, body: body.to_bytes() })
         };
-        // A handshake that hangs is over before the answer is, and nothing has left by then.
-        let connects = tokio::time::timeout(self.connect_timeout * 2, std::future::pending::<()>());
+        // A handshake may hang, too.
+        let connecting = self.connect_timeout * 2;
         let hangs = async {
-            drop(connects.await);
-            if left.load(Ordering::Acquire) {
-                std::future::pending().await
+            tokio::time::sleep(connecting).await;
+            if leaving.has_left() {
+                std::future::pending::<()>().await;
             }
         };
-        let (why, connects) = tokio::select! {
-            biased;
-            done = tokio::time::timeout(self.answer_timeout, call) => match done {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failed)) => failed,
-                Err(_) => (format!("no answer within {:?}", self.answer_timeout), false),
-            },
-            () = hangs => (format!("no connection within {:?}", self.connect_timeout * 2), true),
+        let late = async {
+            leaving.left().await;
+            tokio::time::sleep(self.answer_timeout).await;
         };
-        Err(match connects || !left.load(Ordering::Acquire) {
+        let why: String = tokio::select! {
+            biased;
+            done = call => match done {
+                Ok(answer) => return Ok(answer),
+                Err(why) => why,
+            },
+            () = late => format!("no answer within {:?}", self.answer_timeout),
+            () = hangs => format!("no connection within {connecting:?}"),
+        };
+        Err(match leaving.revoke() {
             true => CallFailure::NotSent(why),
             false => CallFailure::Unknown(why),
         })
     }
 }
 
-/// A body that notes when it is fetched. The head goes out with the first bytes of it, never before.
+const HELD: u8 = 0;
+const LEFT: u8 = 1;
+const REVOKED: u8 = 2;
+
+/// Whether a body has left, which is settled once: it leaves, or it is revoked and never does. The connection has a task of its own,
+/// which may fetch the body at any moment.
+struct Leaving {
+    state: AtomicU8,
+    told: Notify,
+}
+
+impl Leaving {
+    /// An empty body has left from the start: its call is that of its head.
+    fn new(empty: bool) -> Self {
+        Self { state: AtomicU8::new(if empty { LEFT } else { HELD }), told: Notify::new() }
+    }
+
+    /// It is fetched; false if it was revoked.
+    fn leave(&self) -> bool {
+        let before = self.state.compare_exchange(HELD, LEFT, Ordering::AcqRel, Ordering::Acquire);
+        self.told.notify_waiters();
+        before != Err(REVOKED)
+    }
+
+    /// Keeps it from leaving; false if it has left.
+    fn revoke(&self) -> bool {
+        let before =
+            self.state.compare_exchange(HELD, REVOKED, Ordering::AcqRel, Ordering::Acquire);
+        before != Err(LEFT)
+    }
+
+    fn has_left(&self) -> bool {
+        self.state.load(Ordering::Acquire) == LEFT
+    }
+
+    /// Returns once it has left.
+    async fn left(&self) {
+        loop {
+            let told = self.told.notified();
+            if self.has_left() {
+                return;
+            }
+            told.await;
+        }
+    }
+}
+
+/// A body that notes when it is fetched. The head goes out with the first bytes of it, or alone where it is revoked, which is no
+/// request.
 struct Watched {
     bytes: Option<Bytes>,
-    left: Arc<AtomicBool>,
+    leaving: Arc<Leaving>,
 }
 
 impl Body for Watched {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.left.store(true, Ordering::Release);
-        Poll::Ready(
-            self.bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
-        )
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if !self.leaving.leave() {
+            return Poll::Ready(Some(Err(io::Error::other("the call was given up"))));
+        }
+        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty());
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -136,5 +189,21 @@ impl Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_leaves_or_is_revoked_and_never_both() {
+        let leaving = Leaving::new(false);
+        assert!(leaving.leave() && leaving.leave() && leaving.has_left());
+        assert!(!leaving.revoke());
+        let leaving = Leaving::new(false);
+        assert!(leaving.revoke() && leaving.revoke());
+        assert!(!leaving.leave() && !leaving.has_left());
+        assert!(!Leaving::new(true).revoke());
     }
 }

@@ -23,7 +23,7 @@ pub struct HttpOptions {
     pub identity_max: usize,
     /// The connection is waited for so long; nothing has left by then.
     pub connect_timeout: Duration,
-    /// The whole answer is waited for so long.
+    /// The whole answer is waited for so long, from when the order leaves.
     pub answer_timeout: Duration,
     /// Who we are.
     pub auth: Auth,
