@@ -1,6 +1,7 @@
 //! Commands: what people type. Data goes to stdout, messages to stderr.
 
 pub(crate) mod buffer;
+mod check;
 mod client;
 pub(crate) mod config;
 pub(crate) mod doctor;

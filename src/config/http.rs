@@ -62,7 +62,7 @@ pub(crate) struct Find {
     pub(crate) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fingerprint: Option<String>,
-    #[serde(default = "at_once")]
+    #[serde(default = "visible_after")]
     pub(crate) visible_after: Span,
 }
 
@@ -193,8 +193,8 @@ fn body_bytes() -> Size {
     Size::mib(1)
 }
 
-fn at_once() -> Span {
-    Span::secs(0)
+fn visible_after() -> Span {
+    Span::secs(5)
 }
 
 #[cfg(test)]

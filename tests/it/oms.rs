@@ -102,3 +102,63 @@ fn wrong_faults_stop_the_start() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("faults.json") && said.contains("uniqe"), "{said}");
 }
+
+/// What `oms verify` says of the reference OMS, reached as `more` says beside the usual: level by name, and its exit status.
+fn verify(faults: &str, find: &str, create: &str) -> (Value, Option<i32>) {
+    let directory = directory(faults);
+    let oms = Oms::start(directory.path());
+    let address = oms.address;
+    let config = format!(
+        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\n\
+         [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"http://{address}/oauth/token\"\n\
+         client_id_file = \"id\"\nclient_secret_file = \"secret\"\n\
+         [oms.create]\npath = \"/v1/orders\"\nanswers = {{ items = \"/results\" }}\n{create}\n\
+         [oms.find]\npath = \"/v1/orders?identity={{{{ identity|urlencode }}}}\"\nitems = \"/items\"\n\
+         identity = \"/identity\"\nid = \"/id\"\nfingerprint = \"/fingerprint\"\n{find}\n\
+         [oms.limits]\ncalls_per_s = 4.0\n"
+    );
+    std::fs::write(directory.path().join("forebay.toml"), config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.current_dir(directory.path());
+    let output =
+        command.args(["oms", "verify", "--config", "forebay.toml", "--json"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let said: Value = serde_json::from_str(&said)
+        .unwrap_or_else(|_| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+    let levels = said["checks"].as_array().unwrap().iter();
+    let levels =
+        levels.map(|check| (check["name"].as_str().unwrap().to_owned(), check["level"].clone()));
+    println!("{said:#}");
+    (levels.collect::<serde_json::Map<_, _>>().into(), output.status.code())
+}
+
+#[test]
+fn an_oms_is_verified_against_what_is_configured_of_it() {
+    let (levels, status) = verify("{}", "visible_after = \"1s\"", "refuses_second = true");
+    for name in ["guarantee", "look-up", "create", "visible", "repeat", "cut", "limit"] {
+        assert_eq!(levels[name], "ok", "{name}: {levels}");
+    }
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn an_oms_that_is_not_as_configured_is_found_out() {
+    let (levels, status) =
+        verify(r#"{"unique": false}"#, "visible_after = \"1s\"", "refuses_second = true");
+    assert_eq!((&levels["repeat"], status), (&json!("fail"), Some(1)), "{levels}");
+    let slow = r#"{"visible_after_ms": 700}"#;
+    let (levels, status) = verify(slow, "visible_after = \"0s\"", "refuses_second = true");
+    assert_eq!((&levels["visible"], status), (&json!("fail"), Some(1)), "{levels}");
+    let (levels, status) = verify(slow, "visible_after = \"2s\"", "refuses_second = true");
+    assert_eq!(
+        (&levels["visible"], &levels["cut"], status),
+        (&json!("ok"), &json!("ok"), Some(0)),
+        "{levels}"
+    );
+    let limit =
+        r#"{"overloaded": {"status": 429, "code": "SLOW", "retry_after_s": 1, "every": 15}}"#;
+    let (levels, status) = verify(limit, "visible_after = \"1s\"", "refuses_second = true");
+    assert_eq!((&levels["limit"], status), (&json!("warn"), Some(0)), "{levels}");
+    let (levels, status) = verify(r#"{"refuse_credentials": true}"#, "", "refuses_second = true");
+    assert_eq!((&levels["look-up"], status), (&json!("fail"), Some(1)), "{levels}");
+}

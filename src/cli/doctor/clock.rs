@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay_buffer::{Clock as _, SystemClock};
 
-use super::Check;
+use super::super::check::Check;
 
 /// 2026-01-01 and 2100-01-01, ms since 1970.
 const PLAUSIBLE: std::ops::Range<i64> = 1_767_225_600_000..4_102_444_800_000;

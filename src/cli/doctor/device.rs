@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay_buffer::{Clock as _, SystemClock};
 
-use super::Check;
+use super::super::check::Check;
 
 const BLOCK: usize = 4 << 10;
 const LARGE: usize = 1 << 20;

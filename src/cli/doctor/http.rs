@@ -4,7 +4,7 @@ use forebay_processor::oms::http::Http;
 use forebay_processor::{CallFailure, OrderManagement};
 use tokio::runtime::Builder;
 
-use super::Check;
+use super::super::check::Check;
 use crate::config::Config;
 use crate::wiring;
 

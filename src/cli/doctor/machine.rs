@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-use super::Check;
+use super::super::check::Check;
 use crate::config::Config;
 
 /// What a file system is to a durable store.

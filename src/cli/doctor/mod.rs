@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Serialize;
 use serde_json::json;
 
+use super::check::{Check, Level};
 use super::{EXIT_MET, EXIT_MISSED, EXIT_USAGE, fail, print};
 use crate::config::{self, Config, Flags};
 
@@ -32,57 +32,6 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Level {
-    /// As it should be.
-    Ok,
-    /// A promise holds less well, or nobody can tell.
-    Warn,
-    /// It cannot run like this, or a promise is broken.
-    Fail,
-}
-
-/// One line of the examination.
-#[derive(Clone, Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    level: Level,
-    /// What was found, and what it means.
-    finding: String,
-    /// What to do; empty where nothing needs doing.
-    advice: String,
-}
-
-impl Check {
-    fn ok(name: &'static str, finding: impl Into<String>) -> Self {
-        Self { name, level: Level::Ok, finding: finding.into(), advice: String::new() }
-    }
-
-    fn warn(name: &'static str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { name, level: Level::Warn, finding: finding.into(), advice: advice.into() }
-    }
-
-    fn fail(name: &'static str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { name, level: Level::Fail, finding: finding.into(), advice: advice.into() }
-    }
-
-    fn line(&self) -> String {
-        let word = match self.level {
-            Level::Ok => "ok",
-            Level::Warn => "warn",
-            Level::Fail => "fail",
-        };
-        let mut line = format!("{word:<5} {:<16} {}", self.name, self.finding);
-        if !self.advice.is_empty() {
-            line.push_str(" -> ");
-            line.push_str(&self.advice);
-        }
-        line
-    }
 }
 
 /// Exit 0 unless a line says fail.
@@ -179,13 +128,5 @@ mod tests {
         assert_eq!(there(dir.path()), dir.path());
         assert_eq!(there(&dir.path().join("a/b/c")), dir.path());
         assert_eq!(there(Path::new("no-such/at-all")), Path::new("."));
-    }
-
-    #[test]
-    fn a_line_says_what_to_do_where_something_is_to_be_done() {
-        let ok = Check::ok("clock", "2026");
-        assert_eq!(ok.line(), "ok    clock            2026");
-        let warn = Check::warn("clock", "1970", "set it");
-        assert_eq!(warn.line(), "warn  clock            1970 -> set it");
     }
 }

@@ -4,7 +4,7 @@ use forebay_buffer::Durability;
 use forebay_buffer::nats::{Found, Inspection, NatsConfig, OpenError};
 use tokio::runtime::Builder;
 
-use super::Check;
+use super::super::check::Check;
 use crate::config::Config;
 use crate::wiring;
 

@@ -3,7 +3,7 @@
 use forebay_processor::oms::postgres::Inspection;
 use tokio::runtime::Builder;
 
-use super::Check;
+use super::super::check::Check;
 use crate::config::Config;
 use crate::wiring;
 

@@ -56,7 +56,7 @@ impl ReferenceOms {
              client_id_file = {id:?}\nclient_secret_file = {secret:?}\n\
              [oms.create]\npath = \"/v1/orders\"\nbatch = 100\nanswers = {{ items = \"/results\" }}\n\
              [oms.find]\nbatch = 100\nitems = \"/items\"\nidentity = \"/identity\"\nid = \"/id\"\n\
-             fingerprint = \"/fingerprint\"\n\
+             fingerprint = \"/fingerprint\"\nvisible_after = \"500ms\"\n\
              path = \"/v1/orders?{{% for i in identities %}}identity={{{{ i|urlencode }}}}&{{% endfor %}}\"\n\
              [oms.list]\npath = \"/v1/orders/list?after={{{{ after }}}}&limit={{{{ limit }}}}\"\nitems = \"/items\"\n"
         )

@@ -76,7 +76,7 @@ struct Shared {
     base: String,
     idempotency: Option<HeaderName>,
     client: Client,
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     templates: Templates,
     reading: Reading,
     calls: Calls,
@@ -102,13 +102,25 @@ impl Http {
             base,
             idempotency: idempotency.transpose()?,
             client: Client::new(&options, tls::client(options.roots.as_deref())?),
-            credentials: Credentials::new(options.auth.clone()),
+            credentials: Arc::new(Credentials::new(options.auth.clone())),
             templates: Templates::new(&options)?,
             reading: Reading::new(&options),
             calls: Calls::new(options.limits),
             options,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The same, with the token it has, that waits for an answer only so long: to see what becomes of an order whose line is cut.
+    ///
+    /// # Errors
+    /// [`OpenError`], as [`Http::open`].
+    pub fn impatient(&self, answer_timeout: Duration) -> Result<Self, OpenError> {
+        let mut other = Self::open(HttpOptions { answer_timeout, ..self.shared.options.clone() })?;
+        if let Some(shared) = Arc::get_mut(&mut other.shared) {
+            shared.credentials = Arc::clone(&self.shared.credentials);
+        }
+        Ok(other)
     }
 }
 

@@ -160,7 +160,7 @@ pub struct Find {
     pub id: String,
     /// In an order found: the fingerprint stored beside it.
     pub fingerprint: Option<String>,
-    /// How long after a create it may not be found yet.
+    /// How long after a call was cut off its orders may still come to be found: the OMS may be working on it then.
     pub visible_after: Duration,
 }
 

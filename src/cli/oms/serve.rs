@@ -1,35 +1,23 @@
-//! `forebay oms`: the reference order management system (OMS), in a process of its own.
+//! `forebay oms serve`: the reference order management system (OMS), in a process of its own.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use forebay_reference_oms::{Faults, Options, Server, TlsFiles};
 use serde_json::json;
 
-use super::{EXIT_MET, EXIT_MISSED, EXIT_USAGE, fail, print};
+use super::super::{EXIT_MET, EXIT_MISSED, EXIT_USAGE, fail, print};
 use crate::serve::Signals;
 use crate::wiring;
 
 /// What it logs: trouble of its own, for the rest is in its ledger.
 const LOG: &str = "warn";
 
-/// Arguments of `oms`.
+/// Arguments of `oms serve`.
 #[derive(Debug, Args)]
-pub(crate) struct OmsArgs {
-    #[command(subcommand)]
-    command: OmsCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum OmsCommand {
-    /// Be an OMS over HTTP with faults on demand, and judge what comes (docs/reference-oms.md)
-    Serve(ServeArgs),
-}
-
-#[derive(Debug, Args)]
-struct ServeArgs {
+pub(super) struct ServeArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -57,8 +45,7 @@ struct ServeArgs {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(args: &OmsArgs) -> ExitCode {
-    let OmsCommand::Serve(args) = &args.command;
+pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let options = match options(args) {
         Ok(options) => options,
         Err(error) => return fail(EXIT_USAGE, &error),
