@@ -117,6 +117,10 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         "oms.url: must begin with https:// (or http://) for oms.kind = \"http\"",
     );
     must(
+        oms.url.as_deref().is_none_or(|url| !url.contains('@')),
+        "oms.url: must hold no user or token, which would be shown; say who we are in [oms.auth]",
+    );
+    must(
         oms.identity_max.is_none_or(|most| most > 0 && most <= 1_024),
         "oms.identity_max: must be 1 to 1024",
     );
@@ -167,8 +171,8 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
     }
     if let Some(limits) = &oms.limits {
         must(
-            limits.calls_per_s.is_none_or(|rate| rate > 0.0 && rate <= 1e5),
-            "oms.limits.calls_per_s: must be above 0 and at most 100000",
+            limits.calls_per_s.is_none_or(|rate| (0.01..=1e5).contains(&rate)),
+            "oms.limits.calls_per_s: must be 0.01 to 100000",
         );
         must(limits.reserve_percent < 100, "oms.limits.reserve_percent: must be below 100");
     }

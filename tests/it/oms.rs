@@ -113,7 +113,7 @@ fn verify(faults: &str, find: &str, create: &str) -> (Value, Option<i32>) {
          [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"http://{address}/oauth/token\"\n\
          client_id_file = \"id\"\nclient_secret_file = \"secret\"\n\
          [oms.create]\npath = \"/v1/orders\"\nanswers = {{ items = \"/results\" }}\n{create}\n\
-         [oms.find]\npath = \"/v1/orders?identity={{{{ identity|urlencode }}}}\"\nitems = \"/items\"\n\
+         [oms.find]\npath = \"/v1/orders?identity={{{{ identity }}}}\"\nitems = \"/items\"\n\
          identity = \"/identity\"\nid = \"/id\"\nfingerprint = \"/fingerprint\"\n{find}\n\
          [oms.limits]\ncalls_per_s = 4.0\n"
     );

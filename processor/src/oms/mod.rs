@@ -151,6 +151,11 @@ pub enum Outcome {
         /// Not before this long.
         after: Duration,
     },
+    /// Definitely not done, and not for anything about the order: it may be tried again, and no attempt is counted.
+    NotDone {
+        /// Not before this long.
+        after: Duration,
+    },
     /// Nobody can say.
     Unknown,
 }

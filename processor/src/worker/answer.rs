@@ -9,6 +9,7 @@
 //! | accepted | submitted; looked up from time to time, and never sent again while it has its ticket |
 //! | invalid | held until it is clear whose fault it is (`refusals.rs`): exception `rejected`, or the brake and retried, not counted |
 //! | retry | retry, not before the OMS said |
+//! | not done | the same, not counted; where it is all of a call, the call is overloaded |
 //! | unknown, of one order or of the call | looked up: found is as existing; absent may be sent again; no answer is retried later, and looked up first then. An OMS that cannot be asked is sent it again if it refuses a second create, else exception `outcome_unknown` |
 //! | not sent, overloaded | all retried, never counted; the drain leaves the OMS alone with growing waits |
 //! | unauthenticated | all retried, never counted; the brake |
@@ -23,7 +24,7 @@ use super::{Batch, Failed, Order, Worker, halves};
 use crate::caught::caught;
 use crate::governor::{Brake, Grant};
 use crate::metrics::{self, OrderOutcome};
-use crate::oms::{CallFailure, Found, Identity, OrderManagement, Outcome};
+use crate::oms::{CallFailure, Found, Identity, OrderManagement, Outcome, Scope};
 
 /// The code of an order that was refused as a whole call: the OMS gave none.
 const REFUSED: &str = "refused";
@@ -48,9 +49,14 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     }
 
     /// One look-up, once what was sent before must be visible. Never an answer of another length.
-    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
+    /// `sent`: one of them may have been sent, and so may come to be found yet.
+    async fn find(
+        &self,
+        identities: &[Identity],
+        sent: bool,
+    ) -> Result<Vec<Option<Found>>, CallFailure> {
         let visible_after = self.shared.oms.visible_after();
-        if !visible_after.is_zero() {
+        if sent && !visible_after.is_zero() {
             tokio::time::sleep(visible_after).await;
         }
         let began = self.shared.clock.elapsed();
@@ -97,7 +103,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         grant: Grant,
         batch: &mut Batch,
     ) {
-        match answer {
+        match answer.and_then(or_overloaded) {
             Ok(outcomes) => {
                 self.shared.governor.answered();
                 let unknown = self.settle_outcomes(part, outcomes, batch);
@@ -157,7 +163,13 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                 }
                 Outcome::Retry { after } => {
                     let reason = "the OMS asks to try again later".to_owned();
-                    batch.failed.push(Failed { lease: order.lease, told: Some(after), reason });
+                    let told = Some(after);
+                    batch.failed.push(Failed { lease: order.lease, told, reason, blamed: true });
+                }
+                Outcome::NotDone { after } => {
+                    let reason = "the OMS did not get to it".to_owned();
+                    let told = Some(after.max(self.shared.retry.base));
+                    batch.failed.push(Failed { lease: order.lease, told, reason, blamed: false });
                 }
                 Outcome::Unknown => unknown.push(order),
             }
@@ -221,8 +233,13 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// all go back, to be looked up first the next time, and the batch is halted.
     async fn found_or_absent(&mut self, part: Vec<Order>, batch: &mut Batch) -> Vec<Order> {
         let identities: Vec<_> = part.iter().map(|order| order.lease.key.identity()).collect();
+        // What has a ticket is not sent again, however often it is absent.
+        let sent = |order: &Order| {
+            order.noted || (order.lease.sent_before && order.lease.ticket.is_none())
+        };
+        let sent = part.iter().any(sent);
         let mut absent = Vec::new();
-        match self.find(&identities).await {
+        match self.find(&identities, sent).await {
             Ok(answers) => {
                 for (order, found) in part.into_iter().zip(answers) {
                     match found {
@@ -316,7 +333,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// OMS.
     async fn settle_unsent(&mut self, leases: Vec<Lease>, absent: impl Fn(&Self, Lease)) {
         let identities: Vec<_> = leases.iter().map(|lease| lease.key.identity()).collect();
-        match self.find(&identities).await {
+        let sent = leases.iter().any(|lease| lease.sent_before);
+        match self.find(&identities, sent).await {
             Ok(answers) => {
                 for (lease, found) in leases.into_iter().zip(answers) {
                     match found {
@@ -349,6 +367,10 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         batch.halted = Some(after);
         for Order { lease, .. } in part {
             metrics::order(OrderOutcome::Retry);
+            if matches!(failure, CallFailure::Unauthenticated) {
+                // It may be refused for what it holds: the next probe takes another.
+                self.shared.refusals.remember(lease.sequence);
+            }
             let reason = failure.to_string();
             lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });
         }
@@ -369,5 +391,17 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         let wait = self.shared.retry.wait_at_least(told, failures, &mut self.rng);
         self.shared.governor.back_off(wait);
         wait
+    }
+}
+
+/// Where the OMS got to none of a call's orders it is the call that failed.
+fn or_overloaded(outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, CallFailure> {
+    let waits = outcomes.iter().map(|outcome| match outcome {
+        Outcome::NotDone { after } => Some(*after),
+        _ => None,
+    });
+    match waits.collect::<Option<Vec<_>>>().and_then(|waits| waits.into_iter().max()) {
+        Some(after) => Err(CallFailure::Overloaded { after: Some(after), scope: Scope::Second }),
+        None => Ok(outcomes),
     }
 }

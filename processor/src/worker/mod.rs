@@ -85,6 +85,8 @@ struct Failed {
     /// Not before this long, where the OMS said so.
     told: Option<Duration>,
     reason: String,
+    /// It may be the order's fault.
+    blamed: bool,
 }
 
 /// One batch under way.
@@ -287,7 +289,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         for part in batch.absent {
             let alone = part.len() == 1;
             for Order { lease, .. } in part {
-                let failed = Failed { lease, told: Some(wait), reason: reason.to_owned() };
+                let reason = reason.to_owned();
+                let failed = Failed { lease, told: Some(wait), reason, blamed: true };
                 self.settle_one_failed(failed, alone, blame);
             }
         }
@@ -297,9 +300,9 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     }
 
     fn settle_one_failed(&mut self, failed: Failed, alone: bool, blame: bool) {
-        let Failed { lease, told, reason } = failed;
+        let Failed { lease, told, reason, blamed } = failed;
         let now = self.shared.clock.elapsed();
-        let counts = alone && (self.shared.evidence.failed(lease.sequence, now) || blame);
+        let counts = blamed && alone && (self.shared.evidence.failed(lease.sequence, now) || blame);
         let attempts = lease.attempts.saturating_add(u8::from(counts));
         if counts && attempts >= self.shared.attempts_max {
             let reason = format!(

@@ -7,7 +7,7 @@ use forebay_order::{Fingerprint, Format, OrderKey, OrderSummary, Unmappable};
 
 use super::{Order, Worker};
 use crate::caught::caught_fn;
-use crate::oms::OrderManagement;
+use crate::oms::{Guarantee, OrderManagement};
 
 /// Makes a summary of kept bytes: [`forebay_order::summarise`].
 pub(crate) type Summarise =
@@ -21,15 +21,17 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// one is settled as an exception.
     pub(super) fn prepare(&self, leases: Vec<Lease>) -> (Vec<Order>, Vec<Lease>) {
         let (mut orders, mut exhausted) = (Vec::with_capacity(leases.len()), Vec::new());
-        let (refuses_second, can_find) =
-            (self.shared.oms.guarantee().refuses_second(), self.shared.oms.can_find());
+        let (guarantee, can_find) = (self.shared.oms.guarantee(), self.shared.oms.can_find());
+        let refuses_second = guarantee.refuses_second();
+        // An idempotency key is forgotten sooner than an order that ended.
+        let asks_forgotten = can_find && guarantee != Guarantee::UniqueId;
         for lease in leases {
             let maybe_there = lease.sent_before || lease.ticket.is_some();
             if maybe_there && !can_find && !(refuses_second && lease.ticket.is_none()) {
                 self.settle_unasked(lease);
                 continue;
             }
-            let ask = can_find && (maybe_there || (lease.look_first && !refuses_second));
+            let ask = (can_find && maybe_there) || (asks_forgotten && lease.look_first);
             if lease.attempts >= self.shared.attempts_max {
                 // Nothing is done with its bytes any more: they may be what kills the process.
                 if ask {
@@ -41,8 +43,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             }
             match self.summary(&lease) {
                 Ok(summary) => {
-                    let asks = can_find && !refuses_second;
-                    let ask = ask || (asks && self.may_be_forgotten(&lease, &summary));
+                    let ask = ask || (asks_forgotten && self.may_be_forgotten(&lease, &summary));
                     orders.push(Order { lease, summary, ask, noted: false });
                 }
                 Err((category, reason)) => self.exception(lease, category, reason),

@@ -129,7 +129,8 @@ impl Refusals {
         leases
     }
 
-    fn remember(&self, order: u64) {
+    /// The next probes pass it over, if others wait.
+    pub(super) fn remember(&self, order: u64) {
         let mut inner = self.lock();
         inner.lately.retain(|refused| *refused != order);
         inner.lately.push_back(order);

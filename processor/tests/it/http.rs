@@ -31,8 +31,7 @@ fn options(url: String) -> HttpOptions {
             answers: Answers { items: Some("/results".to_owned()), ..Answers::default() },
         },
         find: Some(Find {
-            path: "/orders?{% for i in identities %}identity={{ i|urlencode }}&{% endfor %}"
-                .to_owned(),
+            path: "/orders?{% for i in identities %}identity={{ i }}&{% endfor %}".to_owned(),
             batch: 10,
             items: Some("/items".to_owned()),
             identity: "/identity".to_owned(),
@@ -159,7 +158,7 @@ async fn a_whole_call_that_failed_is_told_by_its_status_and_the_rules_before_it(
     for (said, expected) in [
         (answer("401 No", "", ""), CallFailure::Unauthenticated),
         (answer("403 No", "", ""), CallFailure::Unauthenticated),
-        (answer("403 No", "", limit), overloaded(None, Scope::Day)),
+        (answer("403 No", "", limit), overloaded(Some(Duration::from_secs(900)), Scope::Day)),
         (
             answer("429 Slow", "retry-after: 17\r\n", ""),
             overloaded(Some(Duration::from_secs(17)), Scope::Second),
@@ -178,8 +177,8 @@ async fn a_whole_call_that_failed_is_told_by_its_status_and_the_rules_before_it(
         ),
         (answer("404 Gone", "", ""), CallFailure::NotSent("it answered 404".to_owned())),
         (
-            answer("302 Away", "location: http://127.0.0.1:1/\r\n", ""),
-            CallFailure::NotSent("it answered 302".to_owned()),
+            answer("307 Away", "location: http://127.0.0.1:1/\r\n", ""),
+            CallFailure::NotSent("it answered 307".to_owned()),
         ),
     ] {
         let (url, _served) = server(vec![said.clone()]).await;
@@ -215,7 +214,7 @@ async fn each_order_has_its_own_outcome_and_what_was_sent_is_what_was_asked_for(
         existing("c", true),
         existing("d", false),
         Outcome::Invalid { code: "NO_SUCH_PRODUCT".to_owned(), reason: "no".to_owned() },
-        Outcome::Retry { after: Duration::from_secs(3) },
+        Outcome::NotDone { after: Duration::from_secs(3) },
         Outcome::Accepted { ticket: "t-1".to_owned() },
         Outcome::Unknown,
     ];
@@ -225,6 +224,68 @@ async fn each_order_has_its_own_outcome_and_what_was_sent_is_what_was_asked_for(
     let identities: Vec<_> = sent.iter().map(|order| order.key.identity()).collect();
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["all"], serde_json::json!(identities));
+}
+
+#[tokio::test]
+async fn a_call_of_one_order_is_read_as_that_order_s_answer_and_in_doubt_as_unknown() {
+    let unknown = |outcome: &Result<Vec<Outcome>, CallFailure>| {
+        matches!(outcome.as_deref(), Ok([Outcome::Unknown]) | Err(CallFailure::Unknown(_)))
+    };
+    let existing = |same| Ok(vec![Outcome::Existing { id: "a".to_owned(), same }]);
+    let invalid = |code: &str| {
+        let (code, reason) = (code.to_owned(), "it says no more".to_owned());
+        Ok(vec![Outcome::Invalid { code, reason }])
+    };
+    let created = || Ok(vec![Outcome::Created { id: "7".to_owned() }]);
+    let wait = Some(Duration::from_secs(9));
+    for (said, expected) in [
+        (answer("201 Created", "", r#"{"id":7,"code":"OK"}"#), Some(created())),
+        (answer("409 Taken", "", r#"{"id":"a","code":"DUP"}"#), Some(existing(None))),
+        (answer("409 Taken", "", r#"{"code":"DUP"}"#), None),
+        (answer("422 No", "", r#"{"code":"BAD"}"#), Some(invalid("BAD"))),
+        (answer("422 No", "", ""), Some(invalid("422"))),
+        (answer("404 No", "", r#"{"code":"NO_SKU"}"#), Some(invalid("NO_SKU"))),
+        (
+            answer("404 No", "", "no such path"),
+            Some(Err(CallFailure::NotSent("it answered 404".to_owned()))),
+        ),
+        (answer("303 See", "location: /orders/7\r\n", ""), None),
+        (answer("503 Away", "", ""), None),
+        (
+            answer("503 Away", "retry-after: 9\r\n", ""),
+            Some(Err(CallFailure::Overloaded { after: wait, scope: Scope::Second })),
+        ),
+        (answer("200 OK", "", r#"{"id":"","error":{"code":"BAD"}}"#), Some(invalid("BAD"))),
+        (answer("200 OK", "", r#"{"id":""}"#), None),
+        (answer("200 OK", "", r#"{"id":"a","error":{"code":"BAD"}}"#), None),
+    ] {
+        let (url, _served) = server(vec![said.clone()]).await;
+        let mut options = options(url);
+        options.create.answers.items = None;
+        options.create.batch = 1;
+        let oms = Http::open(options).unwrap();
+        let outcome = in_time("a submit", oms.submit(&[order("1")])).await;
+        match expected {
+            Some(expected) => assert_eq!(outcome, expected, "{said}"),
+            None => assert!(unknown(&outcome), "{said}: {outcome:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_by_its_own_path_is_absent_only_if_the_oms_says_so() {
+    for (said, absent) in [
+        (answer("404 No", "", r#"{"message":"no such order"}"#), true),
+        (answer("404 No", "", "default backend - 404"), false),
+    ] {
+        let (url, _served) = server(vec![said]).await;
+        let mut options = options(url);
+        let find = options.find.as_mut().unwrap();
+        (find.items, find.batch, find.path) = (None, 1, "/orders/{{ identity }}".to_owned());
+        let oms = Http::open(options).unwrap();
+        let found = in_time("a find", oms.find(&[key("a/b c").identity()])).await;
+        assert_eq!(found == Ok(vec![None]), absent, "{found:?}");
+    }
 }
 
 #[tokio::test]

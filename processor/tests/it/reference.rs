@@ -63,7 +63,7 @@ impl Reference {
                 answers: Answers { items: Some("/results".to_owned()), ..Answers::default() },
             },
             find: Some(Find {
-                path: "/v1/orders?{% for i in identities %}identity={{ i|urlencode }}&{% endfor %}"
+                path: "/v1/orders?{% for i in identities %}identity={{ i }}&{% endfor %}"
                     .to_owned(),
                 batch: 100,
                 items: Some("/items".to_owned()),

@@ -122,7 +122,7 @@ impl OrderManagement for Blind {
 }
 
 fn cuts() -> Value {
-    json!({ "unique": false, "drop_before_commit_every": 5, "drop_after_commit_every": 4,
+    json!({ "unique": false, "drop_before_commit_every": 11, "drop_after_commit_every": 4,
             "drop_mid_answer_every": 7 })
 }
 
@@ -165,7 +165,8 @@ async fn an_order_that_cannot_be_found_yet_is_not_taken_for_absent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_look_up_an_idempotency_key_keeps_from_doubles() {
-    let faults = json!({ "unique": false, "idempotency_keys": true, "drop_after_commit_every": 4 });
+    let faults =
+        json!({ "unique": false, "idempotency_keys": true, "drop_after_commit_every": 13 });
     let sale = Sale::of(faults).await;
     let mut options = looked_up(&sale.oms);
     options.find = None;

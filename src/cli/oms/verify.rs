@@ -263,10 +263,14 @@ impl<'a> Verifying<'a> {
         let refuses = self.oms.guarantee().refuses_second();
         let outcome = self.oms.submit(std::slice::from_ref(order)).await;
         let check = match outcome.as_deref() {
+            Ok([Outcome::Existing { same: Some(false), .. }]) => Check::fail(
+                "repeat",
+                "a second create is refused, and told to be of another order, which it is not",
+                "mend oms.create.answers.fingerprint, or each repeat waits for a person",
+            ),
             Ok([Outcome::Existing { id: existing, same }]) if existing == id || id.is_empty() => {
                 let told = match same {
-                    Some(true) => "and tells that it is the same",
-                    Some(false) => "and tells that it is another, which it is not",
+                    Some(_) => "and tells that it is the same",
                     None => "and cannot tell whether it is the same",
                 };
                 Check::ok("repeat", format!("a second create is refused, {told}"))
@@ -289,6 +293,11 @@ impl<'a> Verifying<'a> {
                 format!(
                     "a second create makes a double ({id} and {again}); so each is looked up first"
                 ),
+            ),
+            Ok([Outcome::Invalid { code, .. }]) => Check::fail(
+                "repeat",
+                format!("a second create is taken for a bad order ({code})"),
+                "say in [[oms.outcome]] that this answer is \"existing\", or repeats become exceptions",
             ),
             Ok(other) => {
                 let finding = format!("a second create came to {other:?}");
@@ -364,6 +373,10 @@ impl<'a> Verifying<'a> {
         let identity =
             [OrderKey::new("forebay", "verify", format!("{}-nobody", self.run)).identity()];
         let mut held = 0.0;
+        if RATES.iter().all(|rate| *rate > most) {
+            let finding = format!("not tried: oms.limits.calls_per_s is {most}");
+            return self.checks.push(Check::ok("limit", finding));
+        }
         for rate in RATES.into_iter().filter(|rate| *rate <= most) {
             let began = Instant::now();
             let (mut due, mut calls) = (began, 0);

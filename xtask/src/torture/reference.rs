@@ -33,14 +33,14 @@ impl ReferenceOms {
         command.args(["--faults", "faults.json"]).current_dir(place);
         let log = std::fs::File::create(place.join("reference.log")).when("reference.log")?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut process = command.spawn().when("starting the reference OMS")?;
+        let process = command.spawn().when("starting the reference OMS")?;
+        let mut oms = Self { process, url: String::new() };
         let mut line = String::new();
-        if let Some(stdout) = process.stdout.take() {
+        if let Some(stdout) = oms.process.stdout.take() {
             BufReader::new(stdout).read_line(&mut line).when("the reference OMS's ready line")?;
         }
         let ready: Value = serde_json::from_str(&line).unwrap_or_default();
         let url = ready.pointer("/ready/listen").and_then(Value::as_str).map(str::to_owned);
-        let mut oms = Self { process, url: String::new() };
         oms.url = url.ok_or_else(|| Failure::broken("the reference OMS", "it is not ready"))?;
         Ok(oms)
     }
@@ -57,7 +57,7 @@ impl ReferenceOms {
              [oms.create]\npath = \"/v1/orders\"\nbatch = 100\nanswers = {{ items = \"/results\" }}\n\
              [oms.find]\nbatch = 100\nitems = \"/items\"\nidentity = \"/identity\"\nid = \"/id\"\n\
              fingerprint = \"/fingerprint\"\nvisible_after = \"500ms\"\n\
-             path = \"/v1/orders?{{% for i in identities %}}identity={{{{ i|urlencode }}}}&{{% endfor %}}\"\n\
+             path = \"/v1/orders?{{% for i in identities %}}identity={{{{ i }}}}&{{% endfor %}}\"\n\
              [oms.list]\npath = \"/v1/orders/list?after={{{{ after }}}}&limit={{{{ limit }}}}\"\nitems = \"/items\"\n"
         )
     }

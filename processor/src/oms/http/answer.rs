@@ -6,13 +6,16 @@
 //! |---|---|---|---|
 //! | 2xx with an id | created | 2xx without one answer an order | unknown |
 //! | 2xx or 202 with a ticket | accepted | 401, 403 | unauthenticated |
-//! | 2xx with a code of what is wrong | invalid | 429, 503 | overloaded, until `Retry-After` |
-//! | 409 | existing | 400, 409, 413, 422 | invalid: one of its orders may be why |
-//! | 408, 425, 429, 503 | retry | other 3xx and 4xx, 501 | unavailable |
+//! | 2xx with a code of what is wrong, and no id | invalid | 429, 503 with `Retry-After` | overloaded |
+//! | 409 | existing | 503 without | overloaded; unknown, if only a look-up keeps from doubles |
+//! | 401, 403, 425 | retry | 400, 409, 413, 422 | invalid: one of its orders may be why |
+//! | 429, 503 | overloaded | 408, 406, and 3xx but 301, 307, 308 | unknown |
+//! | 408 | unknown | other 3xx and 4xx, 501 | unavailable |
 //! | 400 to 499 else | invalid | the rest | unknown |
 //! | the rest | unknown | | |
 //!
-//! Created or existing without an id is unknown, where a look-up tells it.
+//! A call of one order whose body is that order's answer is read as an order's where its status is 409, or another 4xx that tells a code
+//! of what is wrong. Created or existing without an id is unknown, where a look-up tells it; so is an id with a code of what is wrong.
 
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ use serde_json::Value;
 use super::client::Answer;
 use super::limits::retry_after;
 use super::options::{Answers, Find, HttpOptions, List, Meaning, Rule};
-use crate::oms::{CallFailure, Found, Identity, Listed, Outcome, Scope};
+use crate::oms::{CallFailure, Found, Guarantee, Identity, Listed, Outcome, Scope};
 
 /// Characters of the OMS's own words that are kept.
 const WORDS_MAX: usize = 200;
@@ -35,11 +38,14 @@ pub(super) struct Reading {
     rules: Vec<Rule>,
     /// An order can be looked up.
     finds: bool,
+    /// Only a look-up keeps from doubles.
+    looks_up: bool,
 }
 
 /// What of an answer decides.
 struct Said<'a> {
     status: u16,
+    /// As the OMS wrote it.
     code: Option<String>,
     body: Option<&'a Value>,
 }
@@ -47,7 +53,8 @@ struct Said<'a> {
 impl Reading {
     pub(super) fn new(options: &HttpOptions) -> Self {
         let (answers, rules) = (options.create.answers.clone(), options.rules.clone());
-        Self { answers, rules, finds: options.find.is_some() }
+        let looks_up = options.guarantee() == Guarantee::LookedUp;
+        Self { answers, rules, finds: options.find.is_some(), looks_up }
     }
 
     /// What became of the orders of a call.
@@ -76,34 +83,54 @@ impl Reading {
             [one] if self.answers.items.is_none() => Some(one),
             _ => None,
         };
-        if let (Some(order), Some(body)) = (alone, body)
-            && answer.status.is_success()
-        {
+        let rule = self.rule(&said);
+        let of_order = match status {
+            200..=299 | 409 => true,
+            401 | 403 | 408 | 429 => false,
+            400..=499 => said.code.is_some(),
+            _ => false,
+        };
+        if let (Some(order), Some(body), None) = (alone.filter(|_| of_order), body, rule) {
             return Ok(vec![self.outcome(status, body, order)]);
         }
-        let after = retry_after(&answer.headers);
-        let meaning = self.rule(&said);
-        let scope = meaning.map_or(Scope::Second, |(_, scope)| scope);
-        let meaning = meaning.map_or_else(|| of_call(&said), |(is, _)| is);
+        let meaning = rule.map_or_else(|| self.of_create(&said, answer), |(is, _)| is);
         match (meaning, alone) {
             (Meaning::Unauthenticated, _) => Err(CallFailure::Unauthenticated),
-            (Meaning::Overloaded | Meaning::Retry, _) => {
-                Err(CallFailure::Overloaded { after, scope })
-            }
+            (Meaning::Overloaded | Meaning::Retry, _) => Err(overloaded(answer, rule)),
             (Meaning::Unavailable, _) => {
                 Err(CallFailure::NotSent(format!("it answered {status}{}", said.words_of(self))))
             }
             (Meaning::Invalid, None) => Err(CallFailure::Refused(self.words(&said))),
-            (Meaning::Invalid | Meaning::Existing, Some(order)) => {
-                let nothing = Value::Null;
-                let item = body.unwrap_or(&nothing);
-                Ok(vec![self.as_meant(meaning, &said, item, order)])
-            }
-            _ => Err(CallFailure::Unknown(format!(
+            (Meaning::Unknown, _) | (_, None) => Err(CallFailure::Unknown(format!(
                 "the answer, {status}, does not say what became of the orders{}",
                 said.words_of(self)
             ))),
+            (_, Some(order)) => {
+                let nothing = Value::Null;
+                Ok(vec![self.as_meant(meaning, &said, body.unwrap_or(&nothing), order)])
+            }
         }
+    }
+
+    /// What the status of a call that creates usually means.
+    fn of_create(&self, said: &Said<'_>, answer: &Answer) -> Meaning {
+        match said.status {
+            // A gateway says so of a call that it has passed on, too.
+            503 if self.looks_up && retry_after(&answer.headers).is_none() => Meaning::Unknown,
+            _ => of_call(said),
+        }
+    }
+
+    /// Whether a call was refused for the credentials it came with.
+    pub(super) fn refuses_us(&self, answer: &Answer) -> bool {
+        let body: Option<Value> = match answer.status.is_success() {
+            true => return false,
+            false => serde_json::from_slice(&answer.body).ok(),
+        };
+        let status = answer.status.as_u16();
+        let said = Said { status, code: self.code(body.as_ref()), body: body.as_ref() };
+        let meaning = self.rule(&said).map_or_else(|| of_call(&said), |(is, _)| is);
+        meaning == Meaning::Unauthenticated
     }
 
     /// What became of one order, by its own answer.
@@ -115,13 +142,15 @@ impl Reading {
         });
         let status = own.unwrap_or(of_call);
         let said = Said { status, code: self.code(Some(item)), body: Some(item) };
-        let has = |pointers| first(pointers, item).is_some();
+        let has = |pointers| first(pointers, item).and_then(name).is_some();
         let usual = || match (status, &said.code) {
-            (200..=299, _) if has(&self.answers.id) => Meaning::Created,
-            (200..=299, _) if has(&self.answers.ticket) => Meaning::Accepted,
-            (200..=299, Some(_)) => Meaning::Invalid,
+            (200..=299, None) if has(&self.answers.id) => Meaning::Created,
+            (200..=299, None) if has(&self.answers.ticket) => Meaning::Accepted,
+            (200..=299, Some(_)) if !has(&self.answers.id) => Meaning::Invalid,
             (409, _) => Meaning::Existing,
-            (408 | 425 | 429 | 503, _) => Meaning::Retry,
+            (429 | 503, _) => Meaning::Overloaded,
+            (401 | 403 | 425, _) => Meaning::Retry,
+            (408, _) => Meaning::Unknown,
             (400..=499, _) => Meaning::Invalid,
             _ => Meaning::Unknown,
         };
@@ -136,7 +165,7 @@ impl Reading {
         item: &Value,
         order: &OrderSummary,
     ) -> Outcome {
-        let id = || first(&self.answers.id, item).and_then(text);
+        let id = || first(&self.answers.id, item).and_then(name);
         match meaning {
             Meaning::Created => id().map_or(Outcome::Unknown, |id| Outcome::Created { id }),
             Meaning::Existing => {
@@ -148,19 +177,13 @@ impl Reading {
                 id.map_or(Outcome::Unknown, |id| Outcome::Existing { id, same })
             }
             Meaning::Accepted => {
-                let ticket = first(&self.answers.ticket, item).and_then(text);
+                let ticket = first(&self.answers.ticket, item).and_then(name);
                 ticket.map_or(Outcome::Unknown, |ticket| Outcome::Accepted { ticket })
             }
-            Meaning::Invalid => {
-                let code = said.code.clone().unwrap_or_else(|| said.status.to_string());
-                Outcome::Invalid { code, reason: self.reason(said) }
-            }
-            Meaning::Retry
-            | Meaning::Overloaded
-            | Meaning::Unauthenticated
-            | Meaning::Unavailable => {
-                let seconds = item.get("retry_after_s").and_then(Value::as_u64).unwrap_or(0);
-                Outcome::Retry { after: Duration::from_secs(seconds) }
+            Meaning::Invalid => Outcome::Invalid { code: said.shown(), reason: self.reason(said) },
+            Meaning::Retry => Outcome::Retry { after: told_in(item) },
+            Meaning::Overloaded | Meaning::Unauthenticated | Meaning::Unavailable => {
+                Outcome::NotDone { after: told_in(item) }
             }
             Meaning::Unknown => Outcome::Unknown,
         }
@@ -180,7 +203,8 @@ impl Reading {
         let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
         let said = Said { status, code: self.code(body.as_ref()), body: body.as_ref() };
         let rule = self.rule(&said);
-        if status == 404 && find.items.is_none() && rule.is_none() {
+        // One that is no JSON is a gateway's, which knows no order.
+        if status == 404 && find.items.is_none() && rule.is_none() && body.is_some() {
             return Ok(asked.iter().map(|_| None).collect());
         }
         if !answer.status.is_success() || rule.is_some() {
@@ -234,12 +258,9 @@ impl Reading {
     /// Why a call failed that changes nothing.
     fn failure(&self, said: &Said<'_>, answer: &Answer) -> CallFailure {
         let rule = self.rule(said);
-        let scope = rule.map_or(Scope::Second, |(_, scope)| scope);
         match rule.map_or_else(|| of_call(said), |(is, _)| is) {
             Meaning::Unauthenticated => CallFailure::Unauthenticated,
-            Meaning::Overloaded | Meaning::Retry => {
-                CallFailure::Overloaded { after: retry_after(&answer.headers), scope }
-            }
+            Meaning::Overloaded | Meaning::Retry => overloaded(answer, rule),
             _ => {
                 CallFailure::NotSent(format!("it answered {}{}", said.status, said.words_of(self)))
             }
@@ -256,8 +277,10 @@ impl Reading {
 
     /// The code of what is wrong, if a body tells one.
     fn code(&self, body: Option<&Value>) -> Option<String> {
-        let code = first(&self.answers.code, body?).and_then(text)?;
-        (!code.is_empty()).then(|| plain(&code, CODE_MAX))
+        let code = first(&self.answers.code, body?).and_then(name)?;
+        // Some tell a code of what is right.
+        let right = ["ok", "success"].iter().any(|word| code.eq_ignore_ascii_case(word));
+        (!right).then_some(code)
     }
 
     fn reason(&self, said: &Said<'_>) -> String {
@@ -266,12 +289,16 @@ impl Reading {
     }
 
     fn words(&self, said: &Said<'_>) -> String {
-        let code = said.code.clone().unwrap_or_else(|| said.status.to_string());
-        format!("{code}: {}", self.reason(said))
+        format!("{}: {}", said.shown(), self.reason(said))
     }
 }
 
 impl Said<'_> {
+    /// The code as it may be shown, or the status.
+    fn shown(&self) -> String {
+        self.code.as_deref().map_or_else(|| self.status.to_string(), |code| plain(code, CODE_MAX))
+    }
+
     fn words_of(&self, reading: &Reading) -> String {
         match &self.code {
             Some(_) => format!(", {}", reading.words(self)),
@@ -286,8 +313,11 @@ fn of_call(said: &Said<'_>) -> Meaning {
         401 | 403 => Meaning::Unauthenticated,
         429 | 503 => Meaning::Overloaded,
         400 | 409 | 413 | 422 => Meaning::Invalid,
-        408 => Meaning::Unknown,
-        300..=499 | 501 => Meaning::Unavailable,
+        // Done, and the result is elsewhere, or not to our taste.
+        408 | 406 => Meaning::Unknown,
+        301 | 307 | 308 => Meaning::Unavailable,
+        300..=399 => Meaning::Unknown,
+        400..=499 | 501 => Meaning::Unavailable,
         _ => Meaning::Unknown,
     }
 }
@@ -296,6 +326,28 @@ fn of_call(said: &Said<'_>) -> Meaning {
 fn first<'a>(pointers: &[String], value: &'a Value) -> Option<&'a Value> {
     let mut there = pointers.iter().filter_map(|pointer| value.pointer(pointer));
     there.find(|value| !value.is_null())
+}
+
+/// A limit of a whole call. One of an hour or a day is not asked after every few seconds.
+fn overloaded(answer: &Answer, rule: Option<(Meaning, Scope)>) -> CallFailure {
+    let scope = rule.map_or(Scope::Second, |(_, scope)| scope);
+    let at_least = match scope {
+        Scope::Day => Some(Duration::from_secs(900)),
+        Scope::Hour => Some(Duration::from_secs(60)),
+        Scope::Second | Scope::Concurrency => None,
+    };
+    CallFailure::Overloaded { after: retry_after(&answer.headers).or(at_least), scope }
+}
+
+/// When an order may be tried again, where its answer says so.
+fn told_in(item: &Value) -> Duration {
+    let seconds = item.get("retry_after_s").and_then(Value::as_u64);
+    Duration::from_secs(seconds.unwrap_or_default())
+}
+
+/// A text or a number that names something: an empty one and a 0 are what is written where there is nothing.
+fn name(value: &Value) -> Option<String> {
+    text(value).filter(|text| !text.is_empty() && text != "0")
 }
 
 /// A text or a number, as text.

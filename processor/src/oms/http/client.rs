@@ -26,7 +26,7 @@ use crate::oms::CallFailure;
 const ANSWER_MAX: usize = 16 << 20;
 /// A connection is kept so long while nothing is sent: shorter than servers usually do, so that hardly any is used that its
 /// server is about to close.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(4);
 
 /// Calls one OMS. Follows no redirect: where orders go is configured, not told.
 pub(super) struct Client {

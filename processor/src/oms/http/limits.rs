@@ -1,7 +1,7 @@
 //! What calls are kept to, by configuration and by what the OMS says of its own limits.
 //!
-//! A restart begins to count from nothing; an OMS that tells how much is used (`Sforce-Limit-Info`) corrects that with its
-//! first answer.
+//! A restart begins to count from nothing; an OMS that tells how much is used (`Sforce-Limit-Info`) stops the calls once that is all but
+//! the reserve.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

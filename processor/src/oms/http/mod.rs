@@ -6,7 +6,7 @@
 //!   answer came. No call is repeated here but one that was refused for its token, of which nothing was done.
 //! - A second create of an identity is refused by the OMS, answered as the first was, or looked up before; what is none of
 //!   these is [`Guarantee::AtLeastOnce`], and an unknown outcome then waits for a person.
-//! - Secrets are in files, and nowhere else. An OMS's words are kept without what may be a person's.
+//! - Secrets are in files, and nowhere else. An OMS's words are kept without addresses and long numbers.
 //!
 //! A call goes on when its caller goes away.
 //!
@@ -30,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_order::OrderSummary;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
 use super::tls::{self, TlsError};
 use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
@@ -147,9 +147,8 @@ impl Shared {
             }
             let answer = self.client.call(once).await?;
             self.calls.told(&answer.headers);
-            let again = answer.status == StatusCode::UNAUTHORIZED
-                && refused.is_none()
-                && self.credentials.renews();
+            let again =
+                refused.is_none() && self.credentials.renews() && self.reading.refuses_us(&answer);
             if !again {
                 return Ok(answer);
             }
@@ -169,7 +168,9 @@ impl Shared {
             false => request.header(CONTENT_TYPE, "application/json"),
         };
         let request = request.header(ACCEPT, "application/json").body(body);
-        request.map_err(|error| CallFailure::NotSent(format!("{path:?} is no path: {error}")))
+        request.map_err(|error| {
+            CallFailure::NotSent(format!("no path comes of the configured one: {error}"))
+        })
     }
 
     /// Creates these in as many calls as they take; usually one.
@@ -183,7 +184,13 @@ impl Shared {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
                 }
-                Err(failure) if outcomes.is_empty() => return Err(failure),
+                // What was not sent by then is not in doubt.
+                Err(failure)
+                    if outcomes.is_empty()
+                        && (parts.is_empty() || !matches!(failure, CallFailure::Unknown(_))) =>
+                {
+                    return Err(failure);
+                }
                 // What came before it in this batch has its outcome.
                 Err(CallFailure::Refused(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -192,7 +199,7 @@ impl Shared {
                 Err(failure) => {
                     outcomes.extend(part.iter().map(|_| of_order(&failure)));
                     let unsent = parts.iter().map(|part| part.len()).sum();
-                    let later = Outcome::Retry { after: Duration::ZERO };
+                    let later = Outcome::NotDone { after: Duration::ZERO };
                     outcomes.extend(std::iter::repeat_n(later, unsent));
                     break;
                 }
@@ -223,7 +230,9 @@ impl Shared {
         let mut request = self.request(Method::POST, &self.options.create.path, body)?;
         if let (Some(name), [order]) = (&self.idempotency, part) {
             let key = HeaderValue::from_str(&order.key.identity());
-            request.headers_mut().extend(key.ok().map(|key| (name.clone(), key)));
+            let key =
+                key.map_err(|error| CallFailure::NotSent(format!("idempotency key: {error}")))?;
+            request.headers_mut().insert(name.clone(), key);
         }
         let answer = self.call(request).await?;
         self.reading.outcomes(part, &answer).map(Part::Done)
@@ -260,13 +269,13 @@ fn of_order(failure: &CallFailure) -> Outcome {
     match failure {
         CallFailure::Unknown(_) => Outcome::Unknown,
         CallFailure::Overloaded { after, .. } => {
-            Outcome::Retry { after: after.unwrap_or_default() }
+            Outcome::NotDone { after: after.unwrap_or_default() }
         }
         CallFailure::Refused(reason) => {
             Outcome::Invalid { code: "refused".to_owned(), reason: reason.clone() }
         }
         CallFailure::NotSent(_) | CallFailure::Unauthenticated => {
-            Outcome::Retry { after: Duration::ZERO }
+            Outcome::NotDone { after: Duration::ZERO }
         }
     }
 }

@@ -148,7 +148,7 @@ impl Default for Answers {
 /// How orders are looked up.
 #[derive(Clone, Debug)]
 pub struct Find {
-    /// The template of the path, below the address, which is given `identities`, and `identity`, the first of them.
+    /// The template of the path, below the address, which is given `identities`, percent-encoded, and `identity`, the first of them.
     pub path: String,
     /// Identities in one call at most.
     pub batch: usize,

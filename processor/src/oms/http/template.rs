@@ -4,6 +4,7 @@ use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderSummary};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, Value};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
@@ -12,9 +13,13 @@ use crate::oms::Identity;
 
 /// Values in it are written as JSON.
 const BODY: &str = "oms.create.body";
-/// Values in it are written as they are; `urlencode` is theirs to say.
+/// Identities in it are written as a URL takes them.
 const FIND: &str = "oms.find.path";
 const LIST: &str = "oms.list.path";
+
+/// All but what a URL takes everywhere (RFC 3986, section 2.3).
+pub(super) const RESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The templates of one OMS.
 pub(super) struct Templates(Environment<'static>);
@@ -101,8 +106,10 @@ impl Templates {
     /// # Errors
     /// In words.
     pub(super) fn path(&self, identities: &[Identity]) -> Result<String, String> {
-        let wanted = Wanted { identity: identities.first().map_or("", String::as_str), identities };
-        self.render(FIND, wanted)
+        let encoded = |identity: &Identity| utf8_percent_encode(identity, RESERVED).to_string();
+        let identities: Vec<_> = identities.iter().map(encoded).collect();
+        let identity = identities.first().map_or("", String::as_str);
+        self.render(FIND, Wanted { identity, identities: &identities })
     }
 
     /// The path that lists so many after a cursor.

@@ -21,6 +21,8 @@ use crate::oms::{CallFailure, Scope};
 const EARLY: Duration = Duration::from_secs(30);
 /// The life of a token whose server does not say it.
 const LIFE: Duration = Duration::from_secs(300);
+/// No token is used for longer.
+const LIFE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// What the calls say of us.
 pub(super) struct Credentials {
@@ -38,7 +40,9 @@ struct Token {
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
-    expires_in: Option<u64>,
+    /// Seconds; some write them as text.
+    #[serde(default)]
+    expires_in: serde_json::Value,
 }
 
 impl Credentials {
@@ -130,7 +134,12 @@ impl Credentials {
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| {
             CallFailure::NotSent("the token server's answer holds no access_token".to_owned())
         })?;
-        let life = granted.expires_in.map_or(LIFE, Duration::from_secs);
+        let seconds = match &granted.expires_in {
+            serde_json::Value::String(text) => text.parse::<f64>().ok(),
+            number => number.as_f64(),
+        };
+        let life = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let life = life.unwrap_or(LIFE).min(LIFE_MAX);
         let renew_at = asked_at + life.saturating_sub(EARLY.min(life / 10));
         Ok(Token { value: secret(&format!("Bearer {}", granted.access_token))?, renew_at })
     }
@@ -161,5 +170,5 @@ fn secret(text: &str) -> Result<HeaderValue, CallFailure> {
 
 /// As in a form, which is also how a client's id and secret are written into HTTP Basic (RFC 6749, section 2.3.1).
 fn form(text: &str) -> String {
-    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    percent_encoding::utf8_percent_encode(text, super::template::RESERVED).to_string()
 }
