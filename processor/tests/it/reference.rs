@@ -79,6 +79,13 @@ impl Reference {
             rules: vec![
                 overloaded(403, "REQUEST_LIMIT_EXCEEDED", Scope::Day),
                 overloaded(400, "SSS_REQUEST_LIMIT_EXCEEDED", Scope::Concurrency),
+                // Also where errors are told inside a 200.
+                Rule {
+                    status: None,
+                    code: Some("TRY_LATER".to_owned()),
+                    is: Meaning::Retry,
+                    scope: Scope::Second,
+                },
             ],
             limits: CallLimits::default(),
         }
