@@ -24,7 +24,7 @@ use super::{Batch, Failed, Order, Worker, halves};
 use crate::caught::caught;
 use crate::governor::{Brake, Grant};
 use crate::metrics::{self, OrderOutcome};
-use crate::oms::{CallFailure, Found, Identity, OrderManagement, Outcome, Scope};
+use crate::oms::{CallFailure, Found, Guarantee, Identity, OrderManagement, Outcome, Scope};
 
 /// The code of an order that was refused as a whole call: the OMS gave none.
 const REFUSED: &str = "refused";
@@ -308,7 +308,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// pass for one of an order that never was there. True if a look-up was made.
     pub(super) async fn settle_changed(&mut self, changed: Vec<Lease>) -> bool {
         let oms = &self.shared.oms;
-        let asks_late = oms.guarantee().refuses_second() && oms.can_find();
+        let asks_late = oms.guarantee() == Guarantee::UniqueId && oms.can_find();
         let (ask, certain): (Vec<_>, Vec<_>) = changed
             .into_iter()
             .partition(|lease| asks_late && lease.look_first && !lease.sent_before);

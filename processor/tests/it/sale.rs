@@ -221,30 +221,31 @@ async fn tokens_that_end_or_are_revoked_are_renewed_one_at_a_time() {
     assert!(peak.as_u64().unwrap() <= 3, "no storm: {judged}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_secret_in_mid_sale_burns_nothing() {
+/// Trouble comes in mid-sale, the brake goes on, and all is well once the trouble is over.
+async fn brakes_and_goes_on(trouble: Value, limiter: Limiter, over: Value) {
     let sale = Sale::of(json!({})).await;
     let drain = sale.drain(sale.oms.http());
     in_time("some of them", until(async || sale.ended("summarised").await > 20)).await;
-    sale.oms.control(json!({ "refuse_credentials": true, "revoke_tokens": true })).await;
-    let braked = async || drain.governor().state().limiter == Limiter::Auth;
+    sale.oms.control(trouble).await;
+    let braked = async || drain.governor().state().limiter == limiter;
     in_time("the brake", until(braked)).await;
     assert_eq!(sale.exceptions().await, []);
-    sale.oms.control(json!({ "refuse_credentials": false })).await;
+    sale.oms.control(over).await;
     sale.all_is_well(drain).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_secret_in_mid_sale_burns_nothing() {
+    let expired = json!({ "refuse_credentials": true, "revoke_tokens": true });
+    let renewed = json!({ "refuse_credentials": false });
+    brakes_and_goes_on(expired, Limiter::Auth, renewed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_validation_rule_deployed_in_mid_sale_burns_nothing() {
-    let sale = Sale::of(json!({})).await;
-    let drain = sale.drain(sale.oms.http());
-    in_time("some of them", until(async || sale.ended("summarised").await > 20)).await;
-    sale.oms.control(json!({ "reject_all_with": "FIELD_CUSTOM_VALIDATION_EXCEPTION" })).await;
-    let braked = async || drain.governor().state().limiter == Limiter::Rejected;
-    in_time("the brake", until(braked)).await;
-    assert_eq!(sale.exceptions().await, []);
-    sale.oms.control(json!({ "reject_all_with": null })).await;
-    sale.all_is_well(drain).await;
+    let deployed = json!({ "reject_all_with": "FIELD_CUSTOM_VALIDATION_EXCEPTION" });
+    let mended = json!({ "reject_all_with": null });
+    brakes_and_goes_on(deployed, Limiter::Rejected, mended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

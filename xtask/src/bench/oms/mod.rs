@@ -1,6 +1,6 @@
 //! The targets that are tables, against the best insert of the same rows that is written by hand: by turns, in databases of their own.
 
-mod postgres;
+pub(super) mod postgres;
 mod sqlite;
 
 use std::time::Duration;

@@ -36,7 +36,7 @@ async fn both(bench: &Bench, server: &PostgresServer) -> Result<Vec<Line>> {
         drop(client);
         driving.await.when("the connection")?.when("the connection")?;
     }
-    let (oms, beside) = (open(&server.url("own"))?, open(&server.url("bare"))?);
+    let (oms, beside) = (open(&server.url("own"), AT_ONCE)?, open(&server.url("bare"), AT_ONCE)?);
     let mut next = 0;
     // It makes the tables of the other, too.
     create(&beside, &batch(&mut next)?).await?;
@@ -52,13 +52,14 @@ async fn both(bench: &Bench, server: &PostgresServer) -> Result<Vec<Line>> {
     Ok(vec![line("oms_postgres", &own_rounds, &bare_rounds, lines)])
 }
 
-fn open(url: &str) -> Result<Postgres> {
+/// The target as the server has it, with that many connections.
+pub(in crate::bench) fn open(url: &str, connections: usize) -> Result<Postgres> {
     let options = PostgresOptions {
         url: url.to_owned(),
         password: None,
         roots: None,
         test: true,
-        connections: AT_ONCE,
+        connections,
     };
     Postgres::open(&options, Arc::new(SystemClock)).when("the PostgreSQL target")
 }

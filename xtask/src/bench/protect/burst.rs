@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use forebay_buffer::SystemClock;
 use forebay_order::OrderSummary;
-use forebay_processor::oms::postgres::{Postgres, PostgresOptions};
+use forebay_processor::oms::postgres::Postgres;
 use forebay_processor::{OrderManagement as _, Outcome};
 use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::super::load::{Orders, is_whole};
+use super::super::oms::postgres;
 use super::{runtime, summary};
 use crate::failure::{Failure, Result, While as _};
 use crate::time::{Stopwatch, poll_until};
@@ -40,7 +40,7 @@ pub(super) enum Way {
 /// Fills the tables with so many orders.
 pub(super) fn fill(url: &str, count: u64, orders: &mut Orders) -> Result<()> {
     let filling = async {
-        let oms = open(url)?;
+        let oms = postgres::open(url, CONNECTIONS)?;
         while orders.made() < count {
             let next = usize::try_from(count - orders.made()).unwrap_or(FILLING).min(FILLING);
             let batch = (0..next).map(|_| summary(orders.next_body())).collect::<Result<Vec<_>>>();
@@ -49,17 +49,6 @@ pub(super) fn fill(url: &str, count: u64, orders: &mut Orders) -> Result<()> {
         Ok(())
     };
     runtime()?.block_on(filling)
-}
-
-fn open(url: &str) -> Result<Postgres> {
-    let options = PostgresOptions {
-        url: url.to_owned(),
-        password: None,
-        roots: None,
-        test: true,
-        connections: CONNECTIONS,
-    };
-    Postgres::open(&options, Arc::new(SystemClock)).when("the PostgreSQL target")
 }
 
 async fn create(oms: &Postgres, batch: &[OrderSummary]) -> Result<()> {
@@ -154,7 +143,7 @@ impl Offer {
     async fn to(&self, way: &Way) -> Result<()> {
         match way {
             Way::Direct(url) => {
-                let oms = open(url)?;
+                let oms = postgres::open(url, CONNECTIONS)?;
                 try_join_all((0..CONNECTIONS).map(|_| self.directly(&oms))).await.map(drop)
             }
             Way::Door(at) => {
