@@ -256,11 +256,11 @@ impl OrderManagement for Ledger {
         BATCH_MAX
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         if batch.iter().any(|summary| self.kills(summary)) {
             std::process::abort();
         }
-        let create = |summary: &OrderSummary| Create {
+        let create = |summary: &Arc<OrderSummary>| Create {
             identity: summary.key.identity(),
             fingerprint: summary.fingerprint.to_string(),
             grand_total: summary.totals.grand_total.to_string(),

@@ -9,6 +9,7 @@ mod thread;
 mod tls;
 mod words;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_order::{Fingerprint, OrderSummary};
@@ -51,7 +52,7 @@ pub trait OrderManagement: Send + Sync + 'static {
     /// [`CallFailure`] where the call as a whole failed.
     fn submit(
         &self,
-        batch: &[OrderSummary],
+        batch: &[Arc<OrderSummary>],
     ) -> impl Future<Output = Result<Vec<Outcome>, CallFailure>> + Send;
 
     /// Looks orders up by identity; the answers stand in the order asked, `None` for absent.
@@ -299,7 +300,7 @@ impl OrderManagement for Oms {
         of!(self, oms => oms.visible_after())
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         of!(self, oms => oms.submit(batch).await)
     }
 

@@ -15,6 +15,7 @@
 //! | unauthenticated | all retried, never counted; the brake |
 //! | refused as a whole | sent again in halves; a single one is as invalid |
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{Buffer, ExceptionCategory, Lease, Verdict};
@@ -33,7 +34,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// One call. A panic or an answer of another length is an unknown outcome.
     pub(super) async fn submit(
         &self,
-        summaries: &[OrderSummary],
+        summaries: &[Arc<OrderSummary>],
     ) -> Result<Vec<Outcome>, CallFailure> {
         let began = self.shared.clock.elapsed();
         let answer = match caught(self.shared.oms.submit(summaries)).await {

@@ -69,7 +69,7 @@ pub(crate) struct Worker<B, O> {
 /// An order ready to be sent.
 struct Order {
     lease: Lease,
-    summary: OrderSummary,
+    summary: Arc<OrderSummary>,
     /// It may be in the OMS already: look it up before it is sent.
     ask: bool,
     /// [`Buffer::submitting`] was called for this loan.
@@ -77,7 +77,7 @@ struct Order {
 }
 
 /// Orders that may go, their summaries, and those that changed.
-type Noted = (Vec<Lease>, Vec<OrderSummary>, Vec<Lease>);
+type Noted = (Vec<Lease>, Vec<Arc<OrderSummary>>, Vec<Lease>);
 
 /// An order that failed, and may be tried again.
 struct Failed {

@@ -1,5 +1,6 @@
 //! From a lease to an order that can be sent, or to the exception that says why not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{Buffer, ExceptionCategory, Lease};
@@ -44,6 +45,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             match self.summary(&lease) {
                 Ok(summary) => {
                     let ask = ask || (asks_forgotten && self.may_be_forgotten(&lease, &summary));
+                    let summary = Arc::new(summary);
                     orders.push(Order { lease, summary, ask, noted: false });
                 }
                 Err((category, reason)) => self.exception(lease, category, reason),

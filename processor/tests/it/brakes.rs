@@ -89,7 +89,7 @@ impl OrderManagement for Scripted {
         256
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let now = self.began.elapsed();
         self.submits.lock().unwrap().push((now, batch.len()));
         let slow = batch.iter().any(|order| order.key.id.starts_with("slow"));

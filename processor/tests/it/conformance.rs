@@ -1,5 +1,7 @@
 //! What every OMS must do, on each of them.
 
+use std::sync::Arc;
+
 use forebay_processor::{CallFailure, Found, Guarantee, Oms, OrderManagement, Outcome};
 use tempfile::tempdir;
 
@@ -154,7 +156,7 @@ async fn call_failures_say_what_happened_without_personal_data() {
     let directory = tempdir().unwrap();
     let [sqlite, _] = both(directory.path());
     let mut twice = full_order("1");
-    twice.lines[1].number = 1;
+    Arc::make_mut(&mut twice).lines[1].number = 1;
     let outcomes = sqlite.submit(&[twice]).await.unwrap();
     let Outcome::Invalid { code, reason } = &outcomes[0] else { panic!("{outcomes:?}") };
     assert_eq!(code, "constraint");

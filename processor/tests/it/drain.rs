@@ -205,7 +205,7 @@ async fn send_and_die(buffer: &Memory, oms: &Oms, noted: bool) -> usize {
     let summarise = |lease: &forebay_buffer::Lease| {
         forebay_order::summarise(format, lease.key.clone(), lease.fingerprint, &lease.body).unwrap()
     };
-    let summaries: Vec<_> = leases.iter().map(summarise).collect();
+    let summaries: Vec<_> = leases.iter().map(summarise).map(Arc::new).collect();
     if noted {
         buffer.submitting(&leases, true).await.unwrap();
     }
@@ -372,7 +372,7 @@ async fn an_identity_with_another_content_is_an_exception_and_never_a_summary() 
         let path = directory.path().join(format!("{sent_before}.sqlite"));
         let oms = Arc::new(sqlite(&path));
         let mut other = crate::support::order("1");
-        other.fingerprint.0[3] ^= 1;
+        Arc::make_mut(&mut other).fingerprint.0[3] ^= 1;
         oms.submit(&[other]).await.unwrap();
         let buffer = buffer(clock());
         append_all(&buffer, ["1".to_owned()]).await;

@@ -108,7 +108,7 @@ impl OrderManagement for Blind {
         self.0.batch_max()
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         self.0.submit(batch).await
     }
 

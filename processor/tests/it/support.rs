@@ -186,7 +186,7 @@ pub(crate) fn key(id: &str) -> OrderKey {
 }
 
 /// A small order of one line.
-pub(crate) fn order(id: &str) -> OrderSummary {
+pub(crate) fn order(id: &str) -> Arc<OrderSummary> {
     let line = Line {
         number: 1,
         kind: LineKind::Product,
@@ -200,7 +200,7 @@ pub(crate) fn order(id: &str) -> OrderSummary {
         taxes: Vec::new(),
     };
     let total = dec("12.50");
-    OrderSummary {
+    Arc::new(OrderSummary {
         key: key(id),
         fingerprint: fingerprint(id),
         order_number: format!("#{id}"),
@@ -224,7 +224,7 @@ pub(crate) fn order(id: &str) -> OrderSummary {
             grand_total: total,
             ..Totals::default()
         },
-    }
+    })
 }
 
 /// Of 16 bytes that the text decides.
@@ -253,15 +253,16 @@ pub(crate) fn address(tag: &str) -> Address {
 }
 
 /// The same without what PostgreSQL keeps in no text.
-pub(crate) fn without_nul(mut order: OrderSummary) -> OrderSummary {
-    order.shopper.name = Some("A B".to_owned());
-    order.lines.iter_mut().for_each(|line| line.product_code = format!("code {}", line.number));
+pub(crate) fn without_nul(mut order: Arc<OrderSummary>) -> Arc<OrderSummary> {
+    let text = Arc::make_mut(&mut order);
+    text.shopper.name = Some("A B".to_owned());
+    text.lines.iter_mut().for_each(|line| line.product_code = format!("code {}", line.number));
     order
 }
 
 /// An order in which every field has a value of its own, odd ones among them: a NUL, an emoji, right-to-left
 /// text, amounts with trailing zeros and 28 digits, a fraction for a quantity.
-pub(crate) fn full_order(id: &str) -> OrderSummary {
+pub(crate) fn full_order(id: &str) -> Arc<OrderSummary> {
     let adjustment = |amount: &str, group| Adjustment {
         amount: dec(amount),
         tax: dec("-0.190"),
@@ -285,7 +286,7 @@ pub(crate) fn full_order(id: &str) -> OrderSummary {
         adjustments: vec![adjustment("-1.00", None), adjustment("-2.50", Some(1))],
         taxes: vec![tax("VAT", Some("0.19"), "1.90"), tax("", None, "0")],
     };
-    OrderSummary {
+    Arc::new(OrderSummary {
         ordered_date_text: "25.11.2026 16:00".into(),
         ordered_date_ms: None,
         life_cycle: LifeCycle::Unmanaged,
@@ -349,6 +350,6 @@ pub(crate) fn full_order(id: &str) -> OrderSummary {
             total_tax_amount: dec("7.00"),
             grand_total: dec("13.10"),
         },
-        ..order(id)
-    }
+        ..OrderSummary::clone(&order(id))
+    })
 }

@@ -1,8 +1,8 @@
 //! A real OMS behind a line that fails as a test says.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forebay_order::OrderSummary;
@@ -80,7 +80,7 @@ impl<O: OrderManagement> OrderManagement for Unruly<O> {
         self.oms.batch_max()
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let ids: Vec<String> = batch.iter().map(|order| order.key.id.clone()).collect();
         self.submits.lock().unwrap().push(ids.clone());
         let scripted = self.failures.lock().unwrap().pop_front();
@@ -107,13 +107,13 @@ impl<O: OrderManagement> OrderManagement for Unruly<O> {
         let mut outcomes: Vec<(String, Outcome)> = good
             .into_iter()
             .zip(created)
-            .map(|(order, outcome)| match order.key.id {
+            .map(|(order, outcome)| match order.key.id.clone() {
                 id if id.starts_with("vague") => (id, Outcome::Unknown),
                 id if id.starts_with("ticket") => (id, Outcome::Accepted { ticket: "T-1".into() }),
                 id => (id, outcome),
             })
             .collect();
-        outcomes.extend(bad.into_iter().map(|order| match order.key.id {
+        outcomes.extend(bad.into_iter().map(|order| match order.key.id.clone() {
             id if id.starts_with("invalid") => {
                 let reason = "no such product".to_owned();
                 (id, Outcome::Invalid { code: "NO_PRODUCT".into(), reason })

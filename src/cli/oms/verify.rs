@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -121,7 +122,7 @@ impl<'a> Verifying<'a> {
     }
 
     /// An order of this run.
-    fn order(&mut self) -> Result<OrderSummary, Stop> {
+    fn order(&mut self) -> Result<Arc<OrderSummary>, Stop> {
         self.orders += 1;
         let id = format!("{}-{}", self.run, self.orders);
         let body = json!({
@@ -133,7 +134,7 @@ impl<'a> Verifying<'a> {
         let key = OrderKey::new("forebay", "verify", id);
         let summary =
             summarise(Format::Forebay, key, Fingerprint([7; 16]), body.to_string().as_bytes());
-        summary.map_err(|error| {
+        summary.map(Arc::new).map_err(|error| {
             self.stop("order", format!("{}: {}", error.code, error.reason), "report this")
         })
     }
@@ -185,7 +186,7 @@ impl<'a> Verifying<'a> {
     }
 
     /// One order, until it is found.
-    async fn create(&mut self) -> Result<(OrderSummary, String), Stop> {
+    async fn create(&mut self) -> Result<(Arc<OrderSummary>, String), Stop> {
         let order = self.order()?;
         let began = Instant::now();
         let outcome = self.oms.submit(std::slice::from_ref(&order)).await;
@@ -244,7 +245,7 @@ impl<'a> Verifying<'a> {
     }
 
     /// The OMS's id of an order, once it is found, and how long it was absent.
-    async fn appears(&self, order: &OrderSummary) -> Option<(String, Duration)> {
+    async fn appears(&self, order: &Arc<OrderSummary>) -> Option<(String, Duration)> {
         let began = Instant::now();
         let identity = [order.key.identity()];
         let mut absent = Duration::ZERO;
@@ -259,7 +260,7 @@ impl<'a> Verifying<'a> {
     }
 
     /// The same order again.
-    async fn repeat(&mut self, order: &OrderSummary, id: &str) {
+    async fn repeat(&mut self, order: &Arc<OrderSummary>, id: &str) {
         let refuses = self.oms.guarantee().refuses_second();
         let outcome = self.oms.submit(std::slice::from_ref(order)).await;
         let check = match outcome.as_deref() {
@@ -352,7 +353,7 @@ impl<'a> Verifying<'a> {
     }
 
     /// Whether an order is found in the next seconds.
-    async fn late(&self, order: &OrderSummary) -> Option<String> {
+    async fn late(&self, order: &Arc<OrderSummary>) -> Option<String> {
         let identity = [order.key.identity()];
         for _ in 0..20 {
             if let Ok([Some(found)]) = self.oms.find(&identity).await.as_deref() {

@@ -17,6 +17,7 @@
 //! A call of one order whose body is that order's answer is read as an order's where its status is 409, or another 4xx that tells a code
 //! of what is wrong. Created or existing without an id is unknown, where a look-up tells it; so is an id with a code of what is wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_order::{Fingerprint, OrderSummary};
@@ -63,7 +64,7 @@ impl Reading {
     /// [`CallFailure`], where it is one for all.
     pub(super) fn outcomes(
         &self,
-        sent: &[OrderSummary],
+        sent: &[Arc<OrderSummary>],
         answer: &Answer,
     ) -> Result<Vec<Outcome>, CallFailure> {
         let body: Option<Value> = serde_json::from_slice(&answer.body).ok();

@@ -174,7 +174,7 @@ impl Shared {
     }
 
     /// Creates these in as many calls as they take; usually one.
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut parts: Vec<_> = batch.chunks(self.options.create.batch.max(1)).rev().collect();
         while let Some(part) = parts.pop() {
@@ -208,7 +208,7 @@ impl Shared {
         Ok(outcomes)
     }
 
-    async fn part(&self, part: &[OrderSummary]) -> Result<Part, CallFailure> {
+    async fn part(&self, part: &[Arc<OrderSummary>]) -> Result<Part, CallFailure> {
         let invalid = |code: &str, reason| {
             let code = code.to_owned();
             Ok(Part::Done(vec![Outcome::Invalid { code, reason }]))
@@ -313,7 +313,7 @@ impl OrderManagement for Http {
         self.shared.options.find.as_ref().map_or(Duration::ZERO, |find| find.visible_after)
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let (shared, batch) = (Arc::clone(&self.shared), batch.to_vec());
         to_its_end(async move { shared.submit(&batch).await }).await
     }

@@ -1,5 +1,7 @@
 //! Bodies and paths of calls, from templates (minijinja). A name that is not there is an error, never an empty text.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderSummary};
 use minijinja::value::Serde;
@@ -86,8 +88,8 @@ impl Templates {
     ///
     /// # Errors
     /// In words, without a value of the orders.
-    pub(super) fn body(&self, batch: &[OrderSummary]) -> Result<Bytes, String> {
-        let orders = Orders { orders: batch.iter().map(Order::of).collect() };
+    pub(super) fn body(&self, batch: &[Arc<OrderSummary>]) -> Result<Bytes, String> {
+        let orders = Orders { orders: batch.iter().map(|order| Order::of(order)).collect() };
         match self.0.get_template(BODY) {
             Ok(_) => {
                 let body = self.render(BODY, orders)?;

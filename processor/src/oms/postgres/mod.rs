@@ -104,7 +104,7 @@ impl Shared {
         Ok(client)
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let mut client = self.client().await?;
         let committed_at_us = self.clock.wall_ms().saturating_mul(1_000);
         write::submit(&mut client, batch, committed_at_us).await
@@ -128,7 +128,7 @@ impl OrderManagement for Postgres {
         BATCH_MAX
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let (shared, batch) = (Arc::clone(&self.shared), batch.to_vec());
         let done = tokio::spawn(async move { shared.submit(&batch).await }).await;
         done.unwrap_or_else(|_| Err(CallFailure::Unknown("its task ended".to_owned())))

@@ -3,6 +3,8 @@
 //! Accounts, then orders, whoever is there already left out by the database itself; then what belongs to those that are new. All
 //! go in by the order of their keys, so that two calls that share some wait for each other and do not block each other for good.
 
+use std::sync::Arc;
+
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use forebay_order::OrderSummary;
 use futures_util::try_join;
@@ -32,7 +34,7 @@ struct Asked<'a> {
 /// [`CallFailure`], with nothing done, but for [`CallFailure::Unknown`], where the commit was not answered.
 pub(super) async fn submit(
     client: &mut Object,
-    batch: &[OrderSummary],
+    batch: &[Arc<OrderSummary>],
     committed_at_us: i64,
 ) -> Result<Vec<Outcome>, CallFailure> {
     let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(batch.len());

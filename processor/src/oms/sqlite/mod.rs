@@ -64,7 +64,7 @@ pub struct Sqlite {
 }
 
 struct Submit {
-    batch: Vec<OrderSummary>,
+    batch: Vec<Arc<OrderSummary>>,
     answer: oneshot::Sender<Result<Vec<Outcome>, CallFailure>>,
 }
 
@@ -129,7 +129,7 @@ impl OrderManagement for Sqlite {
         BATCH_MAX
     }
 
-    async fn submit(&self, batch: &[OrderSummary]) -> Result<Vec<Outcome>, CallFailure> {
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let (answer, answered) = oneshot::channel();
         let submit = Submit { batch: batch.to_vec(), answer };
         self.writer.hand_in(submit).await?;

@@ -1,5 +1,7 @@
 //! One call as one transaction.
 
+use std::sync::Arc;
+
 use forebay_buffer::Clock;
 use forebay_order::OrderSummary;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
@@ -40,13 +42,14 @@ impl From<rusqlite::Error> for Fault {
 /// trouble before the commit, both with nothing done; [`CallFailure::Unknown`] where the commit failed.
 pub(super) fn submit(
     connection: &mut Connection,
-    batch: &[OrderSummary],
+    batch: &[Arc<OrderSummary>],
     clock: &dyn Clock,
 ) -> Result<Vec<Outcome>, CallFailure> {
     let committed_at_us = clock.wall_ms().saturating_mul(1_000);
     let together = transaction(connection, |transaction| {
         let mut inserts = Inserts::prepare(transaction)?;
-        let mut create = |summary| create(transaction, &mut inserts, summary, committed_at_us);
+        let mut create =
+            |summary: &Arc<_>| create(transaction, &mut inserts, summary, committed_at_us);
         batch.iter().map(&mut create).collect()
     });
     match together? {
@@ -55,8 +58,9 @@ pub(super) fn submit(
         Err(_) => {
             let apart = transaction(connection, |transaction| {
                 let mut inserts = Inserts::prepare(transaction)?;
-                let mut create =
-                    |summary| create_apart(transaction, &mut inserts, summary, committed_at_us);
+                let mut create = |summary: &Arc<_>| {
+                    create_apart(transaction, &mut inserts, summary, committed_at_us)
+                };
                 batch.iter().map(&mut create).collect()
             });
             apart?.map_err(CallFailure::NotSent)

@@ -3,6 +3,7 @@
 pub(super) mod postgres;
 mod sqlite;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_order::summary::{
@@ -32,7 +33,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
 }
 
 /// The n-th order: a shopper of its own, and so many lines.
-fn order(n: u64, lines: u32) -> Result<OrderSummary> {
+fn order(n: u64, lines: u32) -> Result<Arc<OrderSummary>> {
     let currency = "EUR".parse().when("a currency")?;
     let amount = rust_decimal::Decimal::new(1_250, 2);
     let line = |number: u32| OrderLine {
@@ -52,7 +53,7 @@ fn order(n: u64, lines: u32) -> Result<OrderSummary> {
     for (to, from) in fingerprint.iter_mut().zip(n.to_le_bytes()) {
         *to = from;
     }
-    Ok(OrderSummary {
+    Ok(Arc::new(OrderSummary {
         key: OrderKey::new("forebay", "bench", n.to_string()),
         fingerprint: Fingerprint(fingerprint),
         order_number: format!("#{n}"),
@@ -81,18 +82,18 @@ fn order(n: u64, lines: u32) -> Result<OrderSummary> {
             grand_total: total,
             ..Totals::default()
         },
-    })
+    }))
 }
 
 /// The next batch of orders, from `next` on.
-fn batch(next: &mut u64) -> Result<Vec<OrderSummary>> {
+fn batch(next: &mut u64) -> Result<Vec<Arc<OrderSummary>>> {
     let from = *next;
     *next += BATCH as u64;
     (from..*next).map(|n| order(n, LINES)).collect()
 }
 
 /// Hands a batch in; all of it must be created.
-async fn create(oms: &impl OrderManagement, batch: &[OrderSummary]) -> Result<()> {
+async fn create(oms: &impl OrderManagement, batch: &[Arc<OrderSummary>]) -> Result<()> {
     let outcomes = oms.submit(batch).await.when("creating summaries")?;
     let created = |outcome: &Outcome| matches!(outcome, Outcome::Created { .. });
     if outcomes.len() == batch.len() && outcomes.iter().all(created) {

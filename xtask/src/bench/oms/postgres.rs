@@ -121,7 +121,7 @@ impl Bare {
         })
     }
 
-    async fn insert(&self, batch: &[OrderSummary]) -> Result<()> {
+    async fn insert(&self, batch: &[Arc<OrderSummary>]) -> Result<()> {
         let failed = "inserting by hand";
         self.client.batch_execute("BEGIN").await.when(failed)?;
         let emails: Vec<_> = batch.iter().map(|o| o.shopper.email.as_deref()).collect();

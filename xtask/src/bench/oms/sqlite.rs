@@ -79,7 +79,7 @@ const ITEM: &str = "INSERT INTO order_item_summary (order_summary_id, line_numbe
                     unit_price, total_line_amount) VALUES (?1, ?2, 'product', ?3, ?4, ?5, ?6, ?7)";
 
 /// A shopper, an order and its lines each, in one transaction.
-fn insert(connection: &mut Connection, batch: &[OrderSummary]) -> rusqlite::Result<()> {
+fn insert(connection: &mut Connection, batch: &[Arc<OrderSummary>]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     for order in batch {
         transaction.prepare_cached(ACCOUNT)?.execute([&order.shopper.email])?;

@@ -51,7 +51,7 @@ pub(super) fn fill(url: &str, count: u64, orders: &mut Orders) -> Result<()> {
     runtime()?.block_on(filling)
 }
 
-async fn create(oms: &Postgres, batch: &[OrderSummary]) -> Result<()> {
+async fn create(oms: &Postgres, batch: &[Arc<OrderSummary>]) -> Result<()> {
     let outcomes = oms.submit(batch).await.when("creating summaries")?;
     let created = |outcome: &Outcome| matches!(outcome, Outcome::Created { .. });
     if outcomes.len() == batch.len() && outcomes.iter().all(created) {

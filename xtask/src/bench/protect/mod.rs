@@ -8,6 +8,7 @@
 mod burst;
 mod reader;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -179,7 +180,7 @@ impl Rounds {
 }
 
 /// The summary of a body, as the drain makes it.
-fn summary(body: &[u8]) -> Result<OrderSummary> {
+fn summary(body: &[u8]) -> Result<Arc<OrderSummary>> {
     let body = Bytes::copy_from_slice(body);
     let mut items = forebay_order::read(Format::Forebay, &body, &ReadOptions::default())
         .when("reading an order")?;
@@ -187,6 +188,7 @@ fn summary(body: &[u8]) -> Result<OrderSummary> {
     let item = item.when("reading an order")?;
     let key = OrderKey::new("forebay", "demo", item.id.unwrap_or_default());
     forebay_order::summary::summarise(Format::Forebay, key, item.fingerprint, &item.bytes)
+        .map(Arc::new)
         .when("an order summary")
 }
 
