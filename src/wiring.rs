@@ -103,6 +103,7 @@ pub(crate) fn embedded(config: &Config) -> EmbeddedConfig {
         disk_max: config.buffer.disk_max.0,
         write_mode: config.buffer.write_mode,
         dedup_horizon: config.buffer.dedup_horizon.0,
+        replay_window: config.buffer.replay_window.0,
         in_flight_orders: config.door.in_flight_orders,
         in_flight_bytes: config.door.in_flight_bytes.bytes(),
     }
@@ -126,6 +127,7 @@ pub(crate) fn nats(config: &Config) -> Result<NatsConfig, String> {
         drains: config.role != Role::Ingest,
         lease: nats.lease.0,
         dedup_horizon: nats.outcome_ttl.0,
+        replay_window: config.buffer.replay_window.0,
         order_bytes: config.door.item_bytes.bytes(),
         in_flight_orders: config.door.in_flight_orders,
         in_flight_bytes: config.door.in_flight_bytes.bytes(),

@@ -52,7 +52,9 @@ pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, 
 pub use lease::{Lease, Verdict};
 pub use memory::Memory;
 pub use receipt::{Answer, Durability, Receipt};
-pub use view::{Fleet, OrderState, OrderView, OutcomeFigures, Pace, Status};
+pub use view::{
+    Fleet, OrderState, OrderView, OutcomeFigures, Pace, Status, SummarisedOrder, SummarisedPage,
+};
 
 use forebay_order::OrderKey;
 
@@ -144,6 +146,26 @@ pub trait Buffer: Clone + Send + Sync + 'static {
         exception: u64,
         act: Act,
     ) -> impl Future<Output = Result<ActReceipt, ActError>> + Send;
+
+    /// Orders that are in the OMS, settled at `since_ms` (ms since 1970) or later, and of which the bytes are still kept (see the
+    /// backend's `replay_window`); at most `limit`, from where the page before left off, 0 for the start. An empty page need not
+    /// be the last one.
+    ///
+    /// # Errors
+    /// [`BufferError`] when the buffer has failed.
+    fn summarised_since(
+        &self,
+        since_ms: i64,
+        from: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<SummarisedPage, BufferError>> + Send;
+
+    /// Makes an order wait for the drain once more that was in the OMS, and may not be any more: it comes as *sent before*, so it is
+    /// looked up first. False where it is not summarised, or its bytes are gone. Durable when it is answered.
+    ///
+    /// # Errors
+    /// [`BufferError`] when the buffer has failed, or has no room.
+    fn send_again(&self, key: &OrderKey) -> impl Future<Output = Result<bool, BufferError>> + Send;
 
     /// Counts and ages for people and metrics.
     ///

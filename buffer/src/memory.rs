@@ -15,7 +15,8 @@ use crate::record::{Delivery, Record};
 use crate::state::{Head, Kept, Meter, State};
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, Verdict,
+    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedOrder,
+    SummarisedPage, Verdict,
 };
 
 /// A buffer in memory. It forgets nothing and keeps nothing: every delivery stays until the process ends.
@@ -234,6 +235,38 @@ impl Buffer for Memory {
 
     async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
         self.act_now(exception, act)
+    }
+
+    async fn summarised_since(
+        &self,
+        since_ms: i64,
+        from: u64,
+        limit: usize,
+    ) -> Result<SummarisedPage, BufferError> {
+        let model = self.open()?;
+        let found = model.state.summarised_since(since_ms, from, limit);
+        let named = |(_, kept, settled_at_ms): (u64, Kept, i64)| {
+            let key = model.deliveries.get(&kept.record)?.envelope.key.clone();
+            Some(SummarisedOrder { key, settled_at_ms })
+        };
+        let orders = found.orders.into_iter().filter_map(named).collect();
+        Ok(SummarisedPage { orders, next: found.next })
+    }
+
+    async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
+        let mut model = self.open()?;
+        let Some(sequence) = model.state.find(model.state.hash_of_key(key)) else {
+            return Ok(false);
+        };
+        let record = model.state.kept(sequence).and_then(|kept| {
+            let delivery = model.deliveries.get(&kept.record)?.clone();
+            model.state.again_record(sequence, &model.head(kept)?, delivery)
+        });
+        let Some(record) = record else { return Ok(false) };
+        model.write(record);
+        drop(model);
+        self.shared.changed.notify_waiters();
+        Ok(true)
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

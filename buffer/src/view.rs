@@ -114,6 +114,24 @@ pub struct OrderView {
     pub synthetic: bool,
 }
 
+/// Some of the orders that are in the OMS, and of which everything is still here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SummarisedPage {
+    /// In no order that means anything.
+    pub orders: Vec<SummarisedOrder>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SummarisedOrder {
+    /// Its key.
+    pub key: OrderKey,
+    /// When it was settled, ms since 1970.
+    pub settled_at_ms: i64,
+}
+
 /// Counts and ages now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Status {

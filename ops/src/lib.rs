@@ -7,6 +7,7 @@ mod answer;
 mod exceptions;
 mod health;
 mod orders;
+mod replay;
 mod serve;
 mod status;
 

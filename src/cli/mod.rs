@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod exceptions;
 pub(crate) mod oms;
 pub(crate) mod orders;
+pub(crate) mod replay;
 pub(crate) mod status;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ const EXAMPLES: &str = "Examples:
   forebay status                                 backlog, drain, exceptions
   forebay orders get forebay demo 1001           one order
   forebay exceptions list                        what needs a person
+  forebay replay --since 26h                     send again what a restored OMS lacks
   forebay buffer check --data-dir forebay-data   is every byte of a stopped service's buffer whole
   forebay migrate --from embedded --to nats --config forebay.toml   serve on a cluster, and move all orders there
   forebay doctor --data-dir forebay-data         is this disk, this clock, this machine fit for it
@@ -66,6 +68,8 @@ pub(crate) enum Command {
     Orders(orders::OrdersArgs),
     /// List, show, retry or discard process exceptions of a running service
     Exceptions(exceptions::ExceptionsArgs),
+    /// After the OMS was restored from a backup: send again what it lacks
+    Replay(replay::ReplayArgs),
     /// A reference OMS to test against, in a process of its own
     Oms(oms::OmsArgs),
 }

@@ -150,6 +150,10 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         "nats.deadline: must be 1s to 1m",
     );
     must(nats.outcome_ttl >= Span::secs(60), "nats.outcome_ttl: must be at least 1m");
+    must(
+        buffer.replay_window <= if on_nats { nats.outcome_ttl } else { buffer.dedup_horizon },
+        "buffer.replay_window: must not be longer than orders are remembered (buffer.dedup_horizon, on NATS nats.outcome_ttl)",
+    );
     faults.extend(http::faults(oms));
     let mut warnings = Vec::new();
     if on_http && oms.url.as_deref().is_some_and(|url| url.starts_with("http://")) {

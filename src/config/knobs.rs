@@ -80,6 +80,7 @@ pub(crate) struct Buffer {
     pub(crate) disk_max: Size,
     pub(crate) write_mode: WriteMode,
     pub(crate) dedup_horizon: Span,
+    pub(crate) replay_window: Span,
 }
 
 /// Where orders wait.
@@ -288,6 +289,7 @@ impl Default for Buffer {
             disk_max: Size::mib(16 << 10),
             write_mode: WriteMode::Auto,
             dedup_horizon: Span::secs(30 * 86_400),
+            replay_window: Span::secs(0),
         }
     }
 }

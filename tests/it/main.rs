@@ -14,6 +14,7 @@ mod oms;
 mod pitfalls;
 mod postgres;
 mod real_orders;
+mod replay;
 mod smoke;
 mod sockets;
 mod sync_held;

@@ -139,6 +139,9 @@ impl Writer {
                 // Nobody there any more: dropping the loans gives the orders back.
                 reply.send(lent).ok();
             }
+            Then::Again(reply) => {
+                reply.send(Ok(true)).ok();
+            }
             Then::Acted { exception, act, acting, reply } => {
                 let state = self.state.state_after(acting);
                 reply.send(Ok(ActReceipt { id: exception, act, state })).ok();
@@ -189,10 +192,14 @@ impl Writer {
                 status.recovery = self.recovery.clone();
                 reply.send(status).ok();
             }
+            Call::SummarisedSince { since_ms, after, limit, reply } => {
+                reply.send(self.state.summarised_since(since_ms, after, limit)).ok();
+            }
             // None of these is a read; each is answered where it is taken.
             Call::Lease { .. }
             | Call::Sending { .. }
             | Call::Act { .. }
+            | Call::SendAgain(_)
             | Call::TakeIn(_)
             | Call::Close { .. } => {}
         }

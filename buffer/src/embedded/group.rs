@@ -25,12 +25,13 @@ pub(super) enum Then {
     },
     Lent(oneshot::Sender<Vec<Lent>>, Vec<Lent>),
     Sent(oneshot::Sender<Vec<bool>>, Vec<bool>),
+    Again(oneshot::Sender<Result<bool, BufferError>>),
 }
 
 impl Then {
-    /// Whether it is a delivery, which the disk budget may refuse.
+    /// Whether it brings an order's bytes, which the disk budget may refuse.
     pub(super) fn is_order(&self) -> bool {
-        matches!(self, Self::Accepted { .. })
+        matches!(self, Self::Accepted { .. } | Self::Again(_))
     }
 
     /// Nothing was written. Deliveries and acts hear why; the others hear a hang-up.
@@ -41,6 +42,9 @@ impl Then {
                 let failed = BufferError::Failed(why.to_string());
                 reply.send(Err(ActError::Buffer(failed))).ok();
             }
+            Self::Again(reply) => {
+                reply.send(Err(BufferError::Failed(why.to_string()))).ok();
+            }
             Self::Nothing | Self::Lent(..) | Self::Sent(..) => {}
         }
     }
@@ -50,18 +54,26 @@ impl Then {
 #[derive(Default)]
 pub(super) struct Group {
     first: Vec<(Record, Then)>,
+    /// Bytes of bodies among them.
+    first_bytes: usize,
     orders: Vec<(Record, Then)>,
 }
 
 impl Group {
     /// Adds a record somebody waits for.
     pub(super) fn push(&mut self, record: Record, then: Then) {
+        self.first_bytes += record.delivery().map_or(0, |delivery| delivery.envelope.body.len());
         self.first.push((record, then));
     }
 
     /// Adds a delivery's record.
     pub(super) fn push_order(&mut self, record: Record, then: Then) {
         self.orders.push((record, then));
+    }
+
+    /// Bytes of bodies that no delivery of this turn brings.
+    pub(super) fn first_bytes(&self) -> usize {
+        self.first_bytes
     }
 
     /// Records in it.

@@ -46,7 +46,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
+    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
 };
 pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use lookup::Lookup;
@@ -72,6 +72,9 @@ pub struct EmbeddedConfig {
     pub write_mode: WriteMode,
     /// How long the first answer of an order is remembered.
     pub dedup_horizon: Duration,
+    /// How long a summarised order is kept whole after it was settled, so that it can be sent again to an OMS that lost it. It takes
+    /// the journal's disk and memory, and ends early where the disk budget is nearly used up.
+    pub replay_window: Duration,
     /// Deliveries in flight at most.
     pub in_flight_orders: usize,
     /// Bytes in flight at most.
@@ -88,6 +91,7 @@ impl EmbeddedConfig {
             disk_max: 16 << 30,
             write_mode: WriteMode::Auto,
             dedup_horizon: Duration::from_secs(30 * 86_400),
+            replay_window: Duration::ZERO,
             in_flight_orders: 8_192,
             in_flight_bytes: 256 << 20,
         }
@@ -148,7 +152,7 @@ impl Embedded {
         let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader));
         shared.pending.store(recovered.state.pending(), Ordering::Relaxed);
         let lookup = Lookup::start(&shared)?;
-        let mut writer = Writer::new(Arc::clone(&shared), recovered, lookup, config.dedup_horizon);
+        let mut writer = Writer::new(Arc::clone(&shared), recovered, lookup, config);
         before(&mut writer);
         let thread = thread::Builder::new()
             .name("forebay-writer".to_owned())
@@ -274,6 +278,19 @@ impl Buffer for Embedded {
 
     async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
         self.ask(|reply| Call::Act { exception, act, reply }).await?
+    }
+
+    async fn summarised_since(
+        &self,
+        since_ms: i64,
+        from: u64,
+        limit: usize,
+    ) -> Result<SummarisedPage, BufferError> {
+        self.summarised(since_ms, from, limit).await
+    }
+
+    async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
+        self.again(key).await
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

@@ -7,12 +7,15 @@ use bytes::Bytes;
 use forebay_order::OrderKey;
 
 use super::journal::{Location, ReadError, Reader};
-use super::shared::{Call, Lent, Seen};
+use super::shared::{Call, Lent, Seen, SendAgain};
 use super::{Embedded, lookup};
 use crate::lease::LeaseHome;
 use crate::record::{LOST, Record};
 use crate::state::{DAMAGED, Head, Kept};
-use crate::{BufferError, ExceptionCategory, ExceptionRow, Lease, OrderView, Verdict};
+use crate::{
+    BufferError, ExceptionCategory, ExceptionRow, Lease, OrderView, SummarisedOrder,
+    SummarisedPage, Verdict,
+};
 
 /// A record moves at most once while its segment is the oldest; more often, and something is wrong.
 const TRIES: usize = 8;
@@ -133,6 +136,53 @@ impl Embedded {
                 Err(error) => return Err(failed(&error)),
                 Ok(record) => return Ok(record.delivery().map(|d| d.envelope.body.clone())),
             }
+        }
+        Err(moving())
+    }
+
+    pub(super) async fn summarised(
+        &self,
+        since_ms: i64,
+        from: u64,
+        limit: usize,
+    ) -> Result<SummarisedPage, BufferError> {
+        let ask = |reply| Call::SummarisedSince { since_ms, after: from, limit, reply };
+        let found = self.ask(ask).await?;
+        let reader = self.shared().reader.clone();
+        let orders = blocking(move || {
+            let key = |(_, kept, settled_at_ms): (u64, Kept, i64)| {
+                // One whose record is gone or damaged cannot be sent again.
+                let (_, record) = reader.head(kept.location?).ok()?;
+                let key = record.delivery()?.envelope.key.clone();
+                Some(SummarisedOrder { key, settled_at_ms })
+            };
+            found.orders.into_iter().filter_map(key).collect()
+        });
+        Ok(SummarisedPage { orders: orders.await?, next: found.next })
+    }
+
+    pub(super) async fn again(&self, key: &OrderKey) -> Result<bool, BufferError> {
+        for _ in 0..TRIES {
+            let key = key.clone();
+            let seen = self.ask(|reply| Call::Order { key, reply }).await?;
+            let Some(Seen::Live(sight)) = seen else { return Ok(false) };
+            let (sequence, kept) = (sight.sequence(), sight.kept);
+            let Some(location) = kept.location else { return Ok(false) };
+            let record = match self.read(location).await? {
+                Err(ReadError::Recycled(_)) => continue,
+                Err(ReadError::Damaged { .. }) => return Ok(false),
+                Err(error @ ReadError::Io(_)) => return Err(failed(&error)),
+                Ok(record) => record,
+            };
+            let (Some(head), Some(delivery)) =
+                (Head::of(&record, kept), record.delivery().cloned())
+            else {
+                return Ok(false);
+            };
+            let again = |reply| {
+                Call::SendAgain(Box::new(SendAgain { sequence, kept, head, delivery, reply }))
+            };
+            return self.ask(again).await?;
         }
         Err(moving())
     }

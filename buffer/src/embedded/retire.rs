@@ -98,8 +98,25 @@ impl Writer {
             || (old && share < LIVE_PERCENT_OLD)
             || self.mostly_dead(&segments)
             || (self.crowded(&segments) && self.gain(&segments));
+        if self.may_be_replayed(oldest.epoch) && self.has_slots_to_spare(&segments) {
+            return None;
+        }
         // With the reserve used up, a carry that does not fit would fill the open segment and end nothing.
         (due && (live == 0 || self.journal.room_to_carry(live))).then_some(oldest.epoch)
+    }
+
+    /// Whether an order of the segment was settled so lately that it is kept whole.
+    fn may_be_replayed(&self, epoch: u64) -> bool {
+        let until = |at_ms: i64| at_ms.saturating_add(self.replay_ms);
+        self.replay_ms > 0
+            && self.state.settled_last(epoch).is_some_and(|at| until(at) > self.sober_wall_ms())
+    }
+
+    /// Whether the segments leave a quarter of the disk budget.
+    fn has_slots_to_spare(&self, segments: &[Segment]) -> bool {
+        let taken = (segments.len() as u64).saturating_mul(self.journal.slot_bytes());
+        let bytes_max = self.journal.disk_use().bytes_max;
+        taken.saturating_mul(100) <= bytes_max.saturating_mul(DISK_PERCENT_MAX)
     }
 
     /// Whether all segments together hold over four times what is live: then a well filled oldest one keeps the

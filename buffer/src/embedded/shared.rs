@@ -17,7 +17,8 @@ use super::journal::{Location, Reader};
 use super::take_in::Taking;
 use super::writer::Fatal;
 use crate::lease::LeaseHome;
-use crate::state::{Kept, Loan, Meter, RowHead, Sight};
+use crate::record::Delivery;
+use crate::state::{Head, Kept, Loan, Meter, RowHead, Sight, Summarised};
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, BufferError, Clock, Envelope, OrderView,
     Permit, Receipt, Status, Verdict,
@@ -94,11 +95,29 @@ pub(super) enum Call {
     Status {
         reply: oneshot::Sender<Status>,
     },
+    SummarisedSince {
+        since_ms: i64,
+        after: u64,
+        limit: usize,
+        reply: oneshot::Sender<Summarised>,
+    },
+    SendAgain(Box<SendAgain>),
     /// Orders of another store.
     TakeIn(Box<Taking>),
     Close {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// A summarised order to be sent once more, as read.
+pub(super) struct SendAgain {
+    pub(super) sequence: u64,
+    /// Where it was read.
+    pub(super) kept: Kept,
+    pub(super) head: Head,
+    pub(super) delivery: Delivery,
+    /// Whether it is done; not so where it is not summarised any more, or somewhere else.
+    pub(super) reply: oneshot::Sender<Result<bool, BufferError>>,
 }
 
 /// What the writer knows of an order.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::group::{Group, Then};
 use super::lookup::{Done, Found, Job, Place, Wanted};
-use super::shared::{Append, Call, LOANS_MAX, Lent, Phase, Seen};
+use super::shared::{Append, Call, LOANS_MAX, Lent, Phase, Seen, SendAgain};
 use super::writer::{GROUP_RECORDS_MAX, Waiter, Writer, answer};
 use crate::record::Record;
 use crate::state::{Kept, State};
@@ -13,6 +13,8 @@ use crate::{AppendError, Durability};
 
 /// Bytes of bodies and records one group takes at most; the last delivery may exceed it.
 const GROUP_BYTES_MAX: usize = 2 << 20;
+/// Bytes of bodies that are written anew in one group at most, unless one alone has more.
+const AGAIN_BYTES_MAX: usize = 512 << 10;
 /// Said of a repeat of an order whose bytes are damaged while a worker has it.
 const LOST_ON_LOAN: &str = "the order's bytes on disk are damaged, and it is lent out just now";
 /// Settled orders that share one record at most.
@@ -74,9 +76,37 @@ impl Writer {
                         reply.send(Err(error)).ok();
                     }
                 },
+                Call::SendAgain(again) => self.send_again(again, group),
                 Call::Close { reply } => self.closers.push(reply),
                 Call::TakeIn(taking) => self.takings.push(*taking),
                 read => self.reads.push(read),
+            }
+        }
+    }
+
+    /// Makes a summarised order wait for the drain once more.
+    fn send_again(&mut self, again: Box<SendAgain>, group: &mut Group) {
+        // Deliveries have their own share of a group.
+        let room = AGAIN_BYTES_MAX.saturating_sub(group.first_bytes());
+        if self.touched.contains(&again.sequence)
+            || (group.first_bytes() > 0 && again.delivery.envelope.body.len() > room)
+        {
+            self.acts.push(Call::SendAgain(again));
+            return;
+        }
+        let SendAgain { sequence, kept, head, delivery, reply } = *again;
+        let there = self.state.kept(sequence).is_some_and(|now| now.same_place(&kept));
+        let record = there.then(|| self.state.again_record(sequence, &head, delivery)).flatten();
+        match record {
+            None => {
+                reply.send(Ok(false)).ok();
+            }
+            Some(_) if !self.journal.room_for_orders() => {
+                Then::Again(reply).refuse(&AppendError::Full);
+            }
+            Some(record) => {
+                self.touched.insert(sequence);
+                group.push(record, Then::Again(reply));
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hashbrown::{HashMap, HashSet};
 use tokio::sync::oneshot;
 
+use super::EmbeddedConfig;
 use super::answers::Reply;
 use super::group::Group;
 use super::journal::{Journal, ReadError, WriteError};
@@ -94,6 +95,7 @@ pub(super) struct Writer {
     /// The oldest segment, and since when it is the oldest here.
     pub(super) oldest_since: Option<(u64, Duration)>,
     pub(super) horizon_ms: i64,
+    pub(super) replay_ms: i64,
     /// Wall clock and time passed when this process opened the buffer.
     pub(super) opened: (i64, Duration),
     pub(super) set_back: SetBack,
@@ -113,7 +115,7 @@ impl Writer {
         shared: Arc<Shared>,
         recovered: Recovered,
         lookup: Lookup,
-        horizon: Duration,
+        config: &EmbeddedConfig,
     ) -> Self {
         let Recovered { journal, state, outcomes, report } = recovered;
         let opened = (shared.clock.wall_ms(), shared.clock.elapsed());
@@ -141,7 +143,8 @@ impl Writer {
             retiring: None,
             retire_after: Duration::ZERO,
             oldest_since: None,
-            horizon_ms: i64::try_from(horizon.as_millis()).unwrap_or(i64::MAX / 2),
+            horizon_ms: ms(config.dedup_horizon),
+            replay_ms: ms(config.replay_window),
             opened,
             set_back: SetBack::since(opened.0, opened.1),
             full_until: Duration::ZERO,
@@ -330,6 +333,11 @@ impl Writer {
         self.prove()?;
         Ok(std::mem::take(&mut self.closers))
     }
+}
+
+/// A time that is added to one since 1970.
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).map_or(i64::MAX / 2, |ms| ms.min(i64::MAX / 2))
 }
 
 pub(super) fn answer(reply: Reply<Appended>, receipt: Option<Receipt>) {

@@ -15,7 +15,7 @@ use crate::control::Control;
 use crate::underway::Underway;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
+    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
 };
 
 /// Batches on their way.
@@ -221,6 +221,21 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
             }
             acted => acted,
         }
+    }
+
+    /// Those that were taken in.
+    async fn summarised_since(
+        &self,
+        since_ms: i64,
+        from: u64,
+        limit: usize,
+    ) -> Result<SummarisedPage, BufferError> {
+        self.inner.new.summarised_since(since_ms, from, limit).await
+    }
+
+    async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
+        self.inner.take_in(self.inner.old.hasher().of_key(key), key).await?;
+        self.inner.new.send_again(key).await
     }
 
     /// Counts of what was taken in, and how far that is.

@@ -25,7 +25,7 @@ use super::{NatsConfig, OpenError};
 use crate::view::Fleet;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status,
+    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
 };
 
 /// A start waits so long for what it took over to be read; the rest is read while it serves.
@@ -234,6 +234,19 @@ impl Buffer for Nats {
 
     async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
         self.shared.act(exception, act).await
+    }
+
+    async fn summarised_since(
+        &self,
+        since_ms: i64,
+        from: u64,
+        limit: usize,
+    ) -> Result<SummarisedPage, BufferError> {
+        self.shared.summarised_since(since_ms, from, limit).await
+    }
+
+    async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
+        self.shared.send_again(key).await
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

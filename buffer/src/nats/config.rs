@@ -39,6 +39,9 @@ pub struct NatsConfig {
     /// How long the first answer of an order is remembered: how long after it ended what stands under its key expires. Whole
     /// seconds.
     pub dedup_horizon: Duration,
+    /// How long a summarised order is kept whole, so that it can be sent again to an OMS that lost it. More than zero keeps it as
+    /// long as its first answer is remembered.
+    pub replay_window: Duration,
     /// Bytes of the largest order; the servers must take one, and what is known of it, in a message.
     pub order_bytes: usize,
     /// Deliveries in flight at most.
@@ -66,6 +69,7 @@ impl NatsConfig {
             drains: true,
             lease: Duration::from_secs(10),
             dedup_horizon: Duration::from_secs(86_400),
+            replay_window: Duration::ZERO,
             order_bytes: 512 << 10,
             in_flight_orders: 8_192,
             in_flight_bytes: 256 << 20,

@@ -313,7 +313,8 @@ impl Shared {
                 break;
             }
             known.loan_is_over(out.loan);
-            let Some(page) = known.page_with(record.clone()) else { break };
+            let keep_whole = !self.config.replay_window.is_zero();
+            let Some(page) = known.page_settling(record.clone(), keep_whole) else { break };
             match self.write(out.hash, known.stored, page.clone()).await {
                 Ok(Put::Done(sequence)) => {
                     self.verdict_is_kept(&out, order, sequence, &page.stored_at(sequence), &record);

@@ -11,7 +11,8 @@ use crate::migrate::{Whole, fill_key, is_unknown};
 use crate::record::{Delivery, Record};
 use crate::state::{Head, Judged, Kept, Loan, Numbered, RowHead, State, content_among};
 use crate::{
-    Act, ActError, Durability, Envelope, ExceptionRow, OrderState, OrderView, Receipt, Verdict,
+    Act, ActError, Durability, Envelope, ExceptionRow, OrderState, OrderView, Receipt,
+    SummarisedOrder, Verdict,
 };
 
 /// One key's order, alone in a state of its own.
@@ -181,14 +182,26 @@ impl Known {
 
     /// The page that adds a record; `None` if this one cannot be written out again.
     pub(super) fn page_with(&self, record: Record) -> Option<Page> {
-        let Some(order) = self.order else { return Some(Page::first(record)) };
         let replaces = matches!(
             record,
             Record::Replace { parked: false, .. }
                 | Record::Cancel { parked: false, .. }
                 | Record::Settle { .. }
         );
-        let records = self.state.whole(order, !replaces, |kept| self.record(kept))?;
+        self.page_adding(record, !replaces)
+    }
+
+    /// The same for the end of a loan; `keep_whole`: an order that is settled keeps its bytes, to be sent again if need be.
+    pub(super) fn page_settling(&self, record: Record, keep_whole: bool) -> Option<Page> {
+        match record {
+            Record::Settle { .. } if keep_whole => self.page_adding(record, true),
+            record => self.page_with(record),
+        }
+    }
+
+    fn page_adding(&self, record: Record, with_body: bool) -> Option<Page> {
+        let Some(order) = self.order else { return Some(Page::first(record)) };
+        let records = self.state.whole(order, with_body, |kept| self.record(kept))?;
         let page =
             Page { records, ended_before: self.state.over_as(order), loans_over: self.loans_over };
         Some(page.with(record))
@@ -199,6 +212,32 @@ impl Known {
         let order = self.order?;
         let records = self.state.whole(order, true, |kept| self.record(kept))?;
         // Its owner has counted it as what it is.
+        let ended_before = self.state.over_as(order);
+        Some(Page { records, ended_before, loans_over: self.loans_over })
+    }
+
+    /// The order's content and when it was settled, in ms since 1970, if it is in the OMS and was kept whole.
+    fn kept_whole(&self) -> Option<(Kept, &Delivery, i64)> {
+        let found = self.state.summarised_since(i64::MIN, 0, 1).orders;
+        let (_, kept, at_ms) = found.first().copied()?;
+        Some((kept, self.record(kept)?.delivery()?, at_ms))
+    }
+
+    /// The key of an order that is in the OMS and was kept whole, and when it was settled.
+    pub(super) fn summarised(&self) -> Option<SummarisedOrder> {
+        let (_, delivery, settled_at_ms) = self.kept_whole()?;
+        Some(SummarisedOrder { key: delivery.envelope.key.clone(), settled_at_ms })
+    }
+
+    /// The page on which such an order waits for the drain once more.
+    pub(super) fn page_again(&self) -> Option<Page> {
+        let order = self.order?;
+        let (kept, delivery, _) = self.kept_whole()?;
+        let again = self.state.again_record(order, &self.head(kept)?, delivery.clone())?;
+        let rest = self.state.whole(order, false, |kept| self.record(kept))?.into_iter();
+        let rest = rest
+            .filter(|(_, record)| !matches!(record, Record::Moved { .. } | Record::Settle { .. }));
+        let records = std::iter::once((order, again)).chain(rest).collect();
         let ended_before = self.state.over_as(order);
         Some(Page { records, ended_before, loans_over: self.loans_over })
     }

@@ -14,6 +14,7 @@
 
 use std::path::PathBuf;
 
+mod again;
 mod buffer;
 mod config;
 mod connect;

@@ -17,13 +17,21 @@ pub(super) struct Mark((usize, usize));
 /// The endings, by the segment their order hangs on.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
-    by_epoch: BTreeMap<u64, Vec<Vec<u8>>>,
+    by_epoch: BTreeMap<u64, Epoch>,
+}
+
+#[derive(Debug, Default)]
+struct Epoch {
+    chunks: Vec<Vec<u8>>,
+    /// When the last of them was settled.
+    newest_ms: i64,
 }
 
 impl Endings {
     /// Keeps when an order was settled and the OMS's id of its summary. The reference is good for that epoch only.
     pub(super) fn add(&mut self, epoch: u64, at_ms: i64, summary_id: &str) -> u64 {
-        let chunks = self.by_epoch.entry(epoch).or_default();
+        let Epoch { chunks, newest_ms } = self.by_epoch.entry(epoch).or_default();
+        *newest_ms = at_ms.max(*newest_ms);
         let len = u16::try_from(summary_id.len()).unwrap_or(u16::MAX);
         let id = summary_id.as_bytes().get(..usize::from(len)).unwrap_or_default();
         let size = size_of::<i64>() + size_of::<u16>() + id.len();
@@ -45,7 +53,7 @@ impl Endings {
     pub(super) fn get(&self, epoch: u64, reference: u64) -> Option<(i64, String)> {
         let number = usize::try_from(reference >> 32).ok()?.checked_sub(1)?;
         let at = usize::try_from(reference & u64::from(u32::MAX)).ok()?;
-        let bytes = self.by_epoch.get(&epoch)?.get(number)?.get(at..)?;
+        let bytes = self.by_epoch.get(&epoch)?.chunks.get(number)?.get(at..)?;
         let (at_ms, rest) = bytes.split_first_chunk()?;
         let (len, rest) = rest.split_first_chunk()?;
         let id = rest.get(..usize::from(u16::from_le_bytes(*len)))?;
@@ -54,19 +62,24 @@ impl Endings {
 
     /// Where the endings of an epoch end now.
     pub(super) fn mark(&self, epoch: u64) -> Mark {
-        let chunks = self.by_epoch.get(&epoch);
+        let chunks = self.by_epoch.get(&epoch).map(|epoch| &epoch.chunks);
         let last = chunks.and_then(|chunks| Some((chunks.len(), chunks.last()?.len())));
         Mark(last.unwrap_or_default())
     }
 
     /// Drops what was added since.
     pub(super) fn back_to(&mut self, epoch: u64, Mark((count, len)): Mark) {
-        if let Some(chunks) = self.by_epoch.get_mut(&epoch) {
+        if let Some(Epoch { chunks, .. }) = self.by_epoch.get_mut(&epoch) {
             chunks.truncate(count);
             if let Some(last) = chunks.last_mut() {
                 last.truncate(len);
             }
         }
+    }
+
+    /// When the last order was settled whose ending is in that segment or an older one.
+    pub(super) fn newest_up_to(&self, epoch: u64) -> Option<i64> {
+        self.by_epoch.range(..=epoch).map(|(_, epoch)| epoch.newest_ms).max()
     }
 
     /// Frees those of every segment up to `epoch`.

@@ -13,6 +13,7 @@
 //! says (fingerprint, version, exact times) is not kept; a backend reads the record's [`Head`] when the key is hit. What
 //! is out of the ordinary stands in ordered maps beside. Nothing here is ever copied to grow.
 
+mod again;
 mod apply;
 mod carry;
 mod count;
@@ -39,6 +40,7 @@ use std::collections::BTreeMap;
 
 use forebay_order::{Fingerprint, HoldReason, OrderKey, Readiness, RecordedAs};
 
+pub(crate) use again::Summarised;
 pub(crate) use carry::{Carry, Ended};
 pub(crate) use judge::Judged;
 pub(crate) use loan::{Acting, DAMAGED, Loan};

@@ -21,6 +21,9 @@ impl State {
             return;
         };
         if known.indexable() {
+            if known.state == OrderState::Summarised && snapshot.state == OrderState::Submitted {
+                self.again(order, delivery, kept);
+            }
             return;
         }
         // What goes with a move (rows, a parked content, the note of a loan) may stand in a later group, and the

@@ -25,6 +25,11 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
+    /// The order.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.view.sequence
+    }
+
     /// The whole view. Without the head (its record is damaged) the order is shown all the same, with no number, version
     /// or fingerprint, and the times to the second.
     pub(crate) fn with(self, head: Option<&Head>) -> OrderView {

@@ -32,7 +32,8 @@ impl State {
         let record = content(order.kept)?;
         let head = Head::of(record, order.kept)?;
         let mut delivery = record.delivery()?.clone();
-        if !with_body || order.ended() {
+        // A summarised one may have been kept whole to be sent again.
+        if !with_body || (order.ended() && order.state != OrderState::Summarised) {
             delivery.envelope.body = bytes::Bytes::new();
         }
         let settled = self.settled_as(&order);

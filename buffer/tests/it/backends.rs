@@ -1,8 +1,10 @@
 //! The conformance suite and the model on the backends of one machine.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use forebay_buffer::{Embedded, Memory};
+use forebay_buffer::{Embedded, EmbeddedConfig, Memory};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -30,7 +32,9 @@ macro_rules! on_memory_and_disk {
             async fn $name() {
                 let dir = tempfile::tempdir().unwrap();
                 let clock = Arc::new(HandClock::default());
-                conformance::$name(embedded(dir.path(), 1 << 20, &clock), &clock).await;
+                let replay_window = Duration::from_secs(86_400);
+                let config = EmbeddedConfig { replay_window, ..config(dir.path(), 1 << 20) };
+                conformance::$name(open(config, &clock), &clock).await;
             })*
         }
     };
@@ -44,8 +48,15 @@ struct OnDisk {
     buffer: Option<Embedded>,
 }
 
+/// The clock is moved by minutes: some are kept whole for long enough, others not.
+fn kept_whole_for_a_while(dir: &Path, clock: &Arc<HandClock>) -> Embedded {
+    let replay_window = Duration::from_secs(90);
+    open(EmbeddedConfig { replay_window, ..config(dir, SLOT) }, clock)
+}
+
 impl Store for OnDisk {
     type Buffer = Embedded;
+    const FORGETS_BYTES: bool = true;
     const KEPT: bool = true;
     const ONE_LINE: bool = true;
 
@@ -55,7 +66,7 @@ impl Store for OnDisk {
 
     async fn reopen(&mut self) {
         self.buffer = None;
-        self.buffer = Some(embedded(self.dir.path(), SLOT, &self.clock));
+        self.buffer = Some(kept_whole_for_a_while(self.dir.path(), &self.clock));
     }
 }
 
@@ -91,7 +102,7 @@ proptest! {
     fn the_disk_does_as_the_model_does(commands in vec(command(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(HandClock::default());
-        let buffer = Some(embedded(dir.path(), SLOT, &clock));
+        let buffer = Some(kept_whole_for_a_while(dir.path(), &clock));
         let store = OnDisk { dir, clock: Arc::clone(&clock), buffer };
         block_on(run(store, clock).all(commands));
     }

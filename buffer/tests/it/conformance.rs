@@ -36,6 +36,8 @@ macro_rules! suite {
             a_time_not_to_drain_before_is_kept,
             tickets_come_back_with_the_order,
             exceptions_are_listed_retried_and_discarded,
+            what_the_oms_lost_is_sent_again,
+            only_summarised_orders_are_sent_again,
             bodies_without_a_key_stay_apart,
             rows_of_their_own_cannot_be_retried,
             status_counts_and_ages,
@@ -517,6 +519,75 @@ pub(crate) async fn tickets_come_back_with_the_order<B: Buffer>(buffer: B, clock
     let lease = lend(&buffer).await;
     assert_eq!(lease.ticket.as_deref(), Some("T-1"));
     assert!(lease.sent_before);
+}
+
+/// Keys of all orders settled since then, page by page.
+async fn summarised_since<B: Buffer>(buffer: &B, since_ms: i64) -> Vec<String> {
+    let (mut ids, mut from) = (Vec::new(), 0);
+    loop {
+        let page = buffer.summarised_since(since_ms, from, 2).await.unwrap();
+        ids.extend(page.orders.into_iter().map(|order| order.key.id));
+        match page.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    ids.sort_unstable();
+    ids
+}
+
+pub(crate) async fn what_the_oms_lost_is_sent_again<B: Buffer>(buffer: B, clock: &HandClock) {
+    for id in 1..=5 {
+        post(&buffer, delivery(&id.to_string(), id, Some(1))).await;
+    }
+    let oldest = async || buffer.lease(1, SOON).await.unwrap().pop().unwrap();
+    for _ in 1..=3 {
+        let lease = oldest().await;
+        let id = lease.key.id.clone();
+        lease.settle(summarised(&format!("S{id}")));
+    }
+    assert_eq!(summarised_since(&buffer, START_MS).await, ["1", "2", "3"]);
+    clock.advance(10_000);
+    oldest().await.settle(summarised("S4"));
+    assert_eq!(summarised_since(&buffer, START_MS + 10_000).await, ["4"]);
+    assert_eq!(summarised_since(&buffer, START_MS + 10_001).await, [""; 0]);
+
+    // A change that came too late stays what it is.
+    assert_eq!(answer(&buffer, delivery("2", 9, Some(2))).await, Answer::ChangeAfterSummary);
+    assert!(buffer.send_again(&key("2")).await.unwrap());
+    let view = buffer.order(&key("2")).await.unwrap().unwrap();
+    assert_eq!((view.state, view.attempts), (OrderState::Submitted, 0));
+    assert_eq!((view.summary_id, view.exceptions.len()), (None, 1));
+    assert_eq!(view.accepted_at_ms, START_MS);
+    assert_eq!(summarised_since(&buffer, START_MS).await, ["1", "3", "4"]);
+    let status = buffer.status().await.unwrap();
+    assert_eq!((status.live["submitted"], status.ended["summarised"]), (1, 3));
+
+    let lease = oldest().await;
+    assert_eq!((lease.key.id.as_str(), lease.sent_before), ("2", true));
+    assert_eq!(lease.body, "body 2 2");
+    lease.settle(summarised("S2 anew"));
+    let view = buffer.order(&key("2")).await.unwrap().unwrap();
+    assert_eq!(view.summary_id.as_deref(), Some("S2 anew"));
+    assert_eq!(buffer.status().await.unwrap().ended["summarised"], 4);
+    assert_eq!(answer(&buffer, delivery("2", 2, Some(1))).await, Answer::Duplicate);
+}
+
+pub(crate) async fn only_summarised_orders_are_sent_again<B: Buffer>(buffer: B, _: &HandClock) {
+    assert!(!buffer.send_again(&key("never")).await.unwrap());
+    post(&buffer, delivery("1", 1, Some(1))).await;
+    assert!(!buffer.send_again(&key("1")).await.unwrap(), "pending");
+    let lease = lend(&buffer).await;
+    assert!(!buffer.send_again(&key("1")).await.unwrap(), "lent");
+    lease.settle(summarised("S1"));
+    buffer.status().await.unwrap();
+    assert!(buffer.send_again(&key("1")).await.unwrap());
+    assert!(!buffer.send_again(&key("1")).await.unwrap(), "waiting by now");
+    lend(&buffer).await.settle(rejected());
+    let row = settled_row(&buffer).await;
+    assert!(!buffer.send_again(&key("1")).await.unwrap(), "an exception");
+    buffer.act(row, Act::Discard).await.unwrap();
+    assert!(!buffer.send_again(&key("1")).await.unwrap(), "discarded");
 }
 
 pub(crate) async fn exceptions_are_listed_retried_and_discarded<B: Buffer>(

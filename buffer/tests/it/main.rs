@@ -2,6 +2,7 @@
 //! embedded backend must stand.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod again;
 mod backends;
 mod conformance;
 mod embedded;

@@ -44,6 +44,10 @@ pub(crate) enum Command {
         nth: usize,
         act: Act,
     },
+    /// A summarised order is to be sent once more.
+    Again {
+        key: u8,
+    },
     /// Other orders pass through, so that segments end.
     Flow,
     Close,
@@ -95,6 +99,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         2 => (0..3_usize).prop_map(|nth| Command::Sending { nth }),
         1 => Just(Command::Advance),
         2 => (0..4_usize, act).prop_map(|(nth, act)| Command::Act { nth, act }),
+        2 => (0..KEYS).prop_map(|key| Command::Again { key }),
         2 => Just(Command::Flow),
         1 => Just(Command::Close),
         1 => Just(Command::Crash),
@@ -348,6 +353,8 @@ pub(crate) trait Store {
     const ONE_LINE: bool;
     /// Whether it knows at each time how many orders have ended since it was first begun.
     const COUNTS_ENDED: bool = true;
+    /// Whether the bytes of a summarised order may be gone.
+    const FORGETS_BYTES: bool = false;
     fn buffer(&self) -> &Self::Buffer;
     /// Opens it anew, after it was closed or as if its process had died.
     fn reopen(&mut self) -> impl Future<Output = ()>;
@@ -430,6 +437,7 @@ impl<S: Store> Run<S> {
                 self.model.orders.values_mut().for_each(|order| order.delayed = false);
             }
             Command::Act { nth, act } => self.act(nth, act).await,
+            Command::Again { key: n } => self.again(n).await,
             Command::Flow => self.flow().await,
             Command::Close | Command::Crash if !S::KEPT => {
                 for (n, lease) in std::mem::take(&mut self.leases) {
@@ -532,6 +540,22 @@ impl<S: Store> Run<S> {
             }
         }
         assert_eq!(acted.unwrap().state, order.state);
+    }
+
+    async fn again(&mut self, n: u8) {
+        // A verdict that is under way is seen before.
+        self.store.buffer().status().await.unwrap();
+        let again = self.store.buffer().send_again(&key(n)).await.unwrap();
+        let order = self.model.orders.get_mut(&n);
+        let Some(order) = order.filter(|order| order.state == OrderState::Summarised) else {
+            assert!(!again, "{n} is not summarised");
+            return;
+        };
+        assert!(again || S::FORGETS_BYTES, "{n} is summarised");
+        if again {
+            (order.state, order.sent, order.delayed) = (OrderState::Submitted, true, false);
+            (order.attempts, order.deaths) = (0, 0);
+        }
     }
 
     async fn flow(&mut self) {

@@ -15,6 +15,7 @@ async fn open(servers: &Servers, stream: &str, clock: &Arc<HandClock>) -> Nats {
     let config = NatsConfig {
         stream: stream.to_owned(),
         partitions: 4,
+        replay_window: Duration::from_secs(86_400),
         in_flight_orders: 1_000,
         // The tests move the clock by minutes, which is no reason to lose a partition.
         lease: Duration::from_secs(3_600),

@@ -10,7 +10,7 @@ use forebay_buffer::nats::{Nats, NatsConfig};
 use forebay_buffer::{
     Act, ActError, ActReceipt, Admission, Answer, AppendError, Buffer, BufferError, Clock,
     Durability, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow, Lease,
-    OrderState, OrderView, Pace, Permit, Receipt, Status, Verdict,
+    OrderState, OrderView, Pace, Permit, Receipt, Status, SummarisedPage, Verdict,
 };
 use forebay_order::{OrderKey, Readiness};
 use proptest::collection::vec;
@@ -104,6 +104,19 @@ impl Buffer for Either {
 
     async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
         each!(self, buffer => buffer.act(exception, act).await)
+    }
+
+    async fn summarised_since(
+        &self,
+        since_ms: i64,
+        from: u64,
+        limit: usize,
+    ) -> Result<SummarisedPage, BufferError> {
+        each!(self, buffer => buffer.summarised_since(since_ms, from, limit).await)
+    }
+
+    async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
+        each!(self, buffer => buffer.send_again(key).await)
     }
 
     async fn status(&self) -> Result<Status, BufferError> {
@@ -257,6 +270,7 @@ impl Store for Moving {
     const KEPT: bool = true;
     const ONE_LINE: bool = false;
     const COUNTS_ENDED: bool = false;
+    const FORGETS_BYTES: bool = true;
 
     fn buffer(&self) -> &Either {
         &self.process.as_ref().unwrap().1

@@ -94,7 +94,9 @@ async fn nats_does_as_the_model_does() {
         println!("{case}: {commands:?}");
         let stream = format!("MODEL-{case}");
         // One partition, for the order across several is not exact.
-        let config = NatsConfig { stream, partitions: 1, lease: LEASE, ..servers.config() };
+        let replay_window = Duration::from_secs(86_400);
+        let config =
+            NatsConfig { stream, partitions: 1, lease: LEASE, replay_window, ..servers.config() };
         let clock = Arc::new(HandClock::default());
         let mut store = OnNats { config, clock: Arc::clone(&clock), process: None };
         store.open().await;

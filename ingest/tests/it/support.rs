@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use forebay_buffer::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Durability, Envelope,
-    ExceptionRow, Lease, Memory, OrderView, Pace, Permit, Receipt, Status, SystemClock,
+    ExceptionRow, Lease, Memory, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
+    SystemClock,
 };
 use forebay_ingest::{Caller, Channel, Door, DoorConfig, DoorError, SourceRule};
 use forebay_order::{Format, OrderKey};
@@ -126,6 +127,19 @@ impl Buffer for TestBuffer {
 
     async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
         self.inner.act(exception, act).await
+    }
+
+    async fn summarised_since(
+        &self,
+        since_ms: i64,
+        from: u64,
+        limit: usize,
+    ) -> Result<SummarisedPage, BufferError> {
+        self.inner.summarised_since(since_ms, from, limit).await
+    }
+
+    async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
+        self.inner.send_again(key).await
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

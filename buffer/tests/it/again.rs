@@ -1,0 +1,119 @@
+//! How long an order that is in the OMS is kept whole, to be sent again if the OMS loses it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::{Buffer, Embedded, EmbeddedConfig, Envelope, OrderState, Verdict};
+use forebay_order::OrderKey;
+
+use crate::support::*;
+
+const SLOT: u64 = 64 << 10;
+const HOUR_MS: i64 = 3_600_000;
+
+/// Takes and summarises so many orders of 1 KiB, twenty at a time: a segment holds about fifty.
+async fn pass_through(buffer: &Embedded, prefix: &str, n: usize) {
+    for chunk in 0..n / 20 {
+        let body = || vec![b'x'; 1 << 10].into();
+        let id = |i: usize| format!("{prefix}-{}", chunk * 20 + i);
+        let orders = (0..20).map(|i| Envelope { body: body(), ..delivery(&id(i), 1, Some(1)) });
+        let posts: Vec<_> = orders.map(|order| post(buffer, order)).collect();
+        futures_util::future::join_all(posts).await;
+        let mut left = 20;
+        while left > 0 {
+            let leases = buffer.lease(20, SOON).await.unwrap();
+            assert!(!leases.is_empty(), "{left} never came");
+            left -= leases.len();
+            for lease in leases {
+                let summary_id = lease.key.id.clone();
+                lease.settle(Verdict::Summarised { summary_id, existing: false });
+            }
+        }
+    }
+}
+
+/// Orders that can be sent again.
+async fn kept_whole(buffer: &Embedded) -> usize {
+    let (mut count, mut from) = (0, 0);
+    loop {
+        let page = buffer.summarised_since(0, from, 100).await.unwrap();
+        count += page.orders.len();
+        match page.next {
+            Some(next) => from = next,
+            None => return count,
+        }
+    }
+}
+
+/// Waits, by asking, until so few or many are kept whole.
+async fn until_kept(buffer: &Embedded, holds: impl Fn(usize) -> bool) -> usize {
+    let deadline = tokio::time::Instant::now() + SOON;
+    loop {
+        let kept = kept_whole(buffer).await;
+        if holds(kept) {
+            return kept;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never so: {kept}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_order_is_kept_whole_for_its_window_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let replay_window = Duration::from_secs(3_600);
+    let config = EmbeddedConfig { replay_window, ..config(dir.path(), SLOT) };
+    let buffer = open(config.clone(), &clock);
+    pass_through(&buffer, "early", 300).await;
+    clock.advance(HOUR_MS / 2);
+    pass_through(&buffer, "late", 300).await;
+    // Ten looks for what may retire.
+    for _ in 0..10 {
+        clock.advance(10_000);
+        assert_eq!(kept_whole(&buffer).await, 600);
+    }
+    drop(buffer);
+    let buffer = open(config, &clock);
+    assert_eq!(kept_whole(&buffer).await, 600, "after a start");
+    clock.advance(HOUR_MS / 2);
+    let kept = until_kept(&buffer, |kept| kept <= 360).await;
+    assert!(kept >= 300, "{kept}: those settled half an hour ago");
+    assert!(!buffer.send_again(&OrderKey::new("shopify", "demo", "early-0")).await.unwrap());
+    let late = OrderKey::new("shopify", "demo", "late-299");
+    assert!(buffer.send_again(&late).await.unwrap());
+    assert_eq!(buffer.order(&late).await.unwrap().unwrap().state, OrderState::Submitted);
+    clock.advance(HOUR_MS);
+    // The open segment stays.
+    until_kept(&buffer, |kept| kept < 60).await;
+    let lease = lend(&buffer).await;
+    assert_eq!((lease.key.clone(), lease.body.len()), (late, 1 << 10), "it waits, and is whole");
+}
+
+#[tokio::test]
+async fn the_window_ends_early_where_the_disk_is_nearly_used_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let config = EmbeddedConfig {
+        replay_window: Duration::from_secs(86_400),
+        disk_max: 64 * SLOT,
+        ..config(dir.path(), SLOT)
+    };
+    let buffer = open(config, &clock);
+    // Twice what the disk may hold; none is refused.
+    for round in 0..80 {
+        pass_through(&buffer, &format!("round-{round}"), 80).await;
+        clock.advance(10_000);
+        let deadline = tokio::time::Instant::now() + SOON;
+        while buffer.status().await.unwrap().segments > 49 {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "three quarters of 64, and the open one"
+            );
+        }
+    }
+    let kept = kept_whole(&buffer).await;
+    assert!((700..3_000).contains(&kept), "{kept}: of three quarters of the disk");
+    let status = buffer.status().await.unwrap();
+    assert_eq!(status.ended["summarised"], 6_400);
+}
