@@ -1,9 +1,11 @@
 //! What all calls share.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::body::Bytes;
 use serde_json::Value;
 
 use crate::clock::Clock;
@@ -74,7 +76,11 @@ pub(crate) struct Oms {
     faults: Mutex<Arc<Faults>>,
     tokens: Mutex<Tokens>,
     pressure: Mutex<Pressure>,
+    bodies: Mutex<VecDeque<Bytes>>,
 }
+
+/// Bodies of create calls that are kept to be looked at.
+const BODIES: usize = 16;
 
 impl Oms {
     /// Opens the ledger. Blocks for the disk.
@@ -96,6 +102,7 @@ impl Oms {
             faults: Mutex::new(Arc::new(options.faults.clone())),
             tokens: Mutex::new(Tokens::default()),
             pressure: Mutex::new(Pressure::new(now_us, u64::try_from(counted).unwrap_or(0))),
+            bodies: Mutex::default(),
         })
     }
 
@@ -118,6 +125,20 @@ impl Oms {
         }
         *faults = Arc::new(change.faults);
         Ok(Arc::clone(&faults))
+    }
+
+    /// Keeps the body of a create call, for as long as few come after it.
+    pub(crate) fn keep(&self, body: Bytes) {
+        let mut bodies = lock(&self.bodies);
+        bodies.push_back(body);
+        if bodies.len() > BODIES {
+            bodies.pop_front();
+        }
+    }
+
+    /// Those that are kept, the oldest first.
+    pub(crate) fn bodies(&self) -> Vec<Bytes> {
+        lock(&self.bodies).iter().cloned().collect()
     }
 
     pub(crate) fn tokens(&self) -> MutexGuard<'_, Tokens> {

@@ -39,6 +39,8 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) identity: String,
+    /// What the caller calls it within its call.
+    pub(crate) name: String,
     pub(crate) fingerprint: String,
     /// As it was written, without quotes; empty where there is none.
     pub(crate) grand_total: String,

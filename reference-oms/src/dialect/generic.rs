@@ -2,20 +2,56 @@
 
 use std::collections::BTreeMap;
 
-use http::Method;
+use http::{Method, Uri};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::{Said, Words};
 use crate::order::{Found, Kind, Listed, Order, Outcome, Refusal};
 
-pub(super) fn kind(method: &Method, path: &str) -> Kind {
-    match (method.as_str(), path) {
-        ("POST", "/oauth/token") => Kind::Token,
-        ("POST", "/v1/orders") => Kind::Create,
-        ("GET", "/v1/orders") => Kind::Find,
-        ("GET", "/v1/orders/list") => Kind::List,
-        _ => Kind::Other,
+pub(super) struct Generic;
+
+impl Words for Generic {
+    fn kind(&self, method: &Method, path: &str) -> Kind {
+        match (method.as_str(), path) {
+            ("POST", "/oauth/token") => Kind::Token,
+            ("POST", "/v1/orders") => Kind::Create,
+            ("GET", "/v1/orders") => Kind::Find,
+            ("GET", "/v1/orders/list") => Kind::List,
+            _ => Kind::Other,
+        }
+    }
+
+    fn orders(&self, _uri: &Uri, body: &[u8]) -> Result<Vec<Order>, String> {
+        read_orders(body)
+    }
+
+    fn results(&self, outcomes: &[(String, Outcome)], error_in_200: bool) -> Said {
+        let word = if error_in_200 { in_200 } else { by_status };
+        let results: Vec<Value> = outcomes.iter().map(|(_, outcome)| word(outcome)).collect();
+        Said::new(200, &json!({ "results": results }))
+    }
+
+    fn wanted(&self, uri: &Uri) -> Result<Vec<String>, String> {
+        let query: Vec<(String, String)> =
+            serde_urlencoded::from_str(uri.query().unwrap_or_default())
+                .map_err(|error| error.to_string())?;
+        let identities =
+            query.into_iter().filter_map(|(name, value)| (name == "identity").then_some(value));
+        Ok(identities.collect())
+    }
+
+    fn found(&self, _uri: &Uri, _wanted: &[String], found: &[Found]) -> Said {
+        let items = found.iter().map(|order| {
+            json!({ "identity": order.identity, "id": order.id, "fingerprint": order.fingerprint })
+        });
+        Said::new(200, &json!({ "items": items.collect::<Vec<_>>() }))
+    }
+
+    fn refusal(&self, refusal: &Refusal) -> Said {
+        let body = json!({ "code": refusal.code, "message": refusal.message });
+        Said::new(refusal.status, &body)
     }
 }
 
@@ -34,11 +70,11 @@ struct Sent<'a> {
 }
 
 /// The members of an object; none of what is no object.
-fn members(raw: &RawValue) -> BTreeMap<String, &RawValue> {
+pub(super) fn members(raw: &RawValue) -> BTreeMap<String, &RawValue> {
     serde_json::from_str(raw.get()).unwrap_or_default()
 }
 
-pub(super) fn read_orders(body: &[u8]) -> Result<Vec<Order>, String> {
+fn read_orders(body: &[u8]) -> Result<Vec<Order>, String> {
     let batch: Batch<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let orders = batch.orders.into_iter().enumerate();
     orders
@@ -51,6 +87,7 @@ pub(super) fn read_orders(body: &[u8]) -> Result<Vec<Order>, String> {
             let totals = order.get("totals").map(|totals| members(totals)).unwrap_or_default();
             let text_of = |raw: Option<&&RawValue>| raw.map(|raw| text(raw)).unwrap_or_default();
             Ok(Order {
+                name: sent.identity.clone(),
                 identity: sent.identity,
                 fingerprint: sent.fingerprint,
                 grand_total: text_of(totals.get("grand_total")),
@@ -61,19 +98,13 @@ pub(super) fn read_orders(body: &[u8]) -> Result<Vec<Order>, String> {
 }
 
 /// A string or a number as text, the number as it was written.
-fn text(raw: &RawValue) -> String {
+pub(super) fn text(raw: &RawValue) -> String {
     let raw = raw.get();
     match raw.as_bytes().first() {
         Some(b'"') => serde_json::from_str(raw).unwrap_or_default(),
         Some(b'-' | b'0'..=b'9') => raw.to_owned(),
         _ => String::new(),
     }
-}
-
-pub(super) fn results(outcomes: &[Outcome], error_in_200: bool) -> Vec<u8> {
-    let word = if error_in_200 { in_200 } else { by_status };
-    let results: Vec<Value> = outcomes.iter().map(word).collect();
-    bytes(&json!({ "results": results }))
 }
 
 const DUPLICATE: &str = "DUPLICATE_IDENTITY";
@@ -117,13 +148,6 @@ fn in_200(outcome: &Outcome) -> Value {
     }
 }
 
-pub(super) fn found(found: &[Found]) -> Vec<u8> {
-    let items = found.iter().map(|order| {
-        json!({ "identity": order.identity, "id": order.id, "fingerprint": order.fingerprint })
-    });
-    bytes(&json!({ "items": items.collect::<Vec<_>>() }))
-}
-
 pub(super) fn listed(listed: &[Listed]) -> Vec<u8> {
     let items = listed.iter().map(|order| {
         json!({
@@ -137,15 +161,7 @@ pub(super) fn listed(listed: &[Listed]) -> Vec<u8> {
             "creates": order.creates,
         })
     });
-    bytes(&json!({ "items": items.collect::<Vec<_>>() }))
-}
-
-pub(super) fn refusal(refusal: &Refusal) -> Vec<u8> {
-    bytes(&json!({ "code": refusal.code, "message": refusal.message }))
-}
-
-fn bytes(value: &Value) -> Vec<u8> {
-    value.to_string().into_bytes()
+    json!({ "items": items.collect::<Vec<_>>() }).to_string().into_bytes()
 }
 
 #[cfg(test)]

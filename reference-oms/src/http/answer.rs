@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use hyper::body::Frame;
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Said};
 use crate::order::{Cut, Refusal, Why};
 
 /// An answer before it is sent.
@@ -28,14 +28,21 @@ impl Answer {
         Self { status: 200, body, why: None, cut: None, headers: Vec::new() }
     }
 
+    pub(super) fn said(said: Said) -> Self {
+        let mut answer = Self::ok(said.body);
+        answer.status = said.status;
+        answer.headers.extend(said.header);
+        answer
+    }
+
     /// A call refused as a whole.
     pub(super) fn refused(refusal: &Refusal, dialect: Dialect) -> Self {
-        let mut answer = Self::ok(dialect.refusal(refusal));
-        (answer.status, answer.why) = (refusal.status, Some(refusal.why));
+        let mut answer = Self::said(dialect.words().refusal(refusal));
+        answer.why = Some(refusal.why);
         if let Some(after) = refusal.retry_after_s {
             answer = answer.header(header::RETRY_AFTER, after.to_string());
         }
-        if refusal.status == 401 {
+        if answer.status == 401 {
             answer = answer.header(header::WWW_AUTHENTICATE, "Bearer".to_owned());
         }
         answer

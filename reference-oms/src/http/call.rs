@@ -35,7 +35,7 @@ pub(super) struct Call {
 
 /// Serves one call, whatever it wants.
 pub(super) async fn serve(State(oms): State<Arc<Oms>>, request: Request) -> Response {
-    let kind = oms.dialect.kind(request.method(), request.uri().path());
+    let kind = oms.dialect.words().kind(request.method(), request.uri().path());
     let (under_way, at_once) = UnderWay::enter(&oms, kind);
     let (number, at_us, faults) = (oms.next_call(), oms.clock.now_us(), oms.faults());
     let early_us = kind.is_limited().then(|| oms.pressure().too_early_us(at_us)).flatten();

@@ -1,4 +1,4 @@
-//! `/control` and `/judge`: for whoever runs the test, so for this machine only, and not for pages in a browser on it.
+//! `/control`, `/judge` and `/bodies`: for whoever runs the test, so for this machine only, and not for pages in a browser on it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,6 +54,14 @@ pub(super) async fn judgement(State(oms): State<Arc<Oms>>) -> Response {
         }
         Err(message) => problem(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", &message),
     }
+}
+
+/// What the last create calls that could be read brought, the oldest first.
+pub(super) async fn bodies(State(oms): State<Arc<Oms>>) -> Response {
+    let bodies = oms.bodies();
+    let bodies =
+        bodies.iter().map(|body| serde_json::from_slice::<Value>(body).unwrap_or_default());
+    Json(bodies.collect::<Vec<_>>()).into_response()
 }
 
 fn problem(status: StatusCode, code: &str, message: &str) -> Response {

@@ -20,6 +20,7 @@ pub(crate) fn router(oms: Arc<Oms>) -> Router {
     let doors = Router::new()
         .route("/control", get(control::show).post(control::change))
         .route("/judge", get(control::judgement))
+        .route("/bodies", get(control::bodies))
         .layer(middleware::from_fn(control::from_here));
     doors.fallback(call::serve).with_state(oms)
 }

@@ -20,10 +20,14 @@ const LIST_MAX: usize = 10_000;
 const LIST_DEFAULT: usize = 1_000;
 
 pub(super) async fn create(oms: &Oms, call: &Call) -> Result<Answer, Refusal> {
-    let orders = oms.dialect.read_orders(&call.body).map_err(|what| malformed(&what))?;
-    if orders.len() > oms.batch_max {
-        return Err(too_large(&format!("over {} orders in a call", oms.batch_max)));
+    let words = oms.dialect.words();
+    let orders = words.orders(&call.parts.uri, &call.body).map_err(|what| malformed(&what))?;
+    let most = words.batch_max().unwrap_or(usize::MAX).min(oms.batch_max);
+    if orders.len() > most {
+        return Err(too_large(&format!("over {most} orders in a call")));
     }
+    oms.keep(call.body.clone());
+    let names: Vec<_> = orders.iter().map(|order| order.name.clone()).collect();
     let (faults, counts) = (&call.faults, &oms.counts);
     // Each fault counts each call, whichever of them hits it.
     let before = counts.drop_before_commit.hits(faults.drop_before_commit_every);
@@ -53,7 +57,8 @@ pub(super) async fn create(oms: &Oms, call: &Call) -> Result<Answer, Refusal> {
             return Err(refusal(status, "IDEMPOTENCY_KEY_REUSED", message, Why::KeyReused));
         }
     };
-    let answer = Answer::ok(oms.dialect.results(&outcomes, faults.error_in_200)).cut(cut);
+    let outcomes: Vec<_> = names.into_iter().zip(outcomes).collect();
+    let answer = Answer::said(words.results(&outcomes, faults.error_in_200)).cut(cut);
     Ok(if replayed {
         answer.header(HeaderName::from_static("idempotency-replayed"), "true".to_owned())
     } else {
@@ -62,16 +67,14 @@ pub(super) async fn create(oms: &Oms, call: &Call) -> Result<Answer, Refusal> {
 }
 
 pub(super) async fn find(oms: &Oms, call: &Call) -> Result<Answer, Refusal> {
-    let identities: Vec<String> = query(call)?
-        .into_iter()
-        .filter_map(|(name, value)| (name == "identity").then_some(value))
-        .collect();
+    let (words, uri) = (oms.dialect.words(), &call.parts.uri);
+    let identities = words.wanted(uri).map_err(|what| malformed(&what))?;
     if identities.is_empty() || identities.len() > FIND_MAX {
         return Err(malformed(&format!("1 to {FIND_MAX} identities, please")));
     }
     let visible_us = oms.clock.now_us().saturating_sub(millis_us(call.faults.visible_after_ms));
-    let found = oms.ledger.find(identities, visible_us).await.map_err(broken)?;
-    Ok(Answer::ok(oms.dialect.found(&found)))
+    let found = oms.ledger.find(identities.clone(), visible_us).await.map_err(broken)?;
+    Ok(Answer::said(words.found(uri, &identities, &found)))
 }
 
 pub(super) async fn list(oms: &Oms, call: &Call) -> Result<Answer, Refusal> {
@@ -86,7 +89,7 @@ pub(super) async fn list(oms: &Oms, call: &Call) -> Result<Answer, Refusal> {
     }
     let limit = limit.clamp(1, LIST_MAX);
     let listed = oms.ledger.list(after, limit, oms.clock.now_us()).await.map_err(broken)?;
-    Ok(Answer::ok(oms.dialect.listed(&listed)))
+    Ok(Answer::ok(oms.dialect.words().listed(&listed)))
 }
 
 fn query(call: &Call) -> Result<Vec<(String, String)>, Refusal> {

@@ -9,6 +9,7 @@
 
 mod control;
 mod cuts;
+mod dialects;
 mod keep;
 mod limits;
 mod orders;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use forebay_reference_oms::{Faults, Judgement, Options, Server, TlsFiles};
+use forebay_reference_oms::{Dialect, Faults, Judgement, Options, Server, TlsFiles};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -34,6 +34,15 @@ impl Oms {
     pub(crate) fn start(faults: &Value) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut oms = Self::start_on(&directory.path().join("oms.db"), faults);
+        oms._directory = Some(directory);
+        oms
+    }
+
+    /// On a fresh ledger, in this dialect.
+    pub(crate) fn start_as(dialect: Dialect) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = options(&directory.path().join("oms.db"));
+        let mut oms = Self::start_with(Options { dialect, ..options });
         oms._directory = Some(directory);
         oms
     }
@@ -174,6 +183,10 @@ impl<'a> Request<'a> {
         Self { method: "POST", path, headers: Vec::new(), body: body.to_owned() }
     }
 
+    pub(crate) fn put(path: &'a str, body: &str) -> Self {
+        Self { method: "PUT", ..Self::post(path, body) }
+    }
+
     pub(crate) fn create(token: &str, body: &str) -> Self {
         Self::post("/v1/orders", body).bearer(token)
     }
@@ -235,7 +248,7 @@ impl Seen {
     pub(crate) fn body(&self) -> (usize, &str) {
         let (head, body) = self.text.split_once("\r\n\r\n").unwrap();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        (length.unwrap().parse().unwrap(), body)
+        (length.map_or(0, |length| length.parse().unwrap()), body)
     }
 
     /// A whole answer.
@@ -244,7 +257,8 @@ impl Seen {
         assert_eq!(body.len(), length, "{self:?}");
         let (head, _) = self.text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap() }
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+        Answer { status, head: head.to_owned(), body }
     }
 }
 

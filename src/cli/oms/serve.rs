@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use forebay_reference_oms::{Faults, Options, Server, TlsFiles};
+use forebay_reference_oms::{Dialect, Faults, Options, Server, TlsFiles};
 use serde_json::json;
 
 use super::super::{EXIT_MET, EXIT_MISSED, EXIT_USAGE, fail, print};
@@ -21,6 +21,9 @@ pub(super) struct ServeArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// How it speaks: generic, salesforce, dynamics, netsuite or commercetools
+    #[arg(long, value_name = "NAME", default_value = "generic", value_parser = dialect)]
+    dialect: Dialect,
     /// The ledger (SQLite); made if it is not there
     #[arg(long, value_name = "FILE")]
     db: PathBuf,
@@ -91,7 +94,13 @@ fn options(args: &ServeArgs) -> Result<Options, String> {
     };
     let (id, secret) = (secret(&args.client_id_file)?, secret(&args.client_secret_file)?);
     let options = Options::new(args.db.clone(), &id, &secret);
-    Ok(Options { faults, tls, batch_max: args.batch_max, ..options })
+    Ok(Options { faults, tls, batch_max: args.batch_max, dialect: args.dialect, ..options })
+}
+
+fn dialect(name: &str) -> Result<Dialect, String> {
+    let known: Vec<_> = Dialect::ALL.into_iter().map(Dialect::name).collect();
+    let found = Dialect::ALL.into_iter().find(|dialect| dialect.name() == name);
+    found.ok_or_else(|| format!("known are {}", known.join(", ")))
 }
 
 fn read(path: &Path) -> Result<String, String> {
