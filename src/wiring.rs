@@ -206,6 +206,7 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
         std::fs::read_to_string(path)
             .map_err(|error| format!("oms.create.body: {}: {error}", path.display()))
     };
+    let of_preset = || oms.preset.as_deref().and_then(config::preset_body).map(str::to_owned);
     let limits = oms.limits.as_ref().map(|limits| CallLimits {
         calls_per_s: limits.calls_per_s,
         calls_per_day: limits.calls_per_day,
@@ -221,8 +222,11 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
         answer_timeout: oms.answer_timeout.0,
         auth: oms.auth.clone().map_or(Auth::Nobody, auth),
         create: Create {
+            method: create.method,
             path: create.path,
-            body: create.body.as_ref().map(template).transpose()?,
+            headers: create.headers,
+            body: create.body.as_ref().map(template).transpose()?.or_else(of_preset),
+            values: create.values,
             batch: create.batch,
             bytes: create.bytes.bytes(),
             idempotency_header: create.idempotency_header,
@@ -230,6 +234,7 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
             answers: create.answers,
         },
         find: oms.find.clone().map(|find| Find {
+            url: find.url,
             path: find.path,
             batch: find.batch,
             items: find.items,

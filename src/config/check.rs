@@ -156,6 +156,11 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     );
     faults.extend(http::faults(oms));
     let mut warnings = Vec::new();
+    if let Some(preset) = &oms.preset {
+        warnings.push(format!(
+            "oms.preset: {preset} is written from public documentation, not verified; try it with forebay oms verify on a sandbox"
+        ));
+    }
     if on_http && oms.url.as_deref().is_some_and(|url| url.starts_with("http://")) {
         warnings
             .push("oms.url: orders and credentials travel in the clear; use https://".to_owned());

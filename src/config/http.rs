@@ -1,10 +1,11 @@
 //! An OMS that is reached over HTTP, as it is configured: sections `[oms.auth]`, `[oms.create]`, `[oms.find]`, `[oms.list]`,
 //! `[oms.limits]` and any number of `[[oms.outcome]]`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use forebay_processor::Guarantee;
-use forebay_processor::oms::http::Answers;
+use forebay_processor::oms::http::{Answers, Method};
 use serde::{Deserialize, Serialize};
 
 use super::knobs::{Oms, OmsKind};
@@ -33,10 +34,17 @@ pub(crate) enum Auth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Create {
+    #[serde(default)]
+    pub(crate) method: Method,
     pub(crate) path: String,
-    /// The file of a body's template.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// The file of a body's template, before the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) body: Option<PathBuf>,
+    /// Given to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) values: BTreeMap<String, String>,
     #[serde(default = "one")]
     pub(crate) batch: usize,
     #[serde(default = "body_bytes")]
@@ -53,6 +61,8 @@ pub(crate) struct Create {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Find {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
     pub(crate) path: String,
     #[serde(default = "one")]
     pub(crate) batch: usize,
@@ -97,7 +107,8 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
     };
     if oms.kind != OmsKind::Http {
         must(
-            oms.auth.is_none()
+            oms.preset.is_none()
+                && oms.auth.is_none()
                 && oms.create.is_none()
                 && oms.find.is_none()
                 && oms.list.is_none()
@@ -105,7 +116,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
                 && oms.outcome.is_empty()
                 && oms.identity_max.is_none()
                 && !oms.accept_doubles,
-            "oms.auth, create, find, list, limits, outcome, identity_max, accept_doubles: only for oms.kind = \"http\"",
+            "oms.preset, auth, create, find, list, limits, outcome, identity_max, accept_doubles: only for oms.kind = \"http\"",
         );
         return faults;
     }
@@ -136,11 +147,25 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         "oms.create.answers.items: with more than one order a call (oms.create.batch) say where the list with one answer an order is",
     );
     must(
+        create.batch == 1 || (!create.path.contains("{{") && create.answers.id_header.is_none()),
+        "oms.create.batch: must be 1 where an order has its own path (oms.create.path) or its id is in a header (oms.create.answers.id_header)",
+    );
+    must(
+        !create.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")),
+        "oms.create.headers: must hold no authorization, which would be shown; say who we are in [oms.auth]",
+    );
+    must(
         create.batch == 1 || create.idempotency_header.is_none(),
         "oms.create.idempotency_header: only with one order a call, for an order is sent again in other company",
     );
     if let Some(find) = &oms.find {
         must(find.path.starts_with('/'), "oms.find.path: must start with \"/\"");
+        must(
+            find.url.as_deref().is_none_or(|url| {
+                (url.starts_with("http://") || url.starts_with("https://")) && !url.contains('@')
+            }),
+            "oms.find.url: must begin with https:// (or http://), and hold no user or token, which would be shown",
+        );
         must((1..=1_000).contains(&find.batch), "oms.find.batch: must be 1 to 1000");
         must(
             find.batch == 1 || find.items.is_some(),
@@ -263,6 +288,18 @@ mod tests {
             (
                 "[oms.find]\npath = \"/o\"\nbatch = 2\nidentity = \"/ref\"\nid = \"/id\"",
                 "oms.find.items",
+            ),
+            (
+                "refuses_second = true\nbatch = 2\nanswers = { items = \"/r\", id_header = \"Location\" }",
+                "oms.create.batch",
+            ),
+            (
+                "refuses_second = true\nheaders = { Authorization = \"Bearer x\" }",
+                "oms.create.headers",
+            ),
+            (
+                "[oms.find]\nurl = \"oms.example.com\"\npath = \"/o\"\nidentity = \"/ref\"\nid = \"/id\"",
+                "oms.find.url",
             ),
         ] {
             let fault = fault(more);

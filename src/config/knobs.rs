@@ -140,6 +140,9 @@ pub(crate) struct Drain {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Oms {
     pub(crate) kind: OmsKind,
+    /// Sets what is not configured of an OMS that is reached over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) preset: Option<String>,
     /// Default: `oms.sqlite` or `oms.ledger` in the data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<PathBuf>,
@@ -335,6 +338,7 @@ impl Default for Oms {
     fn default() -> Self {
         Self {
             kind: OmsKind::Sqlite,
+            preset: None,
             path: None,
             url: None,
             password_file: None,

@@ -7,6 +7,7 @@
 mod check;
 mod http;
 mod knobs;
+mod preset;
 mod sockets;
 mod units;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub(crate) use check::check;
 pub(crate) use http::Auth;
 pub(crate) use knobs::{Backend, Caller, Channel, Config, OmsKind, Role};
+pub(crate) use preset::body as preset_body;
 pub(crate) use sockets::{Sockets, inherited};
 #[cfg(test)]
 pub(crate) use units::Size;
@@ -65,7 +67,7 @@ pub(crate) enum ConfigError {
 
 /// File, environment and flags, the later winning, over the defaults.
 pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
-    let mut figment = Figment::from(Serialized::defaults(Config::default()));
+    let mut figment = Figment::new();
     if let Some(path) = &flags.config {
         figment = figment.merge(Toml::string(&read(path)?));
     }
@@ -86,7 +88,9 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
     if flags.no_governor {
         figment = figment.merge(("drain.governor", false));
     }
-    figment.extract().map_err(|error| ConfigError::Value(explain(error, flags.config.as_deref())))
+    let configured = preset::below(figment).map_err(ConfigError::Value)?;
+    let config = Figment::from(Serialized::defaults(Config::default())).merge(configured);
+    config.extract().map_err(|error| ConfigError::Value(explain(error, flags.config.as_deref())))
 }
 
 /// The promise a control build is to break.

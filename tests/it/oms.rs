@@ -10,14 +10,21 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Request};
 
-struct Oms {
+pub(crate) struct Oms {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Oms {
     fn start(directory: &Path) -> Self {
-        let mut child = command(directory).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_as("generic", directory)
+    }
+
+    /// One that speaks this dialect.
+    pub(crate) fn start_as(dialect: &str, directory: &Path) -> Self {
+        let mut command = command(directory);
+        let mut child =
+            command.args(["--dialect", dialect]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         // Its stdout ends with it, so this waits for no longer than it lives.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -65,7 +72,8 @@ fn command(directory: &Path) -> Command {
     command
 }
 
-fn directory(faults: &str) -> tempfile::TempDir {
+/// With its secrets and faults.
+pub(crate) fn directory(faults: &str) -> tempfile::TempDir {
     let directory = tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap();
     let files = [("id", "me\n"), ("secret", "hush\n"), ("faults.json", faults)];
     files

@@ -40,7 +40,7 @@ impl Row {
 }
 
 /// The folder of real orders, if this checkout has one beside it.
-fn folder() -> Option<PathBuf> {
+pub(crate) fn folder() -> Option<PathBuf> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/orders"));
     if folder.is_dir() {
         return Some(folder);

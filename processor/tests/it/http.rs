@@ -1,9 +1,10 @@
 //! What a client must tell apart on the wire: nothing left, something may have, and what was answered.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay_processor::oms::http::{
-    Answers, Auth, CallLimits, Create, Find, Http, HttpOptions, Meaning, Rule,
+    Answers, Auth, CallLimits, Create, Find, Http, HttpOptions, Meaning, Method, Rule,
 };
 use forebay_processor::{CallFailure, Found, Guarantee, OrderManagement, Outcome, Scope};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{in_time, key, order};
 
-fn options(url: String) -> HttpOptions {
+pub(crate) fn options(url: String) -> HttpOptions {
     HttpOptions {
         url,
         roots: None,
@@ -22,6 +23,9 @@ fn options(url: String) -> HttpOptions {
         answer_timeout: Duration::from_millis(700),
         auth: Auth::Nobody,
         create: Create {
+            method: Method::Post,
+            headers: BTreeMap::new(),
+            values: BTreeMap::new(),
             path: "/orders".to_owned(),
             body: None,
             batch: 10,
@@ -31,6 +35,7 @@ fn options(url: String) -> HttpOptions {
             answers: Answers { items: Some("/results".to_owned()), ..Answers::default() },
         },
         find: Some(Find {
+            url: None,
             path: "/orders?{% for i in identities %}identity={{ i }}&{% endfor %}".to_owned(),
             batch: 10,
             items: Some("/items".to_owned()),
@@ -65,7 +70,9 @@ async fn request(stream: &mut TcpStream) -> (String, String) {
 }
 
 /// A server that answers each of its requests with the next of these texts, and then closes.
-async fn server(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<(String, String)>>) {
+pub(crate) async fn server(
+    answers: Vec<String>,
+) -> (String, tokio::task::JoinHandle<Vec<(String, String)>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api/", listener.local_addr().unwrap());
     let served = tokio::spawn(async move {
@@ -81,7 +88,7 @@ async fn server(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<(S
     (url, served)
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> String {
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 {status}\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"

@@ -6,6 +6,8 @@ mod brakes;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod described;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod governor;

@@ -1,11 +1,12 @@
 //! The reference OMS, reached over HTTP with tokens that end.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
 use forebay_processor::oms::http::{
-    Answers, Auth, CallLimits, Create, Find, Http, HttpOptions, List, Meaning, Rule,
+    Answers, Auth, CallLimits, Create, Find, Http, HttpOptions, List, Meaning, Method, Rule,
 };
 use forebay_processor::{Oms, Scope};
 use forebay_reference_oms::{Faults, Options, Server};
@@ -54,6 +55,9 @@ impl Reference {
                 scope: None,
             },
             create: Create {
+                method: Method::Post,
+                headers: BTreeMap::new(),
+                values: BTreeMap::new(),
                 path: "/v1/orders".to_owned(),
                 body: None,
                 batch: 1_000,
@@ -63,6 +67,7 @@ impl Reference {
                 answers: Answers { items: Some("/results".to_owned()), ..Answers::default() },
             },
             find: Some(Find {
+                url: None,
                 path: "/v1/orders?{% for i in identities %}identity={{ i }}&{% endfor %}"
                     .to_owned(),
                 batch: 100,

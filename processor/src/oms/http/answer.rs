@@ -14,13 +14,15 @@
 //! | 400 to 499 else | invalid | the rest | unknown |
 //! | the rest | unknown | | |
 //!
-//! A call of one order whose body is that order's answer is read as an order's where its status is 409, or another 4xx that tells a code
-//! of what is wrong. Created or existing without an id is unknown, where a look-up tells it; so is an id with a code of what is wrong.
+//! Where answers name their orders, one that none names is unknown. A call of one order whose body is that order's answer is read as
+//! an order's where its status is 409, or another 4xx that tells a code of what is wrong. Created or existing without an id is unknown, where a look-up tells it; so is an id with a code of what is wrong.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_order::{Fingerprint, OrderSummary};
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::client::Answer;
@@ -74,10 +76,8 @@ impl Reading {
             (Some(pointer), Some(body)) => body.pointer(pointer).and_then(Value::as_array),
             _ => None,
         };
-        if let Some(items) = items.filter(|items| items.len() == sent.len()) {
-            let each = items.iter().zip(sent);
-            let each = each.map(|(item, order)| self.outcome(status, item, order));
-            return Ok(each.collect());
+        if let Some(outcomes) = items.and_then(|items| self.each(status, items, sent)) {
+            return Ok(outcomes);
         }
         let said = Said { status, code: self.code(body), body };
         let alone = match sent {
@@ -91,8 +91,12 @@ impl Reading {
             400..=499 => said.code.is_some(),
             _ => false,
         };
-        if let (Some(order), Some(body), None) = (alone.filter(|_| of_order), body, rule) {
-            return Ok(vec![self.outcome(status, body, order)]);
+        // Some say it all in the head, and have no body.
+        let by_header = answer.status.is_success().then(|| self.id_of(&answer.headers)).flatten();
+        let nothing = Value::Null;
+        let whole = body.or(by_header.is_some().then_some(&nothing));
+        if let (Some(order), Some(whole), None) = (alone.filter(|_| of_order), whole, rule) {
+            return Ok(vec![self.outcome(status, whole, by_header, order)]);
         }
         let meaning = rule.map_or_else(|| self.of_create(&said, answer), |(is, _)| is);
         match (meaning, alone) {
@@ -107,10 +111,38 @@ impl Reading {
                 said.words_of(self)
             ))),
             (_, Some(order)) => {
-                let nothing = Value::Null;
-                Ok(vec![self.as_meant(meaning, &said, body.unwrap_or(&nothing), order)])
+                Ok(vec![self.as_meant(meaning, &said, whole.unwrap_or(&nothing), by_header, order)])
             }
         }
+    }
+
+    /// What became of each order by its own answer; `None` where there is not one an order.
+    fn each(
+        &self,
+        status: u16,
+        items: &[Value],
+        sent: &[Arc<OrderSummary>],
+    ) -> Option<Vec<Outcome>> {
+        let outcome = |item: &Value, order: &OrderSummary| self.outcome(status, item, None, order);
+        let Some(pointer) = &self.answers.identity else {
+            let each = items.iter().zip(sent).map(|(item, order)| outcome(item, order));
+            return (items.len() == sent.len()).then(|| each.collect());
+        };
+        let named = |item: &Value| item.pointer(pointer).and_then(text);
+        let by_name: HashMap<_, _> =
+            items.iter().filter_map(|item| Some((named(item)?, item))).collect();
+        let of = |order: &Arc<OrderSummary>| {
+            let item = by_name.get(&order.key.identity());
+            item.map_or(Outcome::Unknown, |item| outcome(item, order))
+        };
+        Some(sent.iter().map(of).collect())
+    }
+
+    /// The OMS's id at the end of the address in the configured header: `.../orders/7`, `.../orders(7)`.
+    fn id_of(&self, headers: &HeaderMap) -> Option<String> {
+        let address = headers.get(self.answers.id_header.as_deref()?)?.to_str().ok()?;
+        let last = address.trim_end_matches([')', '/']).rsplit(['/', '(']).next()?;
+        Some(last.to_owned()).filter(|id| !id.is_empty())
     }
 
     /// What the status of a call that creates usually means.
@@ -135,7 +167,13 @@ impl Reading {
     }
 
     /// What became of one order, by its own answer.
-    fn outcome(&self, of_call: u16, item: &Value, order: &OrderSummary) -> Outcome {
+    fn outcome(
+        &self,
+        of_call: u16,
+        item: &Value,
+        by_header: Option<String>,
+        order: &OrderSummary,
+    ) -> Outcome {
         let own = first(&self.answers.status, item).and_then(|status| match status {
             Value::Number(number) => number.as_u64().and_then(|status| u16::try_from(status).ok()),
             Value::String(text) => text.parse().ok(),
@@ -144,10 +182,11 @@ impl Reading {
         let status = own.unwrap_or(of_call);
         let said = Said { status, code: self.code(Some(item)), body: Some(item) };
         let has = |pointers| first(pointers, item).and_then(name).is_some();
+        let has_id = by_header.is_some() || has(&self.answers.id);
         let usual = || match (status, &said.code) {
-            (200..=299, None) if has(&self.answers.id) => Meaning::Created,
+            (200..=299, None) if has_id => Meaning::Created,
             (200..=299, None) if has(&self.answers.ticket) => Meaning::Accepted,
-            (200..=299, Some(_)) if !has(&self.answers.id) => Meaning::Invalid,
+            (200..=299, Some(_)) if !has_id => Meaning::Invalid,
             (409, _) => Meaning::Existing,
             (429 | 503, _) => Meaning::Overloaded,
             (401 | 403 | 425, _) => Meaning::Retry,
@@ -156,7 +195,7 @@ impl Reading {
             _ => Meaning::Unknown,
         };
         let meaning = self.rule(&said).map_or_else(usual, |(is, _)| is);
-        self.as_meant(meaning, &said, item, order)
+        self.as_meant(meaning, &said, item, by_header, order)
     }
 
     fn as_meant(
@@ -164,9 +203,10 @@ impl Reading {
         meaning: Meaning,
         said: &Said<'_>,
         item: &Value,
+        by_header: Option<String>,
         order: &OrderSummary,
     ) -> Outcome {
-        let id = || first(&self.answers.id, item).and_then(name);
+        let id = || first(&self.answers.id, item).and_then(name).or(by_header);
         match meaning {
             Meaning::Created => id().map_or(Outcome::Unknown, |id| Outcome::Created { id }),
             Meaning::Existing => {

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::options::CallLimits;
@@ -80,13 +80,16 @@ impl Calls {
     }
 
     /// Takes in what an answer says of the OMS's limits.
-    pub(super) fn told(&self, headers: &HeaderMap) {
+    pub(super) fn told(&self, status: StatusCode, headers: &HeaderMap) {
+        // Some OMSs wait longer for whoever goes on, be it only to look up.
+        let refused =
+            matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let refused = refused.then(|| retry_after(headers)).flatten();
         let day = usage(headers)
             .filter(|(used, most)| *used >= unreserved(*most, self.limits.reserve))
             .map(|_| (ASK_AGAIN, Scope::Day));
-        let Some((wait, scope)) = used_up(headers).map(|wait| (wait, Scope::Second)).or(day) else {
-            return;
-        };
+        let soon = refused.max(used_up(headers)).map(|wait| (wait, Scope::Second));
+        let Some((wait, scope)) = soon.or(day) else { return };
         let until = Instant::now() + wait.min(DAY);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.told.is_none_or(|(before, _)| before < until) {
@@ -223,11 +226,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_told_with_a_refusal_holds_for_every_call() {
+        let calls = Calls::new(CallLimits::default());
+        let wait = headers(&[("retry-after", "3")]);
+        calls.told(StatusCode::ACCEPTED, &wait);
+        calls.turn().await.unwrap();
+        calls.told(StatusCode::TOO_MANY_REQUESTS, &wait);
+        assert!(matches!(calls.turn().await, Err(CallFailure::Overloaded { .. })));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        calls.turn().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_quota_that_others_used_up_stops_us_too() {
         let calls = Calls::new(CallLimits { reserve: 0.2, ..CallLimits::default() });
-        calls.told(&headers(&[("sforce-limit-info", "api-usage=79/100")]));
+        calls.told(StatusCode::OK, &headers(&[("sforce-limit-info", "api-usage=79/100")]));
         calls.turn().await.unwrap();
-        calls.told(&headers(&[("sforce-limit-info", "api-usage=80/100")]));
+        calls.told(StatusCode::OK, &headers(&[("sforce-limit-info", "api-usage=80/100")]));
         assert!(matches!(
             calls.turn().await,
             Err(CallFailure::Overloaded { scope: Scope::Day, .. })

@@ -30,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_order::OrderSummary;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use super::tls::{self, TlsError};
 use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
@@ -40,14 +40,21 @@ use limits::Calls;
 use template::Templates;
 use token::Credentials;
 
-pub use options::{Answers, Auth, CallLimits, Create, Find, HttpOptions, List, Meaning, Rule};
+pub use options::{
+    Answers, Auth, CallLimits, Create, Find, HttpOptions, List, Meaning, Method, Rule,
+};
 
 /// Why an OMS can never be reached like this.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The address is none.
-    #[error("oms.url: {0}")]
-    Address(String),
+    #[error("{name}: {reason}")]
+    Address {
+        /// The knob.
+        name: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// Certificates or TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -59,9 +66,14 @@ pub enum OpenError {
         /// What is wrong, in which line.
         reason: String,
     },
-    /// A header's name is none.
-    #[error("oms.create.idempotency_header: {0:?} is no name of a header")]
-    Header(String),
+    /// A header cannot be sent.
+    #[error("{name}: {header:?} is no header that can be sent")]
+    Header {
+        /// The knob.
+        name: &'static str,
+        /// Its name.
+        header: String,
+    },
 }
 
 /// An OMS that is reached over HTTP.
@@ -72,9 +84,12 @@ pub struct Http {
 
 struct Shared {
     options: HttpOptions,
-    /// Without a slash at its end.
+    /// Without a slash at its end; where orders are created, and where they are looked up.
     base: String,
+    find_base: String,
     idempotency: Option<HeaderName>,
+    /// Of calls that create.
+    headers: HeaderMap,
     client: Client,
     credentials: Arc<Credentials>,
     templates: Templates,
@@ -88,19 +103,27 @@ impl Http {
     /// # Errors
     /// [`OpenError`]: it can never be reached like this.
     pub fn open(options: HttpOptions) -> Result<Self, OpenError> {
-        let base = options.url.trim_end_matches('/').to_owned();
-        let uri: Uri = base.parse().map_err(|error| OpenError::Address(format!("{error}")))?;
-        if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(OpenError::Address(
-                "must begin with https:// or http:// and a host".to_owned(),
-            ));
-        }
-        let name = options.create.idempotency_header.as_deref();
-        let idempotency =
-            name.map(|name| name.parse().map_err(|_| OpenError::Header(name.to_owned())));
+        let base = address("oms.url", &options.url)?;
+        let find_base = options.find.as_ref().and_then(|find| find.url.as_deref());
+        let find_base = match find_base {
+            Some(url) => address("oms.find.url", url)?,
+            None => base.clone(),
+        };
+        let key = options.create.idempotency_header.as_deref();
+        let idempotency = key.map(|name| {
+            let wrong = |_| no_header("oms.create.idempotency_header", name);
+            name.parse::<HeaderName>().map_err(wrong)
+        });
+        let headers = options.create.headers.iter().map(|(name, value)| {
+            let wrong = || no_header("oms.create.headers", name);
+            let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
+            Ok((name.parse::<HeaderName>().map_err(|_| wrong())?, value))
+        });
         let shared = Shared {
             base,
+            find_base,
             idempotency: idempotency.transpose()?,
+            headers: headers.collect::<Result<_, OpenError>>()?,
             client: Client::new(&options, tls::client(options.roots.as_deref())?),
             credentials: Arc::new(Credentials::new(options.auth.clone())),
             templates: Templates::new(&options)?,
@@ -122,6 +145,22 @@ impl Http {
         }
         Ok(other)
     }
+}
+
+/// An address, without a slash at its end.
+fn address(name: &'static str, url: &str) -> Result<String, OpenError> {
+    let base = url.trim_end_matches('/').to_owned();
+    let uri: Uri =
+        base.parse().map_err(|error| OpenError::Address { name, reason: format!("{error}") })?;
+    if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
+        let reason = "must begin with https:// or http:// and a host".to_owned();
+        return Err(OpenError::Address { name, reason });
+    }
+    Ok(base)
+}
+
+fn no_header(name: &'static str, header: &str) -> OpenError {
+    OpenError::Header { name, header: header.to_owned() }
 }
 
 impl HttpOptions {
@@ -146,7 +185,7 @@ impl Shared {
                 once.headers_mut().insert(AUTHORIZATION, login.clone());
             }
             let answer = self.client.call(once).await?;
-            self.calls.told(&answer.headers);
+            self.calls.told(answer.status, &answer.headers);
             let again =
                 refused.is_none() && self.credentials.renews() && self.reading.refuses_us(&answer);
             if !again {
@@ -156,21 +195,27 @@ impl Shared {
         }
     }
 
-    fn request(
+    fn create(
         &self,
-        method: Method,
-        path: &str,
+        part: &[Arc<OrderSummary>],
         body: Bytes,
     ) -> Result<Request<Bytes>, CallFailure> {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        let request = match body.is_empty() {
-            true => request,
-            false => request.header(CONTENT_TYPE, "application/json"),
-        };
-        let request = request.header(ACCEPT, "application/json").body(body);
-        request.map_err(|error| {
-            CallFailure::NotSent(format!("no path comes of the configured one: {error}"))
-        })
+        let path = self.templates.create(part).map_err(CallFailure::NotSent)?;
+        let mut request = Request::builder()
+            .method(http::Method::from(self.options.create.method))
+            .uri(format!("{}{path}", self.base))
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json")
+            .body(body)
+            .map_err(no_path)?;
+        request.headers_mut().extend(self.headers.clone());
+        if let (Some(name), [order]) = (&self.idempotency, part) {
+            let key = HeaderValue::from_str(&order.key.identity());
+            let key =
+                key.map_err(|error| CallFailure::NotSent(format!("idempotency key: {error}")))?;
+            request.headers_mut().insert(name.clone(), key);
+        }
+        Ok(request)
     }
 
     /// Creates these in as many calls as they take; usually one.
@@ -227,13 +272,7 @@ impl Shared {
             }
             _ => return Ok(Part::TooLarge),
         }
-        let mut request = self.request(Method::POST, &self.options.create.path, body)?;
-        if let (Some(name), [order]) = (&self.idempotency, part) {
-            let key = HeaderValue::from_str(&order.key.identity());
-            let key =
-                key.map_err(|error| CallFailure::NotSent(format!("idempotency key: {error}")))?;
-            request.headers_mut().insert(name.clone(), key);
-        }
+        let request = self.create(part, body)?;
         let answer = self.call(request).await?;
         self.reading.outcomes(part, &answer).map(Part::Done)
     }
@@ -244,8 +283,8 @@ impl Shared {
         };
         let mut all = Vec::with_capacity(identities.len());
         for asked in identities.chunks(find.batch.max(1)) {
-            let path = self.templates.path(asked).map_err(CallFailure::NotSent)?;
-            let answer = self.call(self.request(Method::GET, &path, Bytes::new())?).await?;
+            let path = self.templates.find(asked).map_err(CallFailure::NotSent)?;
+            let answer = self.call(get(&self.find_base, &path)?).await?;
             all.extend(self.reading.found(find, asked, &answer)?);
         }
         Ok(all)
@@ -254,9 +293,19 @@ impl Shared {
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
         let Some(list) = &self.options.list else { return Ok(None) };
         let path = self.templates.list(after, limit).map_err(CallFailure::NotSent)?;
-        let answer = self.call(self.request(Method::GET, &path, Bytes::new())?).await?;
+        let answer = self.call(get(&self.base, &path)?).await?;
         self.reading.listed(list, &answer).map(Some)
     }
+}
+
+fn get(base: &str, path: &str) -> Result<Request<Bytes>, CallFailure> {
+    let request = Request::get(format!("{base}{path}")).header(ACCEPT, "application/json");
+    request.body(Bytes::new()).map_err(no_path)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "stands where an error is mapped")]
+fn no_path(error: http::Error) -> CallFailure {
+    CallFailure::NotSent(format!("no path comes of the configured one: {error}"))
 }
 
 enum Part {

@@ -1,5 +1,6 @@
 //! How an OMS is reached over HTTP, and what its answers mean: all that differs from one to another.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,11 +73,18 @@ pub enum Auth {
 /// How orders are created.
 #[derive(Clone)]
 pub struct Create {
-    /// Where they are posted to, below the address.
+    /// How they are sent.
+    pub method: Method,
+    /// The template of where they are sent to, below the address, which is given `identity`, percent-encoded; that only with one
+    /// order a call.
     pub path: String,
+    /// Headers that each of these calls has.
+    pub headers: BTreeMap<String, String>,
     /// The template of a body (minijinja), which is given `orders`, each with `identity`, `fingerprint` and `order`, the order
-    /// summary. Values are written as JSON. `None`: `{"orders": [...]}` of just these.
+    /// summary, and `values`. Values are written as JSON. `None`: `{"orders": [...]}` of just the orders.
     pub body: Option<String>,
+    /// What the template is given beside the orders: what differs from one customer of the OMS to another.
+    pub values: BTreeMap<String, String>,
     /// Orders in one call at most.
     pub batch: usize,
     /// Bytes of one call's body at most.
@@ -99,16 +107,46 @@ impl fmt::Debug for Create {
     }
 }
 
+/// How orders are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// To a collection, usually.
+    #[default]
+    Post,
+    /// To the order's own path.
+    Put,
+    /// The same.
+    Patch,
+}
+
+impl From<Method> for http::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Post => Self::POST,
+            Method::Put => Self::PUT,
+            Method::Patch => Self::PATCH,
+        }
+    }
+}
+
 /// Where what the OMS says of an order is in its answers: JSON pointers (RFC 6901), of which the first that leads to something
 /// counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Answers {
-    /// To the array with one answer an order, in the order sent. `None`: the body is the answer of the one order.
+    /// To the array with one answer an order. `None`: the body is the answer of the one order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<String>,
+    /// In an answer: the identity of its order. `None`: answers come in the order sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// In an answer: the OMS's id of the summary.
     pub id: Vec<String>,
+    /// The header whose address ends in the OMS's id, as `Location` does, where the body does not tell it. With one order a call
+    /// only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_header: Option<String>,
     /// In an answer: the ticket of one that is taken but not done.
     pub ticket: Vec<String>,
     /// In an answer: its own status, where that is not the call's.
@@ -124,9 +162,10 @@ pub struct Answers {
 impl Answers {
     /// All of them.
     pub fn pointers(&self) -> impl Iterator<Item = &String> {
-        let Self { items, id, ticket, status, code, reason, fingerprint } = self;
+        let Self { items, identity, id, id_header: _, ticket, status, code, reason, fingerprint } =
+            self;
         let lists = [id, ticket, status, code, reason, fingerprint];
-        items.iter().chain(lists.into_iter().flatten())
+        items.iter().chain(identity).chain(lists.into_iter().flatten())
     }
 }
 
@@ -135,7 +174,9 @@ impl Default for Answers {
         let list = |pointers: &[&str]| pointers.iter().map(|one| (*one).to_owned()).collect();
         Self {
             items: None,
+            identity: None,
             id: list(&["/id"]),
+            id_header: None,
             ticket: list(&["/ticket"]),
             status: list(&["/status"]),
             code: list(&["/code", "/error/code", "/errors/0/code", "/0/errorCode"]),
@@ -148,6 +189,8 @@ impl Default for Answers {
 /// How orders are looked up.
 #[derive(Clone, Debug)]
 pub struct Find {
+    /// Where it is asked, if not at the address where orders are created.
+    pub url: Option<String>,
     /// The template of the path, below the address, which is given `identities`, percent-encoded, and `identity`, the first of them.
     pub path: String,
     /// Identities in one call at most.

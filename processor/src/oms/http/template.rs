@@ -1,12 +1,14 @@
 //! Bodies and paths of calls, from templates (minijinja). A name that is not there is an error, never an empty text.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_order::{Fingerprint, OrderSummary};
+use forebay_order::{Currency, Fingerprint, OrderSummary};
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rust_decimal::Decimal;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
@@ -15,7 +17,8 @@ use crate::oms::Identity;
 
 /// Values in it are written as JSON.
 const BODY: &str = "oms.create.body";
-/// Identities in it are written as a URL takes them.
+/// Identities in these are written as a URL takes them.
+const CREATE: &str = "oms.create.path";
 const FIND: &str = "oms.find.path";
 const LIST: &str = "oms.list.path";
 
@@ -24,12 +27,23 @@ pub(super) const RESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The templates of one OMS.
-pub(super) struct Templates(Environment<'static>);
+pub(super) struct Templates {
+    environment: Environment<'static>,
+    values: BTreeMap<String, String>,
+}
 
 /// What a body is made of.
 #[derive(Serialize)]
 struct Orders<'a> {
     orders: Vec<Order<'a>>,
+}
+
+/// What its template is given.
+#[derive(Serialize)]
+struct Given<'a> {
+    #[serde(flatten)]
+    orders: Orders<'a>,
+    values: &'a BTreeMap<String, String>,
 }
 
 /// One order of a call.
@@ -66,12 +80,14 @@ impl Templates {
     pub(super) fn new(options: &HttpOptions) -> Result<Self, OpenError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.add_filter("minor_units", minor_units);
         environment.set_auto_escape_callback(|name| match name {
             BODY => AutoEscape::Json,
             _ => AutoEscape::None,
         });
         let sources = [
             (BODY, options.create.body.as_ref()),
+            (CREATE, Some(&options.create.path)),
             (FIND, options.find.as_ref().map(|find| &find.path)),
             (LIST, options.list.as_ref().map(|list| &list.path)),
         ];
@@ -81,7 +97,7 @@ impl Templates {
                 added.map_err(|error| OpenError::Template { name, reason: said(&error) })?;
             }
         }
-        Ok(Self(environment))
+        Ok(Self { environment, values: options.create.values.clone() })
     }
 
     /// The body that creates these.
@@ -90,9 +106,9 @@ impl Templates {
     /// In words, without a value of the orders.
     pub(super) fn body(&self, batch: &[Arc<OrderSummary>]) -> Result<Bytes, String> {
         let orders = Orders { orders: batch.iter().map(|order| Order::of(order)).collect() };
-        match self.0.get_template(BODY) {
+        match self.environment.get_template(BODY) {
             Ok(_) => {
-                let body = self.render(BODY, orders)?;
+                let body = self.render(BODY, Given { orders, values: &self.values })?;
                 let json = serde_json::from_str::<IgnoredAny>(&body);
                 json.map_err(|error| format!("it makes no JSON: {error}"))?;
                 Ok(Bytes::from(body))
@@ -103,15 +119,28 @@ impl Templates {
         }
     }
 
+    /// The path that creates these.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn create(&self, batch: &[Arc<OrderSummary>]) -> Result<String, String> {
+        let identities: Vec<_> = batch.iter().map(|order| order.key.identity()).collect();
+        self.path(CREATE, &identities)
+    }
+
     /// The path that finds these.
     ///
     /// # Errors
     /// In words.
-    pub(super) fn path(&self, identities: &[Identity]) -> Result<String, String> {
+    pub(super) fn find(&self, identities: &[Identity]) -> Result<String, String> {
+        self.path(FIND, identities)
+    }
+
+    fn path(&self, name: &str, identities: &[Identity]) -> Result<String, String> {
         let encoded = |identity: &Identity| utf8_percent_encode(identity, RESERVED).to_string();
         let identities: Vec<_> = identities.iter().map(encoded).collect();
         let identity = identities.first().map_or("", String::as_str);
-        self.render(FIND, Wanted { identity, identities: &identities })
+        self.render(name, Wanted { identity, identities: &identities })
     }
 
     /// The path that lists so many after a cursor.
@@ -123,9 +152,22 @@ impl Templates {
     }
 
     fn render(&self, name: &str, values: impl Serialize) -> Result<String, String> {
-        let template = self.0.get_template(name).map_err(|error| said(&error))?;
+        let template = self.environment.get_template(name).map_err(|error| said(&error))?;
         template.render(Value::from(Serde(values))).map_err(|error| said(&error))
     }
+}
+
+/// An amount in the currency's smallest unit, as some OMSs count: `{{ amount|minor_units(order.currency) }}`. Rounded only on request,
+/// for what is informational.
+fn minor_units(amount: &str, currency: &str, rounded: Option<bool>) -> Result<String, Error> {
+    let wrong = |what| Error::new(ErrorKind::InvalidOperation, what);
+    let amount: Decimal = amount.parse().map_err(|_| wrong("minor_units: no amount"))?;
+    let currency: Currency = currency.parse().map_err(|_| wrong("minor_units: no currency"))?;
+    let units = amount.checked_mul(Decimal::from(10_u64.pow(currency.exponent())));
+    let units = units.filter(|units| rounded == Some(true) || units.fract().is_zero());
+    let units =
+        units.ok_or_else(|| wrong("minor_units: it has more decimals than the currency"))?;
+    Ok(units.round().normalize().to_string())
 }
 
 /// What is wrong and where, without what a value was.
