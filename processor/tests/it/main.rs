@@ -10,6 +10,8 @@ mod described;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod governor;
 #[cfg(test)]
 mod http;

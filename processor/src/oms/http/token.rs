@@ -17,8 +17,10 @@ use super::client::Client;
 use super::options::Auth;
 use crate::oms::{CallFailure, Scope};
 
-/// A token is renewed so long before it ends, or at a tenth of its life where that is less.
+/// A token is renewed so long before it ends, or at a tenth of its life where that is less; but a second before, for servers that
+/// count in whole seconds, or at half of its life.
 const EARLY: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
 /// The life of a token whose server does not say it.
 const LIFE: Duration = Duration::from_secs(300);
 /// No token is used for longer.
@@ -140,7 +142,8 @@ impl Credentials {
         };
         let life = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let life = life.unwrap_or(LIFE).min(LIFE_MAX);
-        let renew_at = asked_at + life.saturating_sub(EARLY.min(life / 10));
+        let early = EARLY.min(life / 10).max(SECOND.min(life / 2));
+        let renew_at = asked_at + life.saturating_sub(early);
         Ok(Token { value: secret(&format!("Bearer {}", granted.access_token))?, renew_at })
     }
 }
