@@ -15,6 +15,7 @@ mod oms;
 mod pitfalls;
 mod postgres;
 mod presets;
+mod published;
 mod real_orders;
 mod replay;
 mod smoke;

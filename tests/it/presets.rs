@@ -1,12 +1,16 @@
 //! A whole sale through each preset, into the reference OMS that speaks its vendor's dialect, with what goes wrong there. The OMS's own
 //! ledger is the judge: none lost, none doubled, none set aside wrongly.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::bodies::own;
 use crate::harness::{Forebay, Request};
 use crate::oms::{Oms, directory};
+use crate::real_orders;
+use crate::smoke::CASES;
 
 const ORDERS: usize = 300;
 
@@ -46,7 +50,7 @@ const NETSUITE: Vendor = Vendor {
     more: "",
 };
 
-const COMMERCETOOLS: Vendor = Vendor {
+pub(crate) const COMMERCETOOLS: Vendor = Vendor {
     preset: "commercetools-import",
     dialect: "commercetools",
     token: "/oauth/token",
@@ -65,19 +69,17 @@ impl Sale {
     pub(crate) fn through(vendor: &Vendor, faults: &Value, first: &str) -> Self {
         let files = directory(&faults.to_string());
         let oms = Oms::start_as(vendor.dialect, files.path());
-        let url = format!("http://{}", oms.address);
-        let more = vendor.more.replace("{url}", &url);
-        let at = files.path().display();
-        let config = format!(
-            "[buffer]\nslot_bytes = \"8MiB\"\nburst_reserve = 1\n\
-             [drain]\ngovernor = false\nin_flight = 4\nretry_base = \"10ms\"\nretry_max = \"200ms\"\n\
-             [oms]\npreset = \"{}\"\nurl = \"{url}{}\"\ntest = true\n{first}\n\
-             [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}{}\"\n\
-             client_id_file = \"{at}/id\"\nclient_secret_file = \"{at}/secret\"\n\
-             [oms.find]\nvisible_after = \"500ms\"\n{more}",
-            vendor.preset, vendor.project, vendor.token
-        );
-        Self { forebay: Forebay::start(&config), oms, _files: files }
+        let forebay = Forebay::start(&config(vendor, &oms, &files, first));
+        Self { forebay, oms, _files: files }
+    }
+
+    /// An order of each channel.
+    pub(crate) fn sell_one_of_each(&self) -> usize {
+        for case in &CASES {
+            let answer = self.forebay.post(case.channel, case.content_type, case.body);
+            assert!(matches!(answer.status, 200 | 202), "{}", answer.text());
+        }
+        CASES.len()
     }
 
     fn sell(&self, orders: &[String]) {
@@ -86,8 +88,13 @@ impl Sale {
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
 
+    /// What the OMS says to a request of the test's own.
+    pub(crate) fn send(&self, request: &Request<'_>) -> Value {
+        request.send(self.oms.address).unwrap().json()
+    }
+
     pub(crate) fn ask(&self, path: &str) -> Value {
-        Request::get(path).send(self.oms.address).unwrap().json()
+        self.send(&Request::get(path))
     }
 
     fn ended(&self, state: &str) -> u64 {
@@ -113,6 +120,20 @@ impl Sale {
         }
         judged
     }
+}
+
+fn config(vendor: &Vendor, oms: &Oms, files: &TempDir, first: &str) -> String {
+    let Vendor { preset, token, project, more, .. } = vendor;
+    let (url, at) = (format!("http://{}", oms.address), files.path().display());
+    let more = more.replace("{url}", &url);
+    format!(
+        "[buffer]\nslot_bytes = \"8MiB\"\nburst_reserve = 1\n\
+         [drain]\ngovernor = false\nin_flight = 4\nretry_base = \"10ms\"\nretry_max = \"200ms\"\n\
+         [oms]\npreset = \"{preset}\"\nurl = \"{url}{project}\"\ntest = true\n{first}\n\
+         [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}{token}\"\n\
+         client_id_file = \"{at}/id\"\nclient_secret_file = \"{at}/secret\"\n\
+         [oms.find]\nvisible_after = \"500ms\"\n{more}"
+    )
 }
 
 fn orders() -> Vec<String> {
@@ -197,4 +218,63 @@ fn a_client_that_takes_netsuite_s_limit_for_a_bad_order_floods_the_exceptions() 
 fn a_sale_into_commercetools_twenty_orders_a_call() {
     let judged = sold(&COMMERCETOOLS, json!({ "async_after_ms": 300 }));
     assert!(judged["orders_by_outcome"]["accepted"].as_u64().unwrap() >= ORDERS as u64, "{judged}");
+}
+
+#[test]
+fn an_order_of_each_channel_fits_each_preset() {
+    for vendor in [&SALESFORCE, &DYNAMICS, &NETSUITE, &COMMERCETOOLS] {
+        let sale = Sale::through(vendor, &json!({}), "");
+        let orders = sale.sell_one_of_each();
+        sale.all_is_well(orders);
+    }
+}
+
+#[test]
+fn real_orders_fit_each_preset() {
+    let Some(folder) = real_orders::folder() else { return };
+    for vendor in [&SALESFORCE, &DYNAMICS, &NETSUITE, &COMMERCETOOLS] {
+        let sale = Sale::through(vendor, &json!({}), "");
+        real_orders::post_all(&sale.forebay, &folder);
+        sale.forebay.until("an empty backlog", |server| {
+            let live = &server.view("/v1/status")["buffer"]["live"];
+            let waiting = |state: &str| live[state].as_u64().unwrap_or(0);
+            (waiting("pending") + waiting("leased") + waiting("submitted") == 0).then_some(())
+        });
+        // A file's name is its source here, and makes one identity longer than Salesforce's 80.
+        let rejected = |row: &&Value| {
+            let too_long = row["reason"].as_str().unwrap().starts_with("its identity has 83 bytes");
+            row["category"] == "rejected" && !too_long
+        };
+        let exceptions = sale.exceptions();
+        let rejected: Vec<_> = exceptions.iter().filter(rejected).collect();
+        assert!(rejected.is_empty(), "{}: {rejected:#?}", vendor.preset);
+        let judged = sale.ask("/judge");
+        println!("{}: {} orders", vendor.preset, judged["creates"]);
+        assert!(judged["creates"].as_u64().unwrap() > 50, "{judged}");
+        assert!(judged["refused"]["malformed"].is_null(), "{judged}");
+    }
+}
+
+#[test]
+fn oms_verify_finds_each_as_its_preset_says() {
+    let verified = |vendor: &Vendor, repeat: &str| {
+        let files = directory("{}");
+        let oms = Oms::start_as(vendor.dialect, files.path());
+        let file = files.path().join("forebay.toml");
+        std::fs::write(&file, config(vendor, &oms, &files, "")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        let output = command.args(["oms", "verify", "--config"]).arg(&file).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.contains(repeat), "{}:\n{said}", vendor.preset);
+    };
+    std::thread::scope(|scope| {
+        for (vendor, repeat) in [
+            (&SALESFORCE, "a second create is taken under a ticket"),
+            (&DYNAMICS, "the look-up finds the first"),
+            (&NETSUITE, "a second create is answered as the first"),
+            (&COMMERCETOOLS, "the look-up finds the first"),
+        ] {
+            scope.spawn(move || verified(vendor, repeat));
+        }
+    });
 }

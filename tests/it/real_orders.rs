@@ -82,7 +82,7 @@ fn csv(line: &str) -> Vec<String> {
 }
 
 /// One posted file.
-struct Posted {
+pub(crate) struct Posted {
     file: String,
     channel: &'static str,
     source: String,
@@ -105,7 +105,8 @@ impl Posted {
     }
 }
 
-fn post_all(server: &Forebay, folder: &std::path::Path) -> Vec<Posted> {
+/// Posts every file, as its own source.
+pub(crate) fn post_all(server: &Forebay, folder: &std::path::Path) -> Vec<Posted> {
     let mut all = Vec::new();
     for (name, channel, webhook) in FOLDERS {
         let mut files: Vec<_> = std::fs::read_dir(folder.join(name))

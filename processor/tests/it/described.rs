@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use forebay_processor::oms::http::{Find, Http, HttpOptions, Method, OpenError};
-use forebay_processor::{CallFailure, OrderManagement, Outcome};
+use forebay_processor::oms::http::{Find, Http, HttpOptions, Meaning, Method, OpenError, Rule};
+use forebay_processor::{CallFailure, OrderManagement, Outcome, Scope};
 use serde_json::Value;
 
 use crate::http::{answer, options, server};
@@ -85,6 +85,22 @@ async fn answers_that_name_their_orders_may_come_in_any_order_and_one_that_lacks
     let sent = [order("1"), order("2"), order("3")];
     let outcomes = in_time("a submit", oms.submit(&sent)).await.unwrap();
     assert_eq!(outcomes, [created("one"), Outcome::Unknown, created("three")]);
+}
+
+#[tokio::test]
+async fn what_a_rule_calls_accepted_needs_no_ticket() {
+    let body = r#"{"code":"DUPLICATE_VALUE"}"#;
+    for (rule, accepted) in [(Some(Meaning::Accepted), true), (None, false)] {
+        let (url, _served) = server(vec![answer("200 OK", "", body)]).await;
+        let mut options = alone(url);
+        let code = Some("DUPLICATE_VALUE".to_owned());
+        let rule = rule.map(|is| Rule { status: None, code, is, scope: Scope::Second });
+        options.rules.extend(rule);
+        let oms = Http::open(options).unwrap();
+        let outcome = in_time("a submit", oms.submit(&[order("1")])).await.unwrap();
+        let ticket = order("1").key.identity();
+        assert_eq!(outcome == [Outcome::Accepted { ticket }], accepted, "{outcome:?}");
+    }
 }
 
 #[tokio::test]

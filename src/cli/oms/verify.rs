@@ -263,7 +263,18 @@ impl<'a> Verifying<'a> {
     async fn repeat(&mut self, order: &Arc<OrderSummary>, id: &str) {
         let refuses = self.oms.guarantee().refuses_second();
         let outcome = self.oms.submit(std::slice::from_ref(order)).await;
+        let in_doubt =
+            matches!(outcome.as_deref(), Ok([Outcome::Unknown]) | Err(CallFailure::Unknown(_)));
+        let found = match in_doubt {
+            true => self.oms.find(&[order.key.identity()]).await,
+            false => Ok(Vec::new()),
+        };
         let check = match outcome.as_deref() {
+            _ if matches!(found.as_deref(), Ok([Some(_)])) => Check::warn(
+                "repeat",
+                "a second create is answered without an id, and the look-up finds the first",
+                "see that the OMS has no other",
+            ),
             Ok([Outcome::Existing { same: Some(false), .. }]) => Check::fail(
                 "repeat",
                 "a second create is refused, and told to be of another order, which it is not",

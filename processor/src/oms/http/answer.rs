@@ -218,8 +218,9 @@ impl Reading {
                 id.map_or(Outcome::Unknown, |id| Outcome::Existing { id, same })
             }
             Meaning::Accepted => {
+                // Without one it is a rule that says so, and the order is known by its identity.
                 let ticket = first(&self.answers.ticket, item).and_then(name);
-                ticket.map_or(Outcome::Unknown, |ticket| Outcome::Accepted { ticket })
+                Outcome::Accepted { ticket: ticket.unwrap_or_else(|| order.key.identity()) }
             }
             Meaning::Invalid => Outcome::Invalid { code: said.shown(), reason: self.reason(said) },
             Meaning::Retry => Outcome::Retry { after: told_in(item) },

@@ -241,7 +241,7 @@ pub enum Meaning {
     Created,
     /// It had been there.
     Existing,
-    /// It is taken, the outcome comes later.
+    /// It is taken, the outcome comes later; without a ticket it is known by its identity.
     Accepted,
     /// Definitely refused, and will be again. Of a whole call: one of its orders may be why.
     Invalid,
