@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
+use crate::money::RICH;
 use crate::presets::{SALESFORCE, Sale};
 use crate::real_orders;
+use crate::smoke::CASES;
 
 /// What is kept of each record; a field that names another record is compared by what that one keeps.
 const KEPT: [(&str, &[&str]); 13] = [
@@ -108,6 +111,17 @@ impl<'a> Graph<'a> {
         Some(format!("{kind} {{ {} }}", fields.collect::<Vec<_>>().join(", ")))
     }
 
+    /// All lines, adjustments and taxes on either.
+    fn money(&self) -> Decimal {
+        let amount = |node: &Value| match &node["TotalLineAmount"] {
+            Value::Null if node["attributes"]["type"] == "PaymentAuthorization" => Decimal::ZERO,
+            Value::Null if node["attributes"]["type"] == "Payment" => Decimal::ZERO,
+            Value::Null => node["Amount"].to_string().parse().unwrap_or_default(),
+            amount => amount.to_string().parse().unwrap(),
+        };
+        self.0.values().map(|node| amount(node)).sum()
+    }
+
     fn value(&self, value: &Value) -> String {
         let named = |text: &str| Some(text.strip_prefix("@{")?.strip_suffix(".id}")?.to_owned());
         match (value, value.as_str().and_then(named)) {
@@ -141,5 +155,39 @@ fn salesforce_s_own_graph_arrives_record_by_record() {
     assert_eq!((arrived.len(), sent.len()), (27, 27), "{arrived:#?}");
     for (arrived, sent) in arrived.iter().zip(&sent) {
         assert_eq!(arrived, sent);
+    }
+}
+
+#[test]
+fn the_money_of_each_graph_is_what_the_shopper_was_charged() {
+    let sale = Sale::through(&SALESFORCE, &json!({}), "");
+    let orders = sale.sell_one_of_each();
+    sale.sell(&[RICH.to_owned()]);
+    sale.all_is_well(orders + 1);
+    let bodies = sale.ask("/bodies");
+    let graphs = bodies.as_array().unwrap().iter();
+    let graphs: Vec<_> =
+        graphs.flat_map(|body| body["orderSummaryGraphs"].as_array().unwrap()).collect();
+    let graph = |channel: &str, id: &str| {
+        let wanted = format!("{channel}:demo:{id}");
+        let mut found = graphs.iter().filter(|graph| graph["orderSummaryGraphId"] == wanted);
+        Graph::of(found.next().unwrap())
+    };
+    for case in &CASES {
+        let charged: Decimal = case.grand_total.parse().unwrap();
+        assert_eq!(graph(case.channel, case.id).money(), charged, "{}", case.channel);
+    }
+    let rich = graph("forebay", "rich");
+    assert_eq!(rich.money(), "67.66".parse().unwrap());
+    let named = |node: &Value, name: &str| node[name].as_str().unwrap()[2..].replace(".id}", "");
+    for (line, code, method) in
+        [(1, "mug", "Standard"), (2, "MUG", "standard"), (3, "mug", "standard")]
+    {
+        let item = rich.0[format!("refOrderItem_{line}").as_str()];
+        let product = rich.0[named(item, "Product2Id").as_str()];
+        assert_eq!(product["ProductCode"], code, "line {line}");
+        let group = rich.0[named(item, "OrderDeliveryGroupSummaryId").as_str()];
+        let delivery = rich.0[named(group, "OrderDeliveryMethodId").as_str()];
+        assert_eq!(delivery["Name"], method, "line {line}");
     }
 }

@@ -10,6 +10,7 @@ mod brakes;
 mod doctor;
 mod graph;
 mod harness;
+mod money;
 mod offline;
 mod oms;
 mod pitfalls;

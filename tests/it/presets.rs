@@ -16,13 +16,13 @@ const ORDERS: usize = 300;
 
 /// An OMS's dialect, and how its preset is reached here.
 pub(crate) struct Vendor {
-    preset: &'static str,
-    dialect: &'static str,
-    token: &'static str,
+    pub(crate) preset: &'static str,
+    pub(crate) dialect: &'static str,
+    pub(crate) token: &'static str,
     /// What its address has beside the host.
-    project: &'static str,
+    pub(crate) project: &'static str,
     /// Configuration beside the usual, with `{url}` for where the OMS is.
-    more: &'static str,
+    pub(crate) more: &'static str,
 }
 
 pub(crate) const SALESFORCE: Vendor = Vendor {
@@ -33,7 +33,7 @@ pub(crate) const SALESFORCE: Vendor = Vendor {
     more: "[oms.create.values]\npricebook_id = \"01s000000000001AAA\"\n",
 };
 
-const DYNAMICS: Vendor = Vendor {
+pub(crate) const DYNAMICS: Vendor = Vendor {
     preset: "dynamics",
     dialect: "dynamics",
     token: "/tenant/oauth2/v2.0/token",
@@ -42,7 +42,7 @@ const DYNAMICS: Vendor = Vendor {
     more: "[oms.limits]\ncalls_per_s = 1000.0\n",
 };
 
-const NETSUITE: Vendor = Vendor {
+pub(crate) const NETSUITE: Vendor = Vendor {
     preset: "netsuite",
     dialect: "netsuite",
     token: "/services/rest/auth/oauth2/v1/token",
@@ -82,7 +82,7 @@ impl Sale {
         CASES.len()
     }
 
-    fn sell(&self, orders: &[String]) {
+    pub(crate) fn sell(&self, orders: &[String]) {
         let body = format!("[{}]", orders.join(","));
         let answer = self.forebay.post("forebay", "application/json", body.as_bytes());
         assert_eq!(answer.status, 202, "{}", answer.text());

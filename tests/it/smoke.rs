@@ -7,9 +7,9 @@ pub(crate) struct Case {
     pub(crate) channel: &'static str,
     pub(crate) content_type: &'static str,
     pub(crate) body: &'static [u8],
-    id: &'static str,
+    pub(crate) id: &'static str,
     first_answer: u16,
-    grand_total: &'static str,
+    pub(crate) grand_total: &'static str,
     currency: &'static str,
 }
 

@@ -81,6 +81,8 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_filter("minor_units", minor_units);
+        environment.add_filter("plus", plus);
+        environment.add_filter("total", total);
         environment.set_auto_escape_callback(|name| match name {
             BODY => AutoEscape::Json,
             _ => AutoEscape::None,
@@ -160,14 +162,34 @@ impl Templates {
 /// An amount in the currency's smallest unit, as some OMSs count: `{{ amount|minor_units(order.currency) }}`. Rounded only on request,
 /// for what is informational.
 fn minor_units(amount: &str, currency: &str, rounded: Option<bool>) -> Result<String, Error> {
-    let wrong = |what| Error::new(ErrorKind::InvalidOperation, what);
-    let amount: Decimal = amount.parse().map_err(|_| wrong("minor_units: no amount"))?;
     let currency: Currency = currency.parse().map_err(|_| wrong("minor_units: no currency"))?;
-    let units = amount.checked_mul(Decimal::from(10_u64.pow(currency.exponent())));
+    let units = decimal(amount)?.checked_mul(Decimal::from(10_u64.pow(currency.exponent())));
     let units = units.filter(|units| rounded == Some(true) || units.fract().is_zero());
     let units =
         units.ok_or_else(|| wrong("minor_units: it has more decimals than the currency"))?;
     Ok(units.round().normalize().to_string())
+}
+
+/// Two amounts together, exactly: `{{ amount|plus(other) }}`.
+fn plus(amount: &str, other: &str) -> Result<String, Error> {
+    let sum = decimal(amount)?.checked_add(decimal(other)?);
+    sum.map(|sum| sum.to_string()).ok_or_else(|| wrong("plus: too much"))
+}
+
+/// All amounts of that name, exactly: `{{ line.taxes|total("amount") }}`.
+fn total(of: &Value, name: &str) -> Result<String, Error> {
+    of.try_iter()?.try_fold("0".to_owned(), |sum, one| {
+        let amount = one.get_attr(name)?;
+        plus(&sum, amount.as_str().ok_or_else(|| wrong("total: no amount"))?)
+    })
+}
+
+fn decimal(amount: &str) -> Result<Decimal, Error> {
+    amount.parse().map_err(|_| wrong("an amount is none"))
+}
+
+fn wrong(what: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, what)
 }
 
 /// What is wrong and where, without what a value was.
