@@ -239,11 +239,11 @@ impl Service<'_> {
         end: impl Future<Output = ()>,
     ) -> Result<Ended, String> {
         let Self { config, sockets, json, clock, signals, started, metrics, lookup_key } = self;
-        let oms = Arc::new(oms);
+        let (oms, fleet) = (Arc::new(oms), wiring::fleet(&lookup_key));
         let drain = match config.role {
             Role::Ingest => None,
             Role::All | Role::Process => {
-                let settings = wiring::drain(config);
+                let settings = wiring::drain(config, &fleet);
                 let drain =
                     Drain::start(settings, buffer.clone(), Arc::clone(&oms), Arc::clone(&clock));
                 Some(drain.map_err(|error| error.to_string())?)
@@ -265,6 +265,7 @@ impl Service<'_> {
         let view = View {
             buffer: buffer.clone(),
             oms,
+            fleet,
             oms_kind: wiring::oms_word(config.oms.kind),
             drain: Box::new(move || wiring::drain_status(governor.as_ref())),
             metrics,

@@ -84,6 +84,13 @@ pub(crate) fn keep_lookup_key(data_dir: &Path, key: [u8; 32]) -> Result<(), Stri
     write_lookup_key(&path, key).map_err(|error| format!("cannot keep {}: {error}", path.display()))
 }
 
+/// What a store's fleet is known by to an OMS: of the key that all its processes share, and that goes with its orders to another
+/// store. Nothing can be derived from it.
+pub(crate) fn fleet(lookup_key: &[u8; 32]) -> String {
+    let id = blake3::derive_key("forebay 1 name of a fleet", lookup_key);
+    id.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn write_lookup_key(path: &Path, key: [u8; 32]) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
@@ -273,7 +280,7 @@ pub(crate) fn oms_word(kind: OmsKind) -> &'static str {
 }
 
 /// The drain's settings.
-pub(crate) fn drain(config: &Config) -> DrainConfig {
+pub(crate) fn drain(config: &Config, fleet: &str) -> DrainConfig {
     let drain = &config.drain;
     DrainConfig {
         limits: DrainLimits {
@@ -289,6 +296,7 @@ pub(crate) fn drain(config: &Config) -> DrainConfig {
             Backend::Embedded => config.buffer.dedup_horizon.0,
             Backend::Nats => config.nats.outcome_ttl.0,
         },
+        fleet: Some(fleet.to_owned()),
         ..DrainConfig::default()
     }
 }

@@ -4,6 +4,7 @@
 //! request, and a storefront's flood never starves it of its port.
 
 mod answer;
+mod claim;
 mod exceptions;
 mod health;
 mod orders;
@@ -29,6 +30,8 @@ pub struct View<B, O> {
     pub oms: Arc<O>,
     /// Its kind in the configuration's word.
     pub oms_kind: &'static str,
+    /// The fleet's name, by which the OMS knows whose orders are drained to it.
+    pub fleet: String,
     /// How the drain stands.
     pub drain: Box<dyn Fn() -> DrainStatus + Send + Sync>,
     /// Renders the metrics.

@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::{View, answer, exceptions, health, orders, replay, status};
+use crate::{View, answer, claim, exceptions, health, orders, replay, status};
 
 /// Operators and their tools, at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -133,6 +133,7 @@ fn router<B: Buffer, O: OrderManagement>(view: Arc<View<B, O>>) -> Router {
         .route("/v1/status", get(status::get::<B, O>))
         .route("/v1/orders/{channel}/{source}/{id}", get(orders::get::<B, O>))
         .route("/v1/oms/orders", get(orders::in_oms::<B, O>))
+        .route("/v1/oms/claim", post(claim::claim::<B, O>))
         .route("/v1/oms/replay", post(replay::replay::<B, O>))
         .route("/v1/exceptions", get(exceptions::list::<B, O>))
         .route("/v1/exceptions/{id}", get(exceptions::show::<B, O>))

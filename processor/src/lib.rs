@@ -15,6 +15,7 @@
 //! ```
 
 mod caught;
+mod claim;
 pub mod governor;
 mod metrics;
 pub mod oms;
@@ -30,14 +31,14 @@ use tokio::task::JoinSet;
 
 pub use governor::{Brake, CeilingError, Governor, Grant, Limiter, Limits};
 pub use oms::{
-    CallFailure, Found, Guarantee, Identity, Listed, Oms, OrderManagement, Outcome, Scope,
+    CallFailure, Claim, Found, Guarantee, Identity, Listed, Oms, OrderManagement, Outcome, Scope,
 };
 pub use retry::RetryPolicy;
 
 use worker::{Evidence, Refusals, Shared, Summarise, Worker};
 
 /// How the drain works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DrainConfig {
     /// What may go to the OMS. One worker per call in flight.
     pub limits: Limits,
@@ -54,6 +55,8 @@ pub struct DrainConfig {
     /// How long an order that the OMS refused waits at most before it is an exception, for the refusal of others may show
     /// that it is not the order's fault. Default 30 s.
     pub refusal_hold: Duration,
+    /// The name of the store that is drained: no other's orders may be drained to the same OMS. Default: none, and no OMS is asked.
+    pub fleet: Option<String>,
 }
 
 impl Default for DrainConfig {
@@ -65,6 +68,7 @@ impl Default for DrainConfig {
             remembered: Duration::from_secs(30 * 86_400),
             lease_wait: Duration::from_secs(1),
             refusal_hold: Duration::from_secs(30),
+            fleet: None,
         }
     }
 }
@@ -138,6 +142,13 @@ impl Drain {
         let mut workers = JoinSet::new();
         governor.set_share(shared.buffer.share());
         workers.spawn(keep_share(shared.buffer.clone(), governor.clone(), stop.subscribe()));
+        if let Some(fleet) = config.fleet {
+            governor.unclaimed(
+                "the OMS has not said yet whether another fleet drains to it".to_owned(),
+            );
+            let (oms, clock) = (Arc::clone(&shared.oms), Arc::clone(&clock));
+            workers.spawn(claim::keep(oms, fleet, governor.clone(), clock, stop.subscribe()));
+        }
         workers.spawn(Arc::clone(&refusals).keep(governor.clone(), clock, stop.subscribe()));
         for _ in 0..config.limits.in_flight.max(1) {
             workers.spawn(Worker::new(Arc::clone(&shared), stop.subscribe()).run());

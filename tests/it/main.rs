@@ -7,6 +7,7 @@ mod answers;
 mod bad_input;
 mod bodies;
 mod brakes;
+mod claim;
 mod doctor;
 mod graph;
 mod harness;

@@ -60,6 +60,8 @@ pub enum Limiter {
     Auth,
     /// The OMS refuses order after order with one code, and is only probed.
     Rejected,
+    /// The OMS is another fleet's, or nobody knows yet whose it is.
+    Claim,
     /// An operator's pause.
     Paused,
     /// All of the ceiling is other processes' now.
@@ -79,6 +81,7 @@ impl Limiter {
             Self::Oms => "oms",
             Self::Auth => "auth",
             Self::Rejected => "rejected",
+            Self::Claim => "claim",
             Self::Paused => "paused",
             Self::Share => "share",
             Self::Idle => "idle",

@@ -68,6 +68,10 @@ struct Inner {
     bucket: Option<Bucket>,
     calls: usize,
     orders: usize,
+    /// Nothing is granted from then on, for the OMS may be another fleet's.
+    claimed_until: Duration,
+    /// Why it is not claimed, for people.
+    unclaimed: Option<String>,
     /// No call before this time, because the OMS is in trouble.
     not_before: Duration,
     /// Whole calls in a row that failed.
@@ -96,6 +100,8 @@ impl Governor {
             bucket: None,
             calls: 0,
             orders: 0,
+            claimed_until: Duration::MAX,
+            unclaimed: None,
             not_before: Duration::ZERO,
             failures: 0,
             waiting: None,
@@ -223,6 +229,40 @@ impl Governor {
         inner.failures
     }
 
+    /// Nothing is granted until the OMS is known to be this fleet's; why, for people.
+    pub(crate) fn unclaimed(&self, why: String) {
+        let mut inner = self.shared.lock();
+        if inner.unclaimed.as_ref() != Some(&why) {
+            tracing::warn!(%why, "the drain waits");
+        }
+        inner.claimed_until = Duration::ZERO;
+        inner.unclaimed = Some(why);
+    }
+
+    /// The OMS is this fleet's until then, by [`Clock::elapsed`].
+    pub(crate) fn claimed_until(&self, until: Duration) {
+        let mut inner = self.shared.lock();
+        inner.claimed_until = until;
+        inner.unclaimed = None;
+        drop(inner);
+        self.shared.changed.notify_one();
+    }
+
+    /// Nobody can say whose the OMS is.
+    pub(crate) fn claimed_for_ever(&self) {
+        self.claimed_until(Duration::MAX);
+    }
+
+    /// The OMS did not say whose it is: what it said before holds for its time.
+    pub(crate) fn claim_in_doubt(&self, reason: &str) {
+        let now = self.shared.clock.elapsed();
+        let mut inner = self.shared.lock();
+        if inner.claimed_until <= now {
+            inner.unclaimed =
+                Some(format!("the OMS did not say whether another fleet drains to it: {reason}"));
+        }
+    }
+
     /// A call was answered: the OMS is well.
     pub fn answered(&self) {
         self.shared.lock().failures = 0;
@@ -236,6 +276,8 @@ impl Governor {
         let inner = self.shared.lock();
         let limiter = if paused {
             Limiter::Paused
+        } else if inner.claimed_until <= now {
+            Limiter::Claim
         } else if let Some(braked) = braked {
             braked
         } else if now < inner.not_before {
@@ -256,8 +298,8 @@ impl Governor {
             batch: inner.batch,
             in_flight: inner.calls,
             in_flight_orders: inner.orders,
+            why: inner.unclaimed.clone().filter(|_| limiter == Limiter::Claim).or(why),
             limiter,
-            why,
         }
     }
 }
@@ -280,6 +322,10 @@ impl Shared {
         let left = inner.not_before.saturating_sub(now);
         if !left.is_zero() {
             return Step::Wait(left);
+        }
+        if inner.claimed_until <= now {
+            inner.waiting = Some(Limiter::Claim);
+            return Step::Wait(Duration::MAX);
         }
         if inner.share <= 0.0 {
             inner.waiting = Some(Limiter::Share);

@@ -64,6 +64,19 @@ pub trait OrderManagement: Send + Sync + 'static {
         identities: &[Identity],
     ) -> impl Future<Output = Result<Vec<Option<Found>>, CallFailure>> + Send;
 
+    /// Says that orders of that fleet are drained to it, unless another's are, and tells whose; with `take` this fleet takes its
+    /// place. An OMS that keeps no such note answers [`Claim::Untold`].
+    ///
+    /// # Errors
+    /// [`CallFailure`] where the call failed.
+    fn claim(
+        &self,
+        _fleet: &str,
+        _take: bool,
+    ) -> impl Future<Output = Result<Claim, CallFailure>> + Send {
+        std::future::ready(Ok(Claim::Untold))
+    }
+
     /// Summaries in the order they were committed, after the cursor (0 for the start), at most `limit`;
     /// for reconciliation. An OMS that cannot list answers `Ok(None)`.
     ///
@@ -74,6 +87,36 @@ pub trait OrderManagement: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> impl Future<Output = Result<Option<Vec<Listed>>, CallFailure>> + Send;
+}
+
+/// Whose orders are drained to an OMS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The one's that asked.
+    Ours {
+        /// When it was taken over from another, ms since 1970; `None` if it never was.
+        taken_ms: Option<i64>,
+    },
+    /// Another's.
+    Theirs {
+        /// Its name.
+        fleet: String,
+        /// Since when, ms since 1970.
+        since_ms: i64,
+    },
+    /// It does not keep it.
+    Untold,
+}
+
+impl Claim {
+    /// What an OMS's note says to a fleet.
+    fn of(asks: &str, fleet: String, since_ms: i64, taken: bool) -> Self {
+        if fleet == asks {
+            Self::Ours { taken_ms: taken.then_some(since_ms) }
+        } else {
+            Self::Theirs { fleet, since_ms }
+        }
+    }
 }
 
 /// The joined identity of an order, as the OMS stores it (see [`forebay_order::OrderKey::identity`]).
@@ -306,6 +349,10 @@ impl OrderManagement for Oms {
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
         of!(self, oms => oms.find(identities).await)
+    }
+
+    async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
+        of!(self, oms => oms.claim(fleet, take).await)
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {

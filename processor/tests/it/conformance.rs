@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay_processor::{CallFailure, Found, Guarantee, Oms, OrderManagement, Outcome};
+use forebay_processor::{CallFailure, Claim, Found, Guarantee, Oms, OrderManagement, Outcome};
 use tempfile::tempdir;
 
 use crate::support::{
@@ -161,4 +161,32 @@ async fn call_failures_say_what_happened_without_personal_data() {
     let Outcome::Invalid { code, reason } = &outcomes[0] else { panic!("{outcomes:?}") };
     assert_eq!(code, "constraint");
     assert!(!reason.contains("example.com") && !reason.contains("Sons"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_oms_of_tables_keeps_whose_orders_are_drained_to_it() {
+    let directory = tempdir().unwrap();
+    let ours = |claim: &Claim| matches!(claim, Claim::Ours { taken_ms: None });
+    for oms in each(directory.path()).await {
+        let told = oms.claim("one", false).await.unwrap();
+        if !matches!(oms.kind(), "sqlite" | "postgres") {
+            assert_eq!(told, Claim::Untold, "{}", oms.kind());
+            continue;
+        }
+        assert!(ours(&told), "{told:?}");
+        let oms = reopened(directory.path(), oms).await;
+        for take in [false, true] {
+            let again = oms.claim("one", take).await.unwrap();
+            assert!(ours(&again), "its own is not taken from anybody: {again:?}");
+        }
+        let other = oms.claim("other", false).await.unwrap();
+        let Claim::Theirs { fleet, since_ms } = other else { panic!("{other:?}") };
+        assert_eq!(fleet, "one");
+        let taken = oms.claim("other", true).await.unwrap();
+        let Claim::Ours { taken_ms: Some(taken_ms) } = taken else { panic!("{taken:?}") };
+        assert!(taken_ms >= since_ms);
+        assert_eq!(oms.claim("other", false).await.unwrap(), taken);
+        let lost = oms.claim("one", false).await.unwrap();
+        assert_eq!(lost, Claim::Theirs { fleet: "other".to_owned(), since_ms: taken_ms });
+    }
 }

@@ -303,7 +303,7 @@ async fn a_repeat_that_comes_when_its_order_is_forgotten_has_no_second_effect() 
         let oms = Arc::new(Unruly::new(ledger(&directory.path().join(name), None)));
         let config = DrainConfig { remembered, ..config() };
         let drain = |buffer: &Memory| {
-            Drain::start(config, buffer.clone(), Arc::clone(&oms), clock.clone()).unwrap()
+            Drain::start(config.clone(), buffer.clone(), Arc::clone(&oms), clock.clone()).unwrap()
         };
         let first = buffer(clock.clone());
         append_all(&first, [id.to_owned()]).await;
@@ -549,7 +549,7 @@ async fn a_stop_in_the_middle_loses_nothing_and_a_new_drain_goes_on() {
     let limits = Limits { ceiling_per_s: Some(1_000.0), batch: Some(20), ..Limits::default() };
     let slow = DrainConfig { limits, ..config() };
     for grace in [Duration::ZERO, Duration::from_secs(10), Duration::ZERO] {
-        let drain = Drain::start(slow, buffer.clone(), Arc::clone(&oms), clock()).unwrap();
+        let drain = Drain::start(slow.clone(), buffer.clone(), Arc::clone(&oms), clock()).unwrap();
         let before = oms.submits();
         in_time("some calls", until(async || oms.submits() >= before + 3)).await;
         in_time("stopped", drain.stop(grace)).await;
@@ -582,7 +582,8 @@ async fn deaths_of_the_whole_process_lose_and_double_nothing_on_disk() {
         for round in 0..5 {
             let (buffer, oms) = (open(), oms());
             let slow = DrainConfig { limits, ..config() };
-            let drain = Drain::start(slow, buffer.clone(), Arc::clone(&oms), clock()).unwrap();
+            let drain =
+                Drain::start(slow.clone(), buffer.clone(), Arc::clone(&oms), clock()).unwrap();
             in_time("some calls", until(async || oms.submits() >= 3 + round)).await;
             // Calls are cut off where they are, and nobody closes the buffer.
             drain.stop(Duration::ZERO).await;

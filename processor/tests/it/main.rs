@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod brakes;
 #[cfg(test)]
+mod claim;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod described;

@@ -18,6 +18,7 @@
 //! fault.rs     what an error means    inspect.rs   what a server is like
 //! ```
 
+mod claim;
 mod columns;
 mod connect;
 mod fault;
@@ -36,7 +37,7 @@ use forebay_order::OrderSummary;
 use tokio::sync::OnceCell;
 
 use super::refuse::IDENTITY_MAX;
-use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
+use super::{CallFailure, Claim, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
 
 pub use connect::OpenError;
 pub use inspect::Inspection;
@@ -136,6 +137,11 @@ impl OrderManagement for Postgres {
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
         read::find(&self.shared.client().await?, identities).await
+    }
+
+    async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
+        let mut client = self.shared.client().await?;
+        claim::claim(&mut client, fleet, take, self.shared.clock.wall_ms()).await
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {

@@ -14,6 +14,7 @@
 //! One thread writes and one reads, each with its own connection and a short queue; callers wait for room,
 //! and no async thread waits for the disk. A caller that goes away undoes nothing.
 
+mod claim;
 mod open;
 mod read;
 mod rows;
@@ -29,7 +30,7 @@ use tokio::sync::oneshot;
 
 use super::refuse::IDENTITY_MAX;
 use super::thread::{self, CallThread};
-use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
+use super::{CallFailure, Claim, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
 
 pub use open::OpenError;
 
@@ -58,14 +59,21 @@ impl Default for SqliteOptions {
 
 /// An OMS in one SQLite file. Dropping it waits until what was handed in is done and the file is closed.
 pub struct Sqlite {
-    writer: CallThread<Submit>,
+    writer: CallThread<Write>,
     reader: CallThread<Read>,
     test: bool,
 }
 
-struct Submit {
-    batch: Vec<Arc<OrderSummary>>,
-    answer: oneshot::Sender<Result<Vec<Outcome>, CallFailure>>,
+enum Write {
+    Submit {
+        batch: Vec<Arc<OrderSummary>>,
+        answer: oneshot::Sender<Result<Vec<Outcome>, CallFailure>>,
+    },
+    Claim {
+        fleet: String,
+        take: bool,
+        answer: oneshot::Sender<Result<Claim, CallFailure>>,
+    },
 }
 
 enum Read {
@@ -94,9 +102,14 @@ impl Sqlite {
     ) -> Result<Self, OpenError> {
         let mut write_to = open::writer(path, &options)?;
         let read_from = open::reader(path, &options)?;
-        let writer = CallThread::start("oms-writer", move |Submit { batch, answer }: Submit| {
-            // Nobody waits any more where the caller gave up; the orders are in all the same.
-            drop(answer.send(write::submit(&mut write_to, &batch, &*clock)));
+        let writer = CallThread::start("oms-writer", move |write: Write| match write {
+            Write::Submit { batch, answer } => {
+                // Nobody waits any more where the caller gave up; the orders are in all the same.
+                drop(answer.send(write::submit(&mut write_to, &batch, &*clock)));
+            }
+            Write::Claim { fleet, take, answer } => {
+                drop(answer.send(claim::claim(&mut write_to, &fleet, take, clock.wall_ms())));
+            }
         });
         let reader = CallThread::start("oms-reader", move |read: Read| match read {
             Read::Find { identities, answer } => {
@@ -131,7 +144,7 @@ impl OrderManagement for Sqlite {
 
     async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let (answer, answered) = oneshot::channel();
-        let submit = Submit { batch: batch.to_vec(), answer };
+        let submit = Write::Submit { batch: batch.to_vec(), answer };
         self.writer.hand_in(submit).await?;
         answered.await.map_err(|_| thread::ended_in_the_middle())?
     }
@@ -141,6 +154,13 @@ impl OrderManagement for Sqlite {
         let find = Read::Find { identities: identities.to_vec(), answer };
         self.reader.hand_in(find).await?;
         answered.await.map_err(|_| thread::ended())?
+    }
+
+    async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
+        let (answer, answered) = oneshot::channel();
+        let claim = Write::Claim { fleet: fleet.to_owned(), take, answer };
+        self.writer.hand_in(claim).await?;
+        answered.await.map_err(|_| thread::ended_in_the_middle())?
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {

@@ -131,7 +131,7 @@ fn create_apart(
 }
 
 /// Before the commit: nothing was done.
-fn not_done(error: &rusqlite::Error) -> CallFailure {
+pub(super) fn not_done(error: &rusqlite::Error) -> CallFailure {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             CallFailure::Overloaded { after: None, scope: Scope::Concurrency }
