@@ -98,7 +98,14 @@ fn write_lookup_key(path: &Path, key: [u8; 32]) -> std::io::Result<()> {
     let mut file = options.write(true).create(true).truncate(true).open(&fresh)?;
     std::io::Write::write_all(&mut file, &key)?;
     file.sync_all()?;
-    std::fs::rename(&fresh, path)
+    std::fs::rename(&fresh, path)?;
+    // The OMS knows the fleet by it: it must not be another one after a power cut.
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(dir)?.sync_all()?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => std::fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// The settings of a buffer on this machine's disk.

@@ -138,6 +138,7 @@ impl Protect<'_> {
             reserve: self.bench.slots(RESERVE),
             ..self.bench.accepting("protect")?
         };
+        self.reader.forget_fleet()?;
         let server = setup.start()?;
         server.quiet()?;
         self.reader.settle()?;

@@ -63,6 +63,12 @@ impl Reader {
         Ok(Self { runtime, client, look_up, identities })
     }
 
+    /// Each round has a store of its own, and the database belongs to none of before.
+    pub(super) fn forget_fleet(&self) -> Result<()> {
+        let forget = self.client.batch_execute("DROP TABLE IF EXISTS forebay_drained_by");
+        self.runtime.block_on(forget).when("forgetting whose it is")
+    }
+
     /// Lets the server write what earlier rounds left, so that no other pays for them.
     pub(super) fn settle(&self) -> Result<()> {
         self.runtime.block_on(self.client.batch_execute("CHECKPOINT")).when("a checkpoint")
