@@ -46,7 +46,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
+    Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt, Status,
+    SummarisedPage,
 };
 pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use lookup::Lookup;
@@ -291,6 +292,15 @@ impl Buffer for Embedded {
 
     async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
         self.again(key).await
+    }
+
+    async fn feed(
+        &self,
+        _after: u64,
+        _limit: usize,
+        _wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
+        Err(FeedError::NotKept)
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

@@ -25,7 +25,8 @@ use super::{NatsConfig, OpenError};
 use crate::view::Fleet;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
+    Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt, Status,
+    SummarisedPage,
 };
 
 /// A start waits so long for what it took over to be read; the rest is read while it serves.
@@ -247,6 +248,15 @@ impl Buffer for Nats {
 
     async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
         self.shared.send_again(key).await
+    }
+
+    async fn feed(
+        &self,
+        _after: u64,
+        _limit: usize,
+        _wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
+        Err(FeedError::NotKept)
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

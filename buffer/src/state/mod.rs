@@ -23,6 +23,7 @@ mod keys;
 mod loan;
 mod look_first;
 mod moved;
+mod news;
 mod order;
 mod outcome;
 mod pace;
@@ -44,6 +45,7 @@ pub(crate) use again::Summarised;
 pub(crate) use carry::{Carry, Ended};
 pub(crate) use judge::Judged;
 pub(crate) use loan::{Acting, DAMAGED, Loan};
+pub(crate) use news::News;
 pub(crate) use order::{Before, Head, Kept};
 pub(crate) use outcome::Outcome;
 pub(crate) use pace::Meter;
@@ -94,6 +96,8 @@ pub(crate) struct State {
     policies: BTreeMap<String, Policy>,
     look_first: LookFirst,
     last_accepted_ms: i64,
+    /// What records made of orders, if anybody listens.
+    news: Option<Vec<News>>,
     /// True while records of an earlier process are applied: only then do loans come from records.
     replaying: bool,
 }
@@ -149,6 +153,7 @@ impl State {
             policies: BTreeMap::new(),
             look_first: LookFirst::default(),
             last_accepted_ms: i64::MIN,
+            news: None,
             replaying: true,
         }
     }

@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::conformance::{self, suite};
+use crate::feed::{self, feed_suite};
 use crate::model::{Store, command, run};
 use crate::support::*;
 
@@ -41,6 +42,21 @@ macro_rules! on_memory_and_disk {
 }
 
 suite!(on_memory_and_disk);
+
+macro_rules! feed_of_memory {
+    ($($name:ident),* $(,)?) => {
+        mod feed_of_memory {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                let clock = Arc::new(HandClock::default());
+                feed::$name(memory(&clock), &clock).await;
+            })*
+        }
+    };
+}
+
+feed_suite!(feed_of_memory);
 
 struct OnDisk {
     dir: tempfile::TempDir,
