@@ -5,7 +5,7 @@ use forebay_order::{HoldReason, OrderKey};
 use serde::Serialize;
 
 use crate::view::serialize_key;
-use crate::{BufferError, ExceptionCategory};
+use crate::{BufferError, Envelope, ExceptionCategory};
 
 /// Something that became of an order, durable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -16,7 +16,7 @@ pub struct FeedEvent {
     pub part: u32,
     /// What became of the order.
     pub kind: FeedKind,
-    /// The order's key; its id is empty where a body has none.
+    /// The order's key; its id is empty where a body has none, all of it where what was kept of the order is damaged.
     #[serde(serialize_with = "serialize_key")]
     pub key: OrderKey,
     /// Number people use.
@@ -93,6 +93,27 @@ pub struct FeedException {
     pub category: ExceptionCategory,
     /// What happened and what to do; nothing personal.
     pub reason: String,
+}
+
+/// What people know an order by; nothing, where that cannot be read any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) key: OrderKey,
+    pub(crate) number: String,
+    pub(crate) synthetic: bool,
+}
+
+impl Named {
+    pub(crate) fn of(envelope: &Envelope) -> Self {
+        let Envelope { key, number, synthetic, .. } = envelope;
+        Self { key: key.clone(), number: number.clone(), synthetic: *synthetic }
+    }
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self { key: OrderKey::new("", "", ""), number: String::new(), synthetic: false }
+    }
 }
 
 /// Some of the feed.

@@ -10,7 +10,8 @@ use hashbrown::HashMap;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::lease::LeaseHome;
+use crate::feed::Named;
+use crate::lease::{Ended, LeaseHome};
 use crate::record::{Delivery, Record};
 use crate::state::{Head, Kept, Meter, State};
 use crate::{
@@ -132,11 +133,10 @@ impl Model {
         if let Some(delivery) = record.delivery() {
             self.deliveries.insert(self.sequence, delivery.clone());
         }
-        let (sequence, deliveries) = (self.sequence, &self.deliveries);
-        let news = self.state.take_news().into_iter().zip(0..);
-        self.events.extend(news.filter_map(|(news, part)| {
-            let named = &deliveries.get(&news.named_in.record)?.envelope;
-            Some(news.event(sequence, part, named))
+        let deliveries = &self.deliveries;
+        self.events.extend(self.state.take_news().map(|news| {
+            let delivery = deliveries.get(&news.named_in.record);
+            news.event(delivery.map(|delivery| Named::of(&delivery.envelope)).unwrap_or_default())
         }));
         self.sequence
     }
@@ -167,7 +167,7 @@ impl Shared {
 }
 
 impl LeaseHome for Shared {
-    fn settle(&self, sequence: u64, loan: u64, verdict: Option<Verdict>) {
+    fn settle(&self, Ended { sequence, loan, .. }: Ended, verdict: Option<Verdict>) {
         let mut model = self.lock();
         let now_ms = self.clock.wall_ms();
         let Some(record) = model.state.verdict(sequence, loan, verdict, now_ms) else { return };

@@ -24,6 +24,7 @@ impl State {
         if let Some(delivery) = record.delivery() {
             self.last_accepted_ms = self.last_accepted_ms.max(delivery.accepted_at_ms);
         }
+        self.hear(kept.record);
         match record {
             Record::Accept(delivery) | Record::Recorded(delivery) => self.accept(delivery, kept),
             Record::Stray(delivery) => self.stray(delivery, kept),

@@ -5,12 +5,16 @@ use forebay_order::HoldReason;
 use super::order::Kept;
 use super::row::Row;
 use super::{Order, State};
-use crate::feed::{FeedEvent, FeedException, FeedKind};
-use crate::{Envelope, OrderState};
+use crate::OrderState;
+use crate::feed::{FeedEvent, FeedException, FeedKind, Named};
 
 /// Something that became of one order.
 #[derive(Clone, Debug)]
 pub(crate) struct News {
+    /// Of the record that made it so.
+    pub(crate) sequence: u64,
+    /// Which of that record's news it is.
+    part: u32,
     what: What,
     /// `None` for a body that occupies no key.
     pub(crate) order: Option<u64>,
@@ -47,15 +51,38 @@ impl Standing {
     }
 }
 
+/// What records made of orders and nobody has taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// The record that is being applied.
+    sequence: u64,
+    /// Its next news.
+    part: u32,
+    news: Vec<News>,
+}
+
+impl Heard {
+    /// From now on a record of that sequence is applied.
+    pub(super) fn begin(&mut self, sequence: u64) {
+        (self.sequence, self.part) = (sequence, 0);
+    }
+
+    fn push(&mut self, what: What, order: Option<u64>, named_in: Kept, at_ms: i64) {
+        let (sequence, part) = (self.sequence, self.part);
+        self.news.push(News { sequence, part, what, order, named_in, at_ms });
+        self.part += 1;
+    }
+}
+
 impl News {
-    /// The event, with what the record it is named in says of the order.
-    pub(crate) fn event(self, sequence: u64, part: u32, named: &Envelope) -> FeedEvent {
+    /// The event, of the order that is known by this.
+    pub(crate) fn event(self, named: Named) -> FeedEvent {
         let mut event = FeedEvent {
-            sequence,
-            part,
+            sequence: self.sequence,
+            part: self.part,
             kind: FeedKind::Accepted,
-            key: named.key.clone(),
-            number: named.number.clone(),
+            key: named.key,
+            number: named.number,
             at_ms: self.at_ms,
             order: self.order,
             summary_id: None,
@@ -89,17 +116,24 @@ impl News {
 impl State {
     /// From now on what records make of orders is noted for [`State::take_news`].
     pub(crate) fn listen(&mut self) {
-        self.news.get_or_insert_default();
+        self.heard.get_or_insert_default();
     }
 
-    /// What the records applied since the last time made of orders, in order.
-    pub(crate) fn take_news(&mut self) -> Vec<News> {
-        self.news.as_mut().map(std::mem::take).unwrap_or_default()
+    /// Takes what the records applied since the last time made of orders, in order.
+    pub(crate) fn take_news(&mut self) -> impl Iterator<Item = News> {
+        self.heard.iter_mut().flat_map(|heard| heard.news.drain(..))
+    }
+
+    /// A record of that sequence is about to be applied.
+    pub(super) fn hear(&mut self, sequence: u64) {
+        if let Some(heard) = &mut self.heard {
+            heard.begin(sequence);
+        }
     }
 
     /// Where an order is now, if anybody listens.
     pub(super) fn standing(&self, order: u64) -> Option<Standing> {
-        self.news.as_ref()?;
+        self.heard.as_ref()?;
         self.get(order).as_ref().map(Standing::of)
     }
 
@@ -119,19 +153,19 @@ impl State {
 
     pub(super) fn tell(&mut self, what: What, order: u64, is_order: bool, at_ms: i64) {
         let Some(named_in) = self.kept(order) else { return };
-        if let Some(news) = &mut self.news {
-            news.push(News { what, order: is_order.then_some(order), named_in, at_ms });
+        if let Some(heard) = &mut self.heard {
+            heard.push(what, is_order.then_some(order), named_in, at_ms);
         }
     }
 
     /// Adds an exception row that was not there before.
     pub(super) fn raise(&mut self, id: u64, row: Row) {
         let named_in = row.body.map(|body| body.kept).or_else(|| self.kept(row.order));
-        if let (Some(news), Some(named_in)) = (&mut self.news, named_in) {
+        if let (Some(heard), Some(named_in)) = (&mut self.heard, named_in) {
             let (category, reason) = (row.category, row.reason.clone());
             let what = What::Exception(FeedException { id, category, reason });
             let order = (!row.is_stray()).then_some(row.order);
-            news.push(News { what, order, named_in, at_ms: row.raised_at_ms });
+            heard.push(what, order, named_in, row.raised_at_ms);
         }
         self.add_row(id, row);
     }

@@ -43,7 +43,7 @@ macro_rules! on_memory_and_disk {
 
 suite!(on_memory_and_disk);
 
-macro_rules! feed_of_memory {
+macro_rules! feed_of_memory_and_disk {
     ($($name:ident),* $(,)?) => {
         mod feed_of_memory {
             use super::*;
@@ -53,10 +53,20 @@ macro_rules! feed_of_memory {
                 feed::$name(memory(&clock), &clock).await;
             })*
         }
+
+        mod feed_of_disk {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                let clock = Arc::new(HandClock::default());
+                feed::$name(embedded(dir.path(), SLOT, &clock), &clock).await;
+            })*
+        }
     };
 }
 
-feed_suite!(feed_of_memory);
+feed_suite!(feed_of_memory_and_disk);
 
 struct OnDisk {
     dir: tempfile::TempDir,
