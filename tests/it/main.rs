@@ -11,6 +11,7 @@ mod doctor;
 mod harness;
 mod offline;
 mod oms;
+mod outcomes;
 mod pitfalls;
 mod postgres;
 mod real_orders;
