@@ -250,13 +250,8 @@ impl Buffer for Nats {
         self.shared.send_again(key).await
     }
 
-    async fn feed(
-        &self,
-        _after: u64,
-        _limit: usize,
-        _wait: Duration,
-    ) -> Result<FeedPage, FeedError> {
-        Err(FeedError::NotKept)
+    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+        self.shared.events(after, limit, wait).await
     }
 
     async fn status(&self) -> Result<Status, BufferError> {
@@ -303,6 +298,7 @@ impl Buffer for Nats {
         if shared.closing.swap(true, Ordering::AcqRel) {
             return;
         }
+        shared.ear.close();
         shared.changed.notify_waiters();
         shared.end_loans();
         shared.all_settled(shared.config.deadline).await;

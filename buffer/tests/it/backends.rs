@@ -85,6 +85,7 @@ impl Store for OnDisk {
     const FORGETS_BYTES: bool = true;
     const KEPT: bool = true;
     const ONE_LINE: bool = true;
+    const TELLS_ALL: bool = true;
 
     fn buffer(&self) -> &Embedded {
         self.buffer.as_ref().unwrap()
@@ -102,6 +103,7 @@ impl Store for InMemory {
     type Buffer = Memory;
     const KEPT: bool = false;
     const ONE_LINE: bool = true;
+    const TELLS_ALL: bool = true;
 
     fn buffer(&self) -> &Memory {
         &self.0

@@ -44,6 +44,13 @@ impl Reader {
         events
     }
 
+    /// There is nothing new.
+    async fn hears_nothing<B: Buffer>(&mut self, buffer: &B) {
+        let page = buffer.feed(self.after, 100, NOW).await.unwrap();
+        assert_eq!(page.events, []);
+        self.after = page.next;
+    }
+
     /// The one next event, in two words.
     async fn tells<B: Buffer>(&mut self, buffer: &B, kind: FeedKind, id: &str) -> FeedEvent {
         let event = self.next(buffer, 1).await.remove(0);
@@ -110,17 +117,27 @@ pub(crate) async fn what_changes_nothing_is_not_told<B: Buffer>(buffer: B, _: &H
     let mut reader = Reader::default();
     post(&buffer, delivery("1", 1, Some(2))).await;
     reader.tells(&buffer, FeedKind::Accepted, "1").await;
-    post(&buffer, delivery("1", 1, Some(2))).await; // a duplicate
-    post(&buffer, delivery("1", 2, Some(1))).await; // stale
-    post(&buffer, delivery("1", 3, Some(3))).await; // amended
+    for (content, version) in [(1, 2), (2, 1), (3, 3)] {
+        // A duplicate, a stale one, an amendment.
+        post(&buffer, delivery("1", content, Some(version))).await;
+        reader.hears_nothing(&buffer).await;
+    }
     drop(lend(&buffer).await);
     let lease = lend(&buffer).await;
+    reader.hears_nothing(&buffer).await;
     buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap();
+    reader.hears_nothing(&buffer).await;
     let again = Verdict::Retry { after: NOW, counts: true, sent: true, reason: "busy".into() };
     lease.settle(again);
-    lend(&buffer).await.settle(Verdict::Submitted { ticket: "T".into() });
+    let lease = lend(&buffer).await;
+    reader.hears_nothing(&buffer).await;
+    lease.settle(Verdict::Submitted { ticket: "T".into() });
+    // Whoever asks sees what was settled before.
+    assert_eq!(buffer.status().await.unwrap().live["submitted"], 1);
+    reader.hears_nothing(&buffer).await;
     let draft = with(Readiness::Recorded(RecordedAs::Draft), delivery("4", 4, None));
     post(&buffer, draft).await;
+    reader.hears_nothing(&buffer).await;
     post(&buffer, delivery("2", 1, Some(1))).await;
     reader.tells(&buffer, FeedKind::Accepted, "2").await;
 }
@@ -157,7 +174,7 @@ pub(crate) async fn a_change_that_waited_is_told_when_it_takes_effect<B: Buffer>
                 let kinds = [events[0].kind, events[1].kind];
                 assert_eq!(kinds, [FeedKind::Exception, FeedKind::Accepted]);
                 assert_eq!(events[0].sequence, events[1].sequence);
-                assert_eq!([events[0].part, events[1].part], [0, 1]);
+                assert!(events[0].part < events[1].part, "{events:?}");
                 drop(lend(&buffer).await);
                 post(&buffer, with(Readiness::Cancelled, delivery(id, 3, Some(3)))).await;
                 reader.tells(&buffer, FeedKind::Cancelled, id).await;
@@ -230,7 +247,7 @@ pub(crate) async fn it_is_read_in_pages_and_told_again_the_same<B: Buffer>(
     loop {
         let FeedPage { events, next } = buffer.feed(after, 7, NOW).await.unwrap();
         if events.is_empty() {
-            assert_eq!(next, after);
+            assert!(next >= after);
             break;
         }
         assert!(events.len() <= 7);
@@ -247,7 +264,7 @@ pub(crate) async fn a_reader_waits_for_the_next_event<B: Buffer>(buffer: B, _: &
     let (page, _) = tokio::join!(waits, posts);
     assert_eq!(page.events.len(), 1, "{page:?}");
     let nothing = buffer.feed(page.next, 10, std::time::Duration::from_millis(10)).await.unwrap();
-    assert_eq!((nothing.events.len(), nothing.next), (0, page.next));
+    assert!(nothing.events.is_empty() && nothing.next >= page.next, "{nothing:?}");
 }
 
 pub(crate) async fn what_lies_ahead_of_all_orders_is_no_place_in_it<B: Buffer>(

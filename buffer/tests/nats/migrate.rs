@@ -273,6 +273,8 @@ impl Store for Moving {
     type Buffer = Either;
     const KEPT: bool = true;
     const ONE_LINE: bool = false;
+    // Of what moved on meanwhile only the present state is told.
+    const TELLS_ALL: bool = false;
     const COUNTS_ENDED: bool = false;
     const FORGETS_BYTES: bool = true;
 
