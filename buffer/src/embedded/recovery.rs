@@ -55,8 +55,10 @@ pub(super) fn recover(
     let mut report = recovered.report().to_vec();
     let reader = journal.reader();
     let dir = config.dir.join("feed");
-    let (mut keeper, told, notes) =
-        feed::open(&dir, journal.store_secret(), config.feed_bytes, clock)?;
+    // What a burst needs is left to the journal.
+    let leaves = config.slot_bytes.saturating_mul(u64::from(config.burst_reserve) + 4);
+    let sizes = (config.feed_bytes, leaves);
+    let (mut keeper, told, notes) = feed::open(&dir, journal.store_secret(), sizes, clock)?;
     report.extend(notes);
     let mut news = Replay::new(keeper.as_mut(), &reader, told);
 

@@ -27,6 +27,8 @@ pub(super) struct Home {
     /// Bytes of a slot, and of all of them at most.
     pub(super) slot_bytes: u64,
     pub(super) bytes_max: u64,
+    /// Bytes of the disk that are left to orders, once there are two slots.
+    pub(super) leaves: u64,
 }
 
 /// A file that no life is kept in.
@@ -269,7 +271,7 @@ impl Keeper {
             }
             self.home.directory.remove(&name(spare.number))?;
         }
-        if self.bytes() + self.home.slot_bytes <= self.home.bytes_max {
+        if self.may_grow()? {
             match self.make() {
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     tracing::warn!(
@@ -287,6 +289,14 @@ impl Keeper {
             self.home.directory.remove(&name(oldest.number))?;
         }
         Ok(None)
+    }
+
+    /// Whether another slot may be made. What the journal gives up on a full disk is not the feed's to take.
+    fn may_grow(&self) -> io::Result<bool> {
+        let Home { slot_bytes, bytes_max, leaves, directory, .. } = &self.home;
+        let left =
+            if self.shared.slots().len() < 2 { *slot_bytes } else { *slot_bytes.max(leaves) };
+        Ok(self.bytes() + slot_bytes <= *bytes_max && directory.free_bytes()? >= slot_bytes + left)
     }
 
     /// Makes a slot, filled with zeros, durable with its name.

@@ -51,15 +51,15 @@ const SLOTS: u64 = 16;
 const SLOT_MIN: u64 = 1 << 20;
 const SLOT_MAX: u64 = 4 << 20;
 
-/// Takes up the feed in `dir`, of which so many bytes are kept; without any, removes it. Gives back how far it is, if it was
-/// there, and what is not as it should be, in words.
+/// Takes up the feed in `dir`, of which so many bytes are kept, and so many of the disk left to orders; without any, removes it. Gives
+/// back how far it is, if it was there, and what is not as it should be, in words.
 ///
 /// # Errors
 /// In words.
 pub(super) fn open(
     dir: &Path,
     secret: [u8; 16],
-    bytes_max: u64,
+    (bytes_max, leaves): (u64, u64),
     clock: &Arc<dyn Clock>,
 ) -> Result<TakenUp, String> {
     let explain = |error: io::Error| {
@@ -73,7 +73,8 @@ pub(super) fn open(
     }
     let directory = Box::new(RealDirectory::make(dir).map_err(explain)?);
     let slot_bytes = (bytes_max / SLOTS).clamp(SLOT_MIN, SLOT_MAX) / SLOT_MIN * SLOT_MIN;
-    let home = Home { directory, secret, slot_bytes, bytes_max: bytes_max.max(2 * slot_bytes) };
+    let bytes_max = bytes_max.max(2 * slot_bytes);
+    let home = Home { directory, secret, slot_bytes, bytes_max, leaves };
     let (keeper, told, notes) = Keeper::open(home, Arc::clone(clock)).map_err(explain)?;
     Ok((Some(keeper), told, notes))
 }

@@ -20,6 +20,7 @@ pub(super) fn try_open(
         secret: [7; 16],
         slot_bytes: SLOT,
         bytes_max: slots * SLOT,
+        leaves: SLOT,
     };
     Keeper::open(home, Arc::new(SystemClock))
 }
