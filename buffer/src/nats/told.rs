@@ -46,10 +46,14 @@ impl Told {
                 told.now = telling.own(own);
                 told.leave_out_what_is_over();
             }
-            // A page without a record of its own: what waited has had its effect, and nobody was told of it.
+            // A page without a record of its own: what waited has had its effect, or a summarised order is sent again, and
+            // nobody was told of it.
             None => {
-                let effect =
-                    |event: &FeedEvent| matches!(event.kind, FeedKind::Held | FeedKind::Cancelled);
+                let again = telling.state.is_sent_before(order);
+                let effect = |event: &FeedEvent| match event.kind {
+                    FeedKind::Held | FeedKind::Cancelled => true,
+                    kind => kind == FeedKind::Accepted && again,
+                };
                 let now = told.before.extract_if(.., |(event, _)| effect(event));
                 told.now = now.map(|(event, _)| event).collect();
             }

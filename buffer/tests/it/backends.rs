@@ -60,7 +60,9 @@ macro_rules! feed_of_memory_and_disk {
             async fn $name() {
                 let dir = tempfile::tempdir().unwrap();
                 let clock = Arc::new(HandClock::default());
-                feed::$name(embedded(dir.path(), SLOT, &clock), &clock).await;
+                let replay_window = Duration::from_secs(86_400);
+                let config = EmbeddedConfig { replay_window, ..config(dir.path(), SLOT) };
+                feed::$name(open(config, &clock), &clock).await;
             })*
         }
     };

@@ -16,6 +16,7 @@ macro_rules! feed_suite {
             a_change_that_waited_is_told_when_it_takes_effect,
             exceptions_are_told_as_they_are_raised,
             bodies_without_a_key_are_told_too,
+            what_the_oms_lost_is_told_anew,
             it_is_read_in_pages_and_told_again_the_same,
             a_reader_waits_for_the_next_event,
             what_lies_ahead_of_all_orders_is_no_place_in_it,
@@ -230,6 +231,20 @@ pub(crate) async fn bodies_without_a_key_are_told_too<B: Buffer>(buffer: B, _: &
         let event = reader.tells(&buffer, FeedKind::Discarded, "1").await;
         assert_eq!(event.order, None);
     }
+}
+
+pub(crate) async fn what_the_oms_lost_is_told_anew<B: Buffer>(buffer: B, _: &HandClock) {
+    let mut reader = Reader::default();
+    let first = post(&buffer, delivery("1", 1, Some(1))).await.sequence();
+    reader.tells(&buffer, FeedKind::Accepted, "1").await;
+    lend(&buffer).await.settle(summarised("S1"));
+    reader.tells(&buffer, FeedKind::Summarised, "1").await;
+    assert!(buffer.send_again(&OrderKey::new("shopify", "demo", "1")).await.unwrap());
+    let event = reader.tells(&buffer, FeedKind::Accepted, "1").await;
+    assert_eq!((event.order, event.number.as_str()), (Some(first), "#1"));
+    lend(&buffer).await.settle(summarised("S2"));
+    let event = reader.tells(&buffer, FeedKind::Summarised, "1").await;
+    assert_eq!(event.summary_id.as_deref(), Some("S2"));
 }
 
 pub(crate) async fn it_is_read_in_pages_and_told_again_the_same<B: Buffer>(
