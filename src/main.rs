@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         cli::Command::Doctor(args) => cli::doctor::run(&args),
         cli::Command::Status(args) => cli::status::run(&args),
         cli::Command::Orders(args) => cli::orders::run(&args),
+        cli::Command::Outcomes(args) => cli::outcomes::run(&args),
         cli::Command::Replay(args) => cli::replay::run(&args),
         cli::Command::Exceptions(args) => cli::exceptions::run(&args),
         cli::Command::Oms(args) => cli::oms::run(&args),

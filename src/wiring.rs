@@ -116,6 +116,7 @@ pub(crate) fn embedded(config: &Config) -> EmbeddedConfig {
         burst_reserve: config.buffer.burst_reserve,
         disk_max: config.buffer.disk_max.0,
         write_mode: config.buffer.write_mode,
+        feed_bytes: config.feed.keep.0,
         dedup_horizon: config.buffer.dedup_horizon.0,
         replay_window: config.buffer.replay_window.0,
         in_flight_orders: config.door.in_flight_orders,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey};
 
 use crate::ExceptionCategory;
+use crate::feed::Named;
 use crate::record::Delivery;
 use crate::state::Loan;
 
@@ -48,7 +49,25 @@ pub struct Lease {
 /// The backend a lease goes back to.
 pub(crate) trait LeaseHome: Send + Sync + std::fmt::Debug {
     /// Takes the verdict, or `None` for a dropped lease. Never blocks, never fails: room is reserved when lending.
-    fn settle(&self, sequence: u64, loan: u64, verdict: Option<Verdict>);
+    fn settle(&self, ended: Ended, verdict: Option<Verdict>);
+}
+
+/// A loan that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The order.
+    pub(crate) sequence: u64,
+    /// Which loan of it.
+    pub(crate) loan: u64,
+    /// What the order is known by, where that was read.
+    pub(crate) named: Option<Named>,
+}
+
+impl Ended {
+    /// A loan of an order whose record was not read.
+    pub(crate) fn unnamed(sequence: u64, loan: u64) -> Self {
+        Self { sequence, loan, named: None }
+    }
 }
 
 /// How a loan ended.
@@ -117,7 +136,10 @@ impl Lease {
     /// order counts as lent. A `Summarised` that is lost costs one more look at the OMS, no second summary.
     pub fn settle(mut self, verdict: Verdict) {
         if let Some(home) = self.home.take() {
-            home.settle(self.sequence, self.loan, Some(verdict));
+            let number = std::mem::take(&mut self.number);
+            let named = Named { key: self.key.clone(), number, synthetic: self.synthetic };
+            let ended = Ended { sequence: self.sequence, loan: self.loan, named: Some(named) };
+            home.settle(ended, Some(verdict));
         }
     }
 }
@@ -125,7 +147,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
-            home.settle(self.sequence, self.loan, None);
+            home.settle(Ended::unnamed(self.sequence, self.loan), None);
         }
     }
 }

@@ -27,6 +27,7 @@ mod digest;
 pub mod embedded;
 pub mod envelope;
 pub mod exception;
+pub mod feed;
 pub mod lease;
 pub mod memory;
 mod metrics;
@@ -49,6 +50,7 @@ pub use embedded::{
 };
 pub use envelope::Envelope;
 pub use exception::{Act, ActError, ActReceipt, ExceptionCategory, ExceptionRow, Severity};
+pub use feed::{FeedError, FeedEvent, FeedException, FeedKind, FeedPage};
 pub use lease::{Lease, Verdict};
 pub use memory::Memory;
 pub use receipt::{Answer, Durability, Receipt};
@@ -166,6 +168,19 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`BufferError`] when the buffer has failed, or has no room.
     fn send_again(&self, key: &OrderKey) -> impl Future<Output = Result<bool, BufferError>> + Send;
+
+    /// What became of orders, by records with a sequence above `after` (0: from the beginning): about `limit` events, a record's
+    /// never torn apart, waiting up to `wait` for the first. What was told is told again, the same, to whoever asks after an
+    /// earlier sequence; nobody who reads holds anything up.
+    ///
+    /// # Errors
+    /// [`FeedError`]
+    fn feed(
+        &self,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> impl Future<Output = Result<FeedPage, FeedError>> + Send;
 
     /// Counts and ages for people and metrics.
     ///

@@ -10,13 +10,14 @@ use hashbrown::HashMap;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::lease::LeaseHome;
+use crate::feed::Named;
+use crate::lease::{Ended, LeaseHome};
 use crate::record::{Delivery, Record};
 use crate::state::{Head, Kept, Meter, State};
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedOrder,
-    SummarisedPage, Verdict,
+    Envelope, ExceptionRow, FeedError, FeedEvent, FeedPage, Lease, OrderView, Pace, Permit,
+    Receipt, Status, SummarisedOrder, SummarisedPage, Verdict,
 };
 
 /// A buffer in memory. It forgets nothing and keeps nothing: every delivery stays until the process ends.
@@ -36,6 +37,7 @@ struct Shared {
 struct Model {
     state: State,
     deliveries: HashMap<u64, Delivery>,
+    events: Vec<FeedEvent>,
     sequence: u64,
     closed: bool,
 }
@@ -45,7 +47,9 @@ impl Memory {
     pub fn new(in_flight_orders: usize, in_flight_bytes: usize, clock: Arc<dyn Clock>) -> Self {
         let mut state = State::new(&fastrand::u128(..).to_le_bytes());
         state.replayed(clock.wall_ms());
-        let model = Model { state, deliveries: HashMap::new(), sequence: 0, closed: false };
+        state.listen();
+        let (deliveries, events) = (HashMap::new(), Vec::new());
+        let model = Model { state, deliveries, events, sequence: 0, closed: false };
         let shared = Shared {
             admission: Admission::new(in_flight_orders, in_flight_bytes),
             clock,
@@ -129,7 +133,29 @@ impl Model {
         if let Some(delivery) = record.delivery() {
             self.deliveries.insert(self.sequence, delivery.clone());
         }
+        let deliveries = &self.deliveries;
+        self.events.extend(self.state.take_news().map(|news| {
+            let delivery = deliveries.get(&news.named_in.record);
+            news.event(delivery.map(|delivery| Named::of(&delivery.envelope)).unwrap_or_default())
+        }));
         self.sequence
+    }
+
+    /// Events of records after a sequence.
+    fn feed(&self, after: u64, limit: usize) -> Result<FeedPage, FeedError> {
+        if after > self.sequence {
+            return Err(FeedError::Ahead { newest: self.sequence });
+        }
+        let begin = self.events.partition_point(|event| event.sequence <= after);
+        let rest = self.events.get(begin..).unwrap_or_default();
+        let mut page = Vec::new();
+        for of_record in rest.chunk_by(|one, other| one.sequence == other.sequence) {
+            if page.len() >= limit {
+                break;
+            }
+            page.extend_from_slice(of_record);
+        }
+        Ok(FeedPage::of(page, after))
     }
 }
 
@@ -141,7 +167,7 @@ impl Shared {
 }
 
 impl LeaseHome for Shared {
-    fn settle(&self, sequence: u64, loan: u64, verdict: Option<Verdict>) {
+    fn settle(&self, Ended { sequence, loan, .. }: Ended, verdict: Option<Verdict>) {
         let mut model = self.lock();
         let now_ms = self.clock.wall_ms();
         let Some(record) = model.state.verdict(sequence, loan, verdict, now_ms) else { return };
@@ -267,6 +293,19 @@ impl Buffer for Memory {
         drop(model);
         self.shared.changed.notify_waiters();
         Ok(true)
+    }
+
+    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let changed = self.shared.changed.notified();
+            let page = self.open()?.feed(after, limit)?;
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if !page.events.is_empty() || left.is_zero() {
+                return Ok(page);
+            }
+            drop(timeout(left, changed).await);
+        }
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

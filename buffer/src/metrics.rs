@@ -86,6 +86,21 @@ pub(crate) fn outcomes(outcomes: u64, runs: u64, disk_bytes: u64, memory_bytes: 
     metrics::gauge!("forebay_buffer_outcome_memory_bytes").set(lossy(memory_bytes));
 }
 
+/// So many events were told by the outcome feed.
+pub(crate) fn feed_events(events: u64) {
+    metrics::counter!("forebay_buffer_feed_events_total").increment(events);
+}
+
+/// Bytes of disk the outcome feed takes.
+pub(crate) fn feed_disk(bytes: u64) {
+    metrics::gauge!("forebay_buffer_feed_disk_bytes").set(lossy(bytes));
+}
+
+/// The outcome feed could not be written, which ends the buffer.
+pub(crate) fn feed_failed() {
+    metrics::counter!("forebay_buffer_feed_failures_total").increment(1);
+}
+
 /// The outcome index could not be read or written.
 pub(crate) fn outcomes_failed() {
     metrics::counter!("forebay_buffer_outcome_index_failures_total").increment(1);

@@ -14,6 +14,8 @@ pub(crate) struct Problem {
     status: StatusCode,
     word: &'static str,
     detail: String,
+    /// A member of its own kind.
+    member: Option<(&'static str, u64)>,
 }
 
 /// What every handler returns.
@@ -26,7 +28,12 @@ pub(crate) fn ok(value: impl Serialize) -> Answer {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, word: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, word, detail: detail.into() }
+        Self { status, word, detail: detail.into(), member: None }
+    }
+
+    /// The same with a member that only this kind of problem has.
+    pub(crate) fn with(self, name: &'static str, value: u64) -> Self {
+        Self { member: Some((name, value)), ..self }
     }
 
     pub(crate) fn not_found(detail: &str) -> Self {
@@ -48,12 +55,15 @@ impl From<CallFailure> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
+        let mut body = json!({
             "type": format!("https://forebay.dev/problems/{}", self.word),
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
+        if let (Some((name, value)), Some(members)) = (self.member, body.as_object_mut()) {
+            members.insert(name.to_owned(), value.into());
+        }
         let mut response = (self.status, Json(body)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -1,4 +1,4 @@
-//! The operator's door: health, metrics, status, orders, process exceptions, and what the OMS has.
+//! The operator's door: health, metrics, status, orders, what became of them, process exceptions, and what the OMS has.
 //!
 //! Its own listener, loopback only until operators have credentials. It never touches a storefront's
 //! request, and a storefront's flood never starves it of its port.
@@ -8,6 +8,7 @@ mod claim;
 mod exceptions;
 mod health;
 mod orders;
+mod outcomes;
 mod replay;
 mod serve;
 mod status;

@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::{View, answer, claim, exceptions, health, orders, replay, status};
+use crate::{View, answer, claim, exceptions, health, orders, outcomes, replay, status};
 
 /// Operators and their tools, at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -141,8 +141,16 @@ fn router<B: Buffer, O: OrderManagement>(view: Arc<View<B, O>>) -> Router {
         .route("/v1/exceptions/{id}/discard", post(exceptions::discard::<B, O>))
         .fallback(|| async { answer::Problem::not_found("there is nothing at this path") })
         .layer(middleware::from_fn(|request, next| answered_within(ANSWER_TIMEOUT, request, next)))
+        .with_state(Arc::clone(&view))
+        .merge(feed(view))
         .layer(middleware::from_fn(refuse_pages))
-        .with_state(view)
+}
+
+/// What is waited for is no answer that is late.
+fn feed<B: Buffer, O: OrderManagement>(view: Arc<View<B, O>>) -> Router {
+    Router::new()
+        .route("/v1/outcomes", get(outcomes::get::<B, O>))
+        .with_state((view, outcomes::Readers::default()))
 }
 
 /// Answers in time also where the buffer cannot: an operator needs one most when the disk hangs.

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod exceptions;
 pub(crate) mod oms;
 pub(crate) mod orders;
+pub(crate) mod outcomes;
 pub(crate) mod replay;
 pub(crate) mod status;
 
@@ -40,6 +41,7 @@ const EXAMPLES: &str = "Examples:
   forebay serve --data-dir forebay-data          take orders on 127.0.0.1:8080
   forebay status                                 backlog, drain, exceptions
   forebay orders get forebay demo 1001           one order
+  forebay outcomes --follow                      what becomes of orders, as it happens
   forebay exceptions list                        what needs a person
   forebay replay --since 26h                     send again what a restored OMS lacks
   forebay buffer check --data-dir forebay-data   is every byte of a stopped service's buffer whole
@@ -66,6 +68,8 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     /// Look at orders of a running service
     Orders(orders::OrdersArgs),
+    /// Print what became of orders of a running service, and wait for more
+    Outcomes(outcomes::OutcomesArgs),
     /// List, show, retry or discard process exceptions of a running service
     Exceptions(exceptions::ExceptionsArgs),
     /// After the OMS was restored from a backup: send again what it lacks

@@ -81,6 +81,10 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         "buffer.disk_max: must hold at least burst_reserve + 4 slots of slot_bytes",
     );
     must(
+        config.feed.keep.0 == 0 || config.feed.keep.0 >= 2 << 20,
+        "feed.keep: must be at least 2MiB, or 0B for no feed",
+    );
+    must(
         config.oms.cut_every.is_none() || config.oms.kind == OmsKind::Ledger,
         "oms.cut_every: only the ledger OMS can cut answers",
     );

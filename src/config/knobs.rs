@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) door: Door,
     pub(crate) ops: Ops,
     pub(crate) buffer: Buffer,
+    pub(crate) feed: Feed,
     pub(crate) nats: Nats,
     pub(crate) drain: Drain,
     pub(crate) oms: Oms,
@@ -81,6 +82,13 @@ pub(crate) struct Buffer {
     pub(crate) write_mode: WriteMode,
     pub(crate) dedup_horizon: Span,
     pub(crate) replay_window: Span,
+}
+
+/// What became of orders, for those who read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Feed {
+    pub(crate) keep: Size,
 }
 
 /// Where orders wait.
@@ -246,6 +254,7 @@ impl Default for Config {
             door: Door::default(),
             ops: Ops::default(),
             buffer: Buffer::default(),
+            feed: Feed::default(),
             nats: Nats::default(),
             drain: Drain::default(),
             oms: Oms::default(),
@@ -294,6 +303,12 @@ impl Default for Buffer {
             dedup_horizon: Span::secs(30 * 86_400),
             replay_window: Span::secs(0),
         }
+    }
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self { keep: Size::mib(256) }
     }
 }
 

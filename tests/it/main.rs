@@ -14,6 +14,7 @@ mod harness;
 mod money;
 mod offline;
 mod oms;
+mod outcomes;
 mod pitfalls;
 mod postgres;
 mod presets;

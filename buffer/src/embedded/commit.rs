@@ -20,6 +20,9 @@ impl Writer {
         if self.lazy.is_empty() {
             self.touched.clear();
         }
+        if let Some(feed) = &self.feed {
+            feed.shared.reached(self.journal.durable_sequence());
+        }
         for (placed, record, then) in appended {
             let before = match &then {
                 Then::Accepted { judged, .. } => judged.before,
@@ -29,6 +32,10 @@ impl Writer {
             let accepted_at_ms = record.delivery().map(|delivery| delivery.accepted_at_ms);
             self.answer(placed.sequence, accepted_at_ms.unwrap_or_default(), then);
         }
+        if let Some(feed) = self.feed.as_mut().filter(|_| self.lazy.is_empty()) {
+            feed.forget_names();
+        }
+        self.tell();
         Ok(())
     }
 
@@ -111,12 +118,24 @@ impl Writer {
         }
     }
 
+    /// Hands over to the feed what is durable and applied.
+    pub(super) fn tell(&mut self) {
+        if let Some(feed) = &mut self.feed {
+            let durable = self.journal.durable_sequence();
+            feed.shared.reached(durable);
+            feed.tell(durable);
+        }
+    }
+
     /// `before` is the content the record takes the place of, if any.
     pub(super) fn apply(&mut self, placed: Placed, record: &Record, before: Option<Before>) {
         let bytes = record.delivery().map_or(0, |delivery| delivery.envelope.body.len());
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let location = Some(placed.location);
         self.state.apply(record, Kept { record: placed.sequence, location, bytes }, |_| before);
+        if let Some(feed) = &mut self.feed {
+            feed.note(&mut self.state, placed.location, record);
+        }
         match record {
             Record::Settle { entries } => {
                 metrics::summarised(entries.len() as u64);

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/journal/    the truth: every record, in slot files (docs/format-1.md)
 //! DIR/outcomes/   the outcome index; may be lost without changing any effect
+//! DIR/feed/       the outcome feed; lost, it begins anew, and its readers are told
 //! ```
 //! Callers hand in through bounded queues and wait at a desk (deliveries) or on a one-shot (the rest); the writer
 //! makes groups. Bodies are read on the caller's side, and what the writer must know of a key that was seen before by
@@ -10,6 +11,8 @@
 
 mod answers;
 mod commit;
+mod feed;
+mod files;
 mod group;
 pub(crate) mod hand_over;
 pub mod inspect;
@@ -46,8 +49,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
+    Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt, Status,
+    SummarisedPage,
 };
+use feed::Feed;
 pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
 use lookup::Lookup;
 #[doc(hidden)]
@@ -70,6 +75,8 @@ pub struct EmbeddedConfig {
     pub disk_max: u64,
     /// How groups of orders reach the disk.
     pub write_mode: WriteMode,
+    /// Bytes of disk that the feed of what became of orders takes at most, at least two slots of 1 MiB; 0: none is kept.
+    pub feed_bytes: u64,
     /// How long the first answer of an order is remembered.
     pub dedup_horizon: Duration,
     /// How long a summarised order is kept whole after it was settled, so that it can be sent again to an OMS that lost it. It takes
@@ -82,7 +89,7 @@ pub struct EmbeddedConfig {
 }
 
 impl EmbeddedConfig {
-    /// 64 MiB slots, 16 of them in reserve, 16 GiB of disk, 30 days, 8,192 deliveries and 256 MiB in flight.
+    /// 64 MiB slots, 16 of them in reserve, 16 GiB of disk, 256 MiB of the feed, 30 days, 8,192 deliveries and 256 MiB in flight.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
@@ -90,6 +97,7 @@ impl EmbeddedConfig {
             burst_reserve: 16,
             disk_max: 16 << 30,
             write_mode: WriteMode::Auto,
+            feed_bytes: 256 << 20,
             dedup_horizon: Duration::from_secs(30 * 86_400),
             replay_window: Duration::ZERO,
             in_flight_orders: 8_192,
@@ -146,13 +154,17 @@ impl Embedded {
         on_failure: Box<dyn FnOnce(String) + Send>,
         before: impl FnOnce(&mut Writer),
     ) -> Result<Self, String> {
-        let recovered = recovery::recover(config, &clock, taking_in)?;
+        let mut recovered = recovery::recover(config, &clock, taking_in)?;
         let admission = Admission::new(config.in_flight_orders, config.in_flight_bytes);
         let reader = recovered.journal.reader();
-        let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader));
+        let keeper = recovered.feed.take();
+        let feed = keeper.as_ref().map(|keeper| keeper.shared());
+        let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader, feed));
         shared.pending.store(recovered.state.pending(), Ordering::Relaxed);
         let lookup = Lookup::start(&shared)?;
-        let mut writer = Writer::new(Arc::clone(&shared), recovered, lookup, config);
+        let feed = keeper.map(|keeper| Feed::start(keeper, &shared)).transpose()?;
+        let beside = (lookup, feed);
+        let mut writer = Writer::new(Arc::clone(&shared), recovered, beside, config);
         before(&mut writer);
         let thread = thread::Builder::new()
             .name("forebay-writer".to_owned())
@@ -291,6 +303,13 @@ impl Buffer for Embedded {
 
     async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
         self.again(key).await
+    }
+
+    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+        let shared = self.shared();
+        shared.check()?;
+        let feed = shared.feed.as_ref().ok_or(FeedError::NotKept)?;
+        feed.page(after, limit, wait, || shared.gone()).await
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

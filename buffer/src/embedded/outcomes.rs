@@ -13,8 +13,7 @@
 //! outcomes/entry.rs    one outcome's bytes      block.rs   4 KiB of them, with a checksum
 //!          run.rs      a run, to be asked       write.rs   a run being written
 //!          scan.rs     a run, gone through      filter.rs  a run's filter
-//!          merge.rs    several runs to one      files.rs   the seam to the file system
-//!          keeper.rs   the list of runs and its thread
+//!          merge.rs    several runs to one      keeper.rs  the list of runs and its thread
 //!          archive.rs  the index of a store that nobody writes to
 //!          reach.rs    how far back everything is there
 //! ```
@@ -23,7 +22,6 @@
 mod archive;
 mod block;
 mod entry;
-pub(super) mod files;
 mod filter;
 mod keeper;
 mod merge;
@@ -41,11 +39,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::files::RealDirectory;
 use crate::metrics;
 use crate::state::Outcome;
 use crate::view::OutcomeFigures;
 pub(super) use archive::Archive;
-use files::RealDirectory;
 use keeper::{Found, Keeper, Shared, find, set_aside};
 use run::{Home, Run, RunId, Span};
 

@@ -9,7 +9,7 @@ use forebay_order::OrderKey;
 use super::journal::{Location, ReadError, Reader};
 use super::shared::{Call, Lent, Seen, SendAgain};
 use super::{Embedded, lookup};
-use crate::lease::LeaseHome;
+use crate::lease::{Ended, LeaseHome};
 use crate::record::{LOST, Record};
 use crate::state::{DAMAGED, Head, Kept};
 use crate::{
@@ -43,7 +43,7 @@ impl Embedded {
                                 category: ExceptionCategory::Damaged,
                                 reason: DAMAGED.to_owned(),
                             };
-                            home.settle(loan.sequence, loan.number, Some(verdict));
+                            home.settle(Ended::unnamed(loan.sequence, loan.number), Some(verdict));
                         }
                     }
                     // The disk cannot be read now. Nothing was sent, and the worker must live on.
@@ -56,7 +56,7 @@ impl Embedded {
                                 sent: false,
                                 reason: "its bytes could not be read".to_owned(),
                             };
-                            home.settle(loan.sequence, loan.number, Some(verdict));
+                            home.settle(Ended::unnamed(loan.sequence, loan.number), Some(verdict));
                         }
                     }
                     Ok(record) => {

@@ -4,7 +4,10 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::journal::{DamagedRecord, Journal, Options, ReadError, Replayed, WriteError, hint};
+use super::feed::{self, Keeper, Replay};
+use super::journal::{
+    DamagedRecord, Journal, Options, ReadError, Reader, Replayed, WriteError, hint,
+};
 use super::outcomes::Outcomes;
 use super::take_in::{self, TakingIn};
 use super::{EmbeddedConfig, look_first, lookup};
@@ -20,6 +23,8 @@ pub(super) struct Recovered {
     pub(super) journal: Journal,
     pub(super) state: State,
     pub(super) outcomes: Outcomes,
+    /// `None` where no feed is kept.
+    pub(super) feed: Option<Keeper>,
     /// What was not as it should be, for people.
     pub(super) report: Vec<String>,
 }
@@ -48,6 +53,14 @@ pub(super) fn recover(
     let (mut journal, mut recovered) = opened.map_err(|error| error.to_string())?;
     let mut state = State::new(&journal.store_secret());
     let mut report = recovered.report().to_vec();
+    let reader = journal.reader();
+    let dir = config.dir.join("feed");
+    // What a burst needs is left to the journal.
+    let leaves = config.slot_bytes.saturating_mul(u64::from(config.burst_reserve) + 4);
+    let sizes = (config.feed_bytes, leaves);
+    let (mut keeper, told, notes) = feed::open(&dir, journal.store_secret(), sizes, clock)?;
+    report.extend(notes);
+    let mut news = Replay::new(keeper.as_mut(), &reader, told);
 
     // A record whose bytes are damaged still says what happened; only at the very end, where it may never have
     // been acknowledged, it counts for nothing.
@@ -55,32 +68,7 @@ pub(super) fn recover(
     report.extend(unproven(&damaged));
     damaged.retain(|record| record.proven);
     damaged.sort_unstable_by_key(|record| record.sequence);
-    let reader = journal.reader();
-    let before = |kept: Kept| lookup::head(&reader, kept).ok().map(|head| head.before());
-    let mut next_damaged = damaged.iter().peekable();
-    let replayed = recovered.replay(|replayed| {
-        let (sequence, location, bytes) = replayed.place();
-        while let Some(damaged) = next_damaged.next_if(|d| d.sequence < sequence) {
-            apply_damaged(&mut state, damaged, before);
-        }
-        let kept = Kept { record: sequence, location: Some(location), bytes };
-        match replayed {
-            Replayed::Plain(found) => state.apply_indexed(sequence, kept, &found.plain),
-            Replayed::Whole(restored) => {
-                let copy_is_damaged =
-                    || matches!(reader.read(location), Err(ReadError::Damaged { .. }));
-                if original_is_there(&state, &restored.record) && copy_is_damaged() {
-                    return;
-                }
-                match state.plain(&restored.record) {
-                    Some(plain) => state.apply_indexed(sequence, kept, &plain),
-                    None => state.apply(&restored.record, kept, before),
-                }
-            }
-        }
-    });
-    replayed.map_err(|error| error.to_string())?;
-    next_damaged.for_each(|damaged| apply_damaged(&mut state, damaged, before));
+    replay(&mut recovered, &damaged, &reader, &mut state, &mut news)?;
 
     let now_ms = clock.wall_ms();
     let (dir, secret) = (config.dir.join("outcomes"), journal.store_secret());
@@ -96,6 +84,8 @@ pub(super) fn recover(
     }
     let (mut outcomes, notes) = opened?;
     report.extend(notes);
+    // What is made durable from here on is to be told, too.
+    news.is_news(&mut state, u64::MAX);
     let mut records = state.replayed(now_ms);
     records
         .extend(damaged.iter().filter_map(|d| state.damaged(&d.record, kept_damaged(d), now_ms)));
@@ -122,9 +112,57 @@ pub(super) fn recover(
     if let Err(error) = outcomes.note_horizon() {
         tracing::warn!(%error, "the outcome index cannot be written");
     }
+    report.extend(news.end(&mut state, journal.durable_sequence(), retired_below)?);
     report.iter().for_each(|note| tracing::warn!("{note}"));
     look_first::say(&state, now_ms);
-    Ok(Recovered { journal, state, outcomes, report })
+    Ok(Recovered { journal, state, outcomes, feed: keeper, report })
+}
+
+/// Applies every record, and tells what those make of orders that the feed does not have.
+fn replay(
+    recovered: &mut super::journal::Recovered,
+    damaged: &[DamagedRecord],
+    reader: &Reader,
+    state: &mut State,
+    news: &mut Replay<'_>,
+) -> Result<(), String> {
+    let before = |kept: Kept| lookup::head(reader, kept).ok().map(|head| head.before());
+    let mut next_damaged = damaged.iter().peekable();
+    let mut apply_damaged = |state: &mut State, news: &mut Replay<'_>, below: u64| {
+        while let Some(damaged) = next_damaged.next_if(|damaged| damaged.sequence < below) {
+            news.is_news(state, damaged.sequence);
+            apply_damaged(state, damaged, before);
+            news.tell(state, damaged.sequence);
+        }
+    };
+    let replayed = recovered.replay(|replayed| {
+        let (sequence, location, bytes) = replayed.place();
+        apply_damaged(state, news, sequence);
+        let kept = Kept { record: sequence, location: Some(location), bytes };
+        let is_news = news.is_news(state, sequence);
+        match replayed {
+            // Its exact time stands in its record only.
+            Replayed::Plain(found) => match is_news.then(|| reader.head(location)) {
+                Some(Ok((_, record))) => state.apply(&record, kept, before),
+                _ => state.apply_indexed(sequence, kept, &found.plain),
+            },
+            Replayed::Whole(restored) => {
+                let copy_is_damaged =
+                    || matches!(reader.read(location), Err(ReadError::Damaged { .. }));
+                if original_is_there(state, &restored.record) && copy_is_damaged() {
+                    return;
+                }
+                match state.plain(&restored.record).filter(|_| !is_news) {
+                    Some(plain) => state.apply_indexed(sequence, kept, &plain),
+                    None => state.apply(&restored.record, kept, before),
+                }
+            }
+        }
+        news.tell(state, sequence);
+    });
+    replayed.map_err(|error| error.to_string())?;
+    apply_damaged(state, news, u64::MAX);
+    Ok(())
 }
 
 /// Names the deliveries at the very end that are not whole. They count for nothing, but one of them may have been

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::journal::{Placed, ReadError, Reader, Segment, WriteError};
+use super::feed::{Feed, fed_record};
+use super::journal::{ReadError, Reader, Segment, WriteError};
 use super::lookup::{self, Carried, Copied, Job};
 use super::outcomes::{Batch, Seek, Stored};
 use super::writer::{Fatal, Writer};
@@ -52,16 +53,19 @@ enum Step {
     Storing(Storing, Vec<u64>),
     /// Their outcomes are in the index: memory lets these orders go.
     Forgetting(Vec<u64>),
+    /// The feed is made durable up to that sequence.
+    Telling(u64),
 }
 
 impl Retiring {
     /// Whether the writer should go on with it at once.
-    pub(super) fn wants_a_turn(&self) -> bool {
+    pub(super) fn wants_a_turn(&self, feed: Option<&Feed>) -> bool {
         match &self.step {
             Step::Choosing { .. } | Step::Gathering(..) | Step::Forgetting(_) => true,
             // Whoever reads or stores wakes the writer.
             Step::Reading(_) => false,
             Step::Storing(storing, _) => storing.is_finished(),
+            Step::Telling(told) => feed.is_some_and(|feed| feed.shared.is_synced(*told)),
         }
     }
 }
@@ -180,9 +184,16 @@ impl Writer {
                 let left = orders.len().saturating_sub(GATHER_MAX);
                 orders.drain(left..).for_each(|order| self.state.indexed(order));
                 if orders.is_empty() {
-                    return self.check_out(epoch);
+                    return self.told_to(epoch);
                 }
                 Some(Step::Forgetting(orders))
+            }
+            Step::Telling(told) => {
+                if self.feed.as_ref().is_some_and(|feed| !feed.shared.is_synced(told)) {
+                    self.retiring = Some(Retiring { epoch, step: Step::Telling(told) });
+                    return Ok(false);
+                }
+                return self.check_out(epoch, Some(told));
             }
         };
         match next {
@@ -339,8 +350,22 @@ impl Writer {
         }
     }
 
+    /// Nothing of the segment is needed any more; but what its records made of orders must be told durably before they go. What
+    /// comes from now on does not need them to be told.
+    fn told_to(&mut self, epoch: u64) -> Result<bool, Fatal> {
+        let told = self.journal.durable_sequence();
+        match &mut self.feed {
+            Some(feed) if !self.state.hangs(epoch) => {
+                feed.sync(told);
+                self.retiring = Some(Retiring { epoch, step: Step::Telling(told) });
+                Ok(true)
+            }
+            _ => self.check_out(epoch, None),
+        }
+    }
+
     /// Says durably that the segment is retired, and gives its slot back.
-    fn check_out(&mut self, epoch: u64) -> Result<bool, Fatal> {
+    fn check_out(&mut self, epoch: u64, told: Option<u64>) -> Result<bool, Fatal> {
         if self.state.hangs(epoch) {
             // Something came to hang on it since it was looked through.
             self.retiring = Some(self.begin(epoch));
@@ -348,10 +373,14 @@ impl Writer {
         }
         let retired_below = epoch.saturating_add(1);
         let ended = self.state.ended_codes();
-        let checkpoint = Record::Checkpoint { retired_below, ended };
-        match self.journal.append(std::slice::from_ref(&checkpoint)) {
+        let now_ms = self.shared.clock.wall_ms();
+        let fed = told.map(|told| fed_record(told, retired_below, now_ms));
+        let records: Vec<_> =
+            fed.into_iter().chain([Record::Checkpoint { retired_below, ended }]).collect();
+        match self.journal.append(&records) {
             Ok(placed) => {
-                placed.into_iter().for_each(|placed: Placed| self.apply(placed, &checkpoint, None));
+                let placed = placed.into_iter().zip(&records);
+                placed.for_each(|(placed, record)| self.apply(placed, record, None));
             }
             Err(WriteError::Full) => {
                 self.retire_after = self.shared.clock.elapsed() + RETRY_PAUSE;

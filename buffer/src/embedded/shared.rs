@@ -11,12 +11,13 @@ use forebay_order::OrderKey;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::answers::{Awaited, Desk, Desks, Reply};
+use super::feed;
 use super::intake::Intake;
 pub(super) use super::intake::Phase;
 use super::journal::{Location, Reader};
 use super::take_in::Taking;
 use super::writer::Fatal;
-use crate::lease::LeaseHome;
+use crate::lease::{Ended, LeaseHome};
 use crate::record::Delivery;
 use crate::state::{Head, Kept, Loan, Meter, RowHead, Sight, Summarised};
 use crate::{
@@ -47,8 +48,7 @@ pub(super) type Appended = Result<Receipt, AppendError>;
 
 /// The end of one loan.
 pub(super) struct Settlement {
-    pub(super) sequence: u64,
-    pub(super) loan: u64,
+    pub(super) loan: Ended,
     pub(super) verdict: Option<Verdict>,
 }
 
@@ -165,7 +165,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(loan) = self.loan.take() {
-            self.home.settle(loan.sequence, loan.number, None);
+            self.home.settle(Ended::unnamed(loan.sequence, loan.number), None);
         }
     }
 }
@@ -185,6 +185,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) reader: Reader,
     pub(super) meter: Meter,
+    /// What became of orders, for those who read it; `None` where that is not kept.
+    pub(super) feed: Option<Arc<feed::Shared>>,
     pub(super) pending: AtomicU64,
     pub(super) intake: Intake<Append>,
     pub(super) desks: Desks<Appended>,
@@ -204,6 +206,7 @@ impl Shared {
         orders_max: usize,
         clock: Arc<dyn Clock>,
         reader: Reader,
+        feed: Option<Arc<feed::Shared>>,
     ) -> Self {
         Self {
             number: BUFFERS.fetch_add(1, Ordering::Relaxed),
@@ -211,6 +214,7 @@ impl Shared {
             clock,
             reader,
             meter: Meter::default(),
+            feed,
             pending: AtomicU64::new(0),
             intake: Intake::new(orders_max),
             desks: Desks::new(),
@@ -364,10 +368,11 @@ impl Shared {
 }
 
 impl LeaseHome for Shared {
-    fn settle(&self, sequence: u64, loan: u64, verdict: Option<Verdict>) {
+    fn settle(&self, loan: Ended, verdict: Option<Verdict>) {
+        let sequence = loan.sequence;
         // There is room: no more than LOANS_MAX loans are out, and each is settled once. Without room the order
         // would stay lent until the next start, never lost.
-        if self.settlements.push(Settlement { sequence, loan, verdict }).is_err() {
+        if self.settlements.push(Settlement { loan, verdict }).is_err() {
             tracing::error!(sequence, "no room for a verdict");
         }
         if self.intake.has_writer() {

@@ -7,6 +7,7 @@ use super::group::{Group, Then};
 use super::lookup::{Done, Found, Job, Place, Wanted};
 use super::shared::{Append, Call, LOANS_MAX, Lent, Phase, Seen, SendAgain};
 use super::writer::{GROUP_RECORDS_MAX, Waiter, Writer, answer};
+use crate::lease::Ended;
 use crate::record::Record;
 use crate::state::{Kept, State};
 use crate::{AppendError, Durability};
@@ -25,8 +26,13 @@ impl Writer {
         let now_ms = self.shared.clock.wall_ms();
         while self.lazy.len() < GROUP_RECORDS_MAX {
             let Some(settlement) = self.shared.settlements.pop() else { break };
-            let (sequence, verdict) = (settlement.sequence, settlement.verdict);
-            let record = self.state.verdict(sequence, settlement.loan, verdict, now_ms);
+            let Ended { sequence, loan, named } = settlement.loan;
+            let record = self.state.verdict(sequence, loan, settlement.verdict, now_ms);
+            if let (Some(feed), Some(named)) = (&mut self.feed, named)
+                && matches!(record, Some(Record::Settle { .. } | Record::Failed { .. }))
+            {
+                feed.name(sequence, named);
+            }
             self.touched.extend(record.is_some().then_some(sequence));
             match (record, self.lazy.last_mut()) {
                 // Settled orders share one record.

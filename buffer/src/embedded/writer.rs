@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::EmbeddedConfig;
 use super::answers::Reply;
+use super::feed::Feed;
 use super::group::Group;
 use super::journal::{Journal, ReadError, WriteError};
 use super::lookup::{Carried, Lookup};
@@ -73,6 +74,8 @@ pub(super) struct Writer {
     pub(super) touched_hashes: HashSet<u128>,
     pub(super) deferred: VecDeque<Append>,
     pub(super) lookup: Lookup,
+    /// What became of orders, for those who read it; `None` where that is not kept.
+    pub(super) feed: Option<Feed>,
     /// Deliveries that wait for what the disk knows of their key, by its hash, oldest first.
     pub(super) looking: HashMap<u128, VecDeque<Append>>,
     /// What retirement asked for, read.
@@ -114,10 +117,10 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         recovered: Recovered,
-        lookup: Lookup,
+        (lookup, feed): (Lookup, Option<Feed>),
         config: &EmbeddedConfig,
     ) -> Self {
-        let Recovered { journal, state, outcomes, report } = recovered;
+        let Recovered { journal, state, outcomes, report, .. } = recovered;
         let opened = (shared.clock.wall_ms(), shared.clock.elapsed());
         Self {
             shared,
@@ -130,6 +133,7 @@ impl Writer {
             touched_hashes: HashSet::new(),
             deferred: VecDeque::new(),
             lookup,
+            feed,
             looking: HashMap::new(),
             carried: None,
             acts: Vec::new(),
@@ -225,7 +229,7 @@ impl Writer {
             || !self.shared.intake.is_empty()
             || !self.shared.calls.is_empty()
             || (!self.shared.settlements.is_empty() && self.lazy.len() < GROUP_RECORDS_MAX)
-            || self.retiring.as_ref().is_some_and(Retiring::wants_a_turn)
+            || self.retiring.as_ref().is_some_and(|out| out.wants_a_turn(self.feed.as_ref()))
     }
 
     /// The wall clock, for what is to be forgotten: believed only as far as time has passed since the start, for a
@@ -277,6 +281,9 @@ impl Writer {
 
     /// One turn; `idle`: nothing had come for a while, so what nobody waits for is due too.
     fn turn(&mut self, idle: bool) -> Result<bool, Fatal> {
+        if let Some(reason) = self.feed.as_ref().and_then(Feed::failed) {
+            return Err(self.shared.fail(reason.clone()));
+        }
         let mut group = Group::default();
         self.take_settlements();
         self.take_calls(&mut group);
@@ -313,6 +320,7 @@ impl Writer {
             self.take_in(taking)?;
         }
         let retired = self.retire()?;
+        self.tell();
         if retired {
             self.say_whether_full();
         }

@@ -15,7 +15,8 @@ use crate::control::Control;
 use crate::underway::Underway;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
+    Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt, Status,
+    SummarisedPage,
 };
 
 /// Batches on their way.
@@ -236,6 +237,11 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
     async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
         self.inner.take_in(self.inner.old.hasher().of_key(key), key).await?;
         self.inner.new.send_again(key).await
+    }
+
+    /// The new store's: what the old one told is not told again.
+    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+        self.inner.new.feed(after, limit, wait).await
     }
 
     /// Counts of what was taken in, and how far that is.

@@ -25,7 +25,8 @@ use super::{NatsConfig, OpenError};
 use crate::view::Fleet;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, Lease, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
+    Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt, Status,
+    SummarisedPage,
 };
 
 /// A start waits so long for what it took over to be read; the rest is read while it serves.
@@ -249,6 +250,10 @@ impl Buffer for Nats {
         self.shared.send_again(key).await
     }
 
+    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+        self.shared.events(after, limit, wait).await
+    }
+
     async fn status(&self) -> Result<Status, BufferError> {
         let shared = &self.shared;
         shared.open()?;
@@ -293,6 +298,7 @@ impl Buffer for Nats {
         if shared.closing.swap(true, Ordering::AcqRel) {
             return;
         }
+        shared.ear.close();
         shared.changed.notify_waiters();
         shared.end_loans();
         shared.all_settled(shared.config.deadline).await;

@@ -20,7 +20,7 @@ use super::page::Page;
 use super::partition::{End, Mine, Partition};
 use super::shared::{HandedOut, SETTLED_WAIT, Shared, failed};
 use super::table::{Put, Stored, TableError};
-use crate::lease::LeaseHome;
+use crate::lease::{Ended, LeaseHome};
 use crate::metrics;
 use crate::record::Record;
 use crate::state::Loan;
@@ -389,7 +389,7 @@ impl Shared {
     pub(super) fn end_loans(self: &Arc<Self>) {
         let home = Home(Arc::clone(self));
         let out: Vec<_> = self.loans().keys().copied().collect();
-        out.into_iter().for_each(|(order, loan)| home.settle(order, loan, None));
+        out.into_iter().for_each(|(order, loan)| home.settle(Ended::unnamed(order, loan), None));
     }
 
     /// Sets an order aside that has ended its owners too often.
@@ -448,7 +448,7 @@ enum Held {
 struct Home(Arc<Shared>);
 
 impl LeaseHome for Home {
-    fn settle(&self, sequence: u64, loan: u64, verdict: Option<Verdict>) {
+    fn settle(&self, Ended { sequence, loan, .. }: Ended, verdict: Option<Verdict>) {
         let shared = &self.0;
         let Some(out) = shared.loans().remove(&(sequence, loan)) else { return };
         let now_ms = shared.clock.wall_ms();

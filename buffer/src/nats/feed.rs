@@ -37,6 +37,19 @@ impl Table {
         Ok(feed.map(|fed| fed.map(|(fed, _)| fed)))
     }
 
+    /// The same without what stands there: only where something does.
+    ///
+    /// # Errors
+    /// As [`Table::feed`].
+    pub(super) async fn feed_of_heads(
+        &self,
+        filter: String,
+        from: u64,
+    ) -> Result<impl Stream<Item = Result<Fed, TableError>> + use<>, TableError> {
+        let (feed, _) = self.consume(filter, from, true).await?;
+        Ok(feed.map(|fed| fed.map(|(fed, _)| fed)))
+    }
+
     /// The same, each with how many are left after it now, and how many there are.
     ///
     /// # Errors
@@ -46,10 +59,20 @@ impl Table {
         filter: String,
         from: u64,
     ) -> Result<(impl Stream<Item = Result<(Fed, u64), TableError>> + use<>, u64), TableError> {
+        self.consume(filter, from, false).await
+    }
+
+    async fn consume(
+        &self,
+        filter: String,
+        from: u64,
+        headers_only: bool,
+    ) -> Result<(impl Stream<Item = Result<(Fed, u64), TableError>> + use<>, u64), TableError> {
         let config = pull::Config {
             // With a name of its own, so that the right to make it can be given for this stream alone.
             name: Some(format!("feed-{:016x}", fastrand::u64(..))),
             filter_subject: filter,
+            headers_only,
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,
             num_replicas: 1,

@@ -157,6 +157,11 @@ impl Known {
         waited && !self.state.has_parked(self.sequence())
     }
 
+    /// Whether its page names a change that waits, or did.
+    pub(super) fn names_what_waits(&self) -> bool {
+        self.records.iter().any(|(_, record)| record.parked_behind().is_some())
+    }
+
     /// What a delivery comes to.
     pub(super) fn judge(&self, envelope: &Envelope) -> Judged {
         let hash = self.state.hash_of(envelope);

@@ -1,4 +1,4 @@
-//! Reading what stands under many subjects with one request.
+//! Reading what stands under many subjects, or what comes next, with one request.
 //!
 //! Any of the servers answers, also one whose copy lags behind. It says how far its copy was, and an answer that is not as
 //! far as the caller needs is thrown away: a copy that has everything up to a sequence has the newest message of each
@@ -11,10 +11,10 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use hashbrown::HashMap;
 use serde::Serialize;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::TRY_TIMEOUT;
-use super::table::{Stored, Table};
+use super::table::{Stored, Table, TableError};
 
 /// Subjects of one request; the servers take 1,024.
 const AT_ONCE: usize = 128;
@@ -71,6 +71,68 @@ impl Table {
             let subject = headers.get(SUBJECT)?.as_str().to_owned();
             let stored = Stored::read(number(headers, SEQUENCE)?, answer.payload, headers);
             found.insert(subject, stored);
+        }
+    }
+}
+
+/// What comes next.
+#[derive(Serialize)]
+struct Next<'a> {
+    seq: u64,
+    batch: usize,
+    max_bytes: usize,
+    next_by_subj: &'a str,
+}
+
+/// The status of an answer where nothing comes next.
+const NOTHING: u16 = 404;
+
+impl Table {
+    /// What stands under subjects that fit the filter from that sequence on, in order: so many messages at most, and about so many
+    /// bytes. A copy that lags behind leaves the newest out.
+    ///
+    /// # Errors
+    /// [`TableError::Unknown`] if nobody answers until the deadline.
+    pub(super) async fn read_next(
+        &self,
+        filter: &str,
+        from: u64,
+        batch: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<(String, Stored)>, TableError> {
+        self.sound()?;
+        let until = Instant::now() + self.deadline();
+        let next = Next { seq: from, batch, max_bytes, next_by_subj: filter };
+        loop {
+            if let Ok(Some(found)) = timeout(TRY_TIMEOUT, self.ask_next(&next)).await {
+                return Ok(found);
+            }
+            if Instant::now() >= until {
+                let why = "no server read on from there";
+                return Err(TableError::Unknown(why.to_owned()));
+            }
+            sleep(LAGS_PAUSE).await;
+        }
+    }
+
+    /// One request; `None` if there was no whole answer.
+    async fn ask_next(&self, next: &Next<'_>) -> Option<Vec<(String, Stored)>> {
+        let request = serde_json::to_vec(next).ok()?;
+        let client = self.client();
+        let inbox = client.new_inbox();
+        let mut answers = client.subscribe(inbox.clone()).await.ok()?;
+        let asked = format!("$JS.API.DIRECT.GET.{}", self.name());
+        client.publish_with_reply(asked, inbox, request.into()).await.ok()?;
+        let mut found = Vec::new();
+        loop {
+            let answer = answers.next().await?;
+            if let Some(status) = answer.status {
+                return matches!(status.as_u16(), END | NOTHING).then_some(found);
+            }
+            let headers = answer.headers.as_ref()?;
+            let subject = headers.get(SUBJECT)?.as_str().to_owned();
+            found
+                .push((subject, Stored::read(number(headers, SEQUENCE)?, answer.payload, headers)));
         }
     }
 }

@@ -28,6 +28,7 @@ mod inspect;
 mod known;
 mod many;
 mod origin;
+mod outcomes;
 mod page;
 mod partition;
 mod seen;
@@ -40,6 +41,7 @@ mod table;
 pub(crate) mod take_in;
 mod tend;
 mod tenure;
+mod told;
 
 pub use buffer::Nats;
 pub use config::{Login, NatsConfig};

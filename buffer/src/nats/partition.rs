@@ -10,9 +10,9 @@ use tokio::task::AbortHandle;
 
 use super::page::Page;
 use super::tenure::{EPOCH_AT, Lent, Tenure};
-use crate::Verdict;
 use crate::record::Record;
 use crate::state::{Loan, State};
+use crate::{OrderState, Verdict};
 
 /// What the owner before would try again comes within so long: its wall clock may have been ahead of ours by any time.
 const RETRY_MAX_MS: i64 = 60_000;
@@ -48,8 +48,8 @@ pub(super) struct Mine {
     ahead: Ahead,
     /// The list has changed since our message was last replaced.
     pub(super) to_be_noted: bool,
-    /// Keys of orders that were called off while they waited: their page still says that they wait, and is to be written anew,
-    /// so that it expires.
+    /// Keys of orders that were called off, or held, while they waited: their page still says that they wait, and is to be written
+    /// anew, so that it is told, and expires where it may.
     pub(super) called_off: Vec<u128>,
     /// It is to be released as soon as nothing of it is lent.
     pub(super) leaving: bool,
@@ -193,7 +193,9 @@ impl Mine {
         }
         let lent = self.lent.contains_key(&order);
         let over = self.state.renew(order, &page.records, ended_before, lent);
-        if over && matches!(page.records.last(), Some((_, Record::Cancel { parked: true, .. }))) {
+        let waited =
+            page.records.last().is_some_and(|(_, record)| record.parked_behind().is_some());
+        if waited && (over || self.is_held(order)) {
             self.called_off.push(hash);
         }
     }
@@ -245,8 +247,12 @@ impl Mine {
         let hash = self.state.hash_at(order);
         self.state.apply_among(0, &record, &[]);
         self.ended(order, loan);
-        self.called_off.extend(hash.filter(|_| self.state.is_over(order)));
+        self.called_off.extend(hash.filter(|_| self.state.is_over(order) || self.is_held(order)));
         End::Unsent
+    }
+
+    fn is_held(&self, order: u64) -> bool {
+        self.state.known_state(order) == Some(OrderState::Held)
     }
 
     /// A loan has ended, and its order's page says so, or it needs not.

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::NatsConfig;
 use super::known::Known;
 use super::origin::Origin;
+use super::outcomes::Ear;
 use super::page::{Page, PageError};
 use super::partition::Partition;
 use super::seen::Seen;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) node_row: tokio::sync::Mutex<u64>,
     pub(super) partitions: Vec<Partition>,
     pub(super) durability: Durability,
+    /// For those who wait for what becomes of orders.
+    pub(super) ear: Ear,
     /// Orders became ready, or the phase changed.
     pub(super) changed: Notify,
     pub(super) meter: Meter,
@@ -102,6 +105,7 @@ impl Shared {
             partitions: (0..store.partitions).map(Partition::new).collect(),
             node: fastrand::u64(..),
             node_row: tokio::sync::Mutex::default(),
+            ear: Ear::default(),
             changed: Notify::new(),
             meter: Meter::default(),
             tasks: Handle::current(),

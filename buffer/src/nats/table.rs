@@ -26,6 +26,8 @@ use crate::control::Control;
 
 /// The header with a message's mark.
 const MARK: &str = "Forebay-Mark";
+/// The header with the sequence that a message was to replace, which the servers keep with it.
+const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 /// A subject that is being written by another is looked at again after so long.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Servers that did not answer, or have no leader, are asked again after so long.
@@ -42,17 +44,21 @@ pub struct Stored {
     pub bytes: Bytes,
     /// Whose write it was.
     mark: Option<String>,
+    /// The sequence of what it replaced, 0 for nothing; `None` where that is not known.
+    pub(super) replaced: Option<u64>,
 }
 
 impl Stored {
     /// A message as it was read.
     pub(super) fn read(sequence: u64, bytes: Bytes, headers: &HeaderMap) -> Self {
-        Self { sequence, bytes, mark: headers.get(MARK).map(|mark| mark.as_str().to_owned()) }
+        let text = |name| headers.get(name).map(|value| value.as_str().to_owned());
+        let replaced = text(EXPECTED).and_then(|expected| expected.parse().ok());
+        Self { sequence, bytes, mark: text(MARK), replaced }
     }
 
     /// A message whose mark is of no interest.
     pub(super) fn new(sequence: u64, bytes: Bytes) -> Self {
-        Self { sequence, bytes, mark: None }
+        Self { sequence, bytes, mark: None, replaced: None }
     }
 }
 
@@ -214,6 +220,11 @@ impl Table {
     /// The connection.
     pub(super) fn client(&self) -> async_nats::Client {
         self.context.client()
+    }
+
+    /// How long a call is made again.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// The stream's name.

@@ -19,9 +19,9 @@ use super::partition::{Mine, Partition};
 use super::shared::{Look, Shared, failed, unreadable_tenure};
 use super::table::{Put, TableError};
 use super::tenure::Tenure;
-use crate::BufferError;
 use crate::clock::SetBack;
 use crate::control::Control;
+use crate::{BufferError, OrderState};
 
 /// Replacements of an owner's message in one lease.
 const RENEWALS: u32 = 3;
@@ -136,7 +136,7 @@ impl Shared {
         self.note(partition).await.is_ok() && leaves.is_some()
     }
 
-    /// Writes pages of orders that were called off as what they are, so that they expire: some of them at a time.
+    /// Writes pages of orders that were called off, or held, as what they are, so that it is told, and they expire: some of them at a time.
     pub(super) async fn write_called_off(&self) {
         for partition in &self.partitions {
             let some = |mine: &mut Mine| {
@@ -156,7 +156,9 @@ impl Shared {
         let Ok(Look { mut known, lent: None }) = self.look(hash).await else { return false };
         // Looking let the change have its effect.
         known.free();
-        match known.page().filter(|page| Known::is_over_with(self.store.hasher, page)) {
+        let is_held = known.state() == Some(OrderState::Held);
+        let is_done = |page: &Page| is_held || Known::is_over_with(self.store.hasher, page);
+        match known.page().filter(|page| known.names_what_waits() && is_done(page)) {
             // Whoever changed it meanwhile has written it.
             Some(page) => self.write(hash, known.stored, page).await.is_ok(),
             None => true,

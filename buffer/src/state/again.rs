@@ -62,6 +62,7 @@ impl State {
     /// The fold of it.
     pub(super) fn again(&mut self, sequence: u64, delivery: &Delivery, kept: Kept) {
         let content = Content::of(delivery, kept);
+        let stood = self.standing(sequence);
         // As with what is carried forward: after a start it hangs on where it is whole for certain.
         let anchor = if self.replaying { None } else { Some(kept.epoch()) };
         self.change(sequence, |order| {
@@ -76,6 +77,7 @@ impl State {
         if let Some(epoch) = anchor {
             self.segments.list_order(epoch, sequence, true);
         }
+        self.tell_standing(sequence, stood, delivery.accepted_at_ms);
     }
 
     /// When the last order was settled that hangs on that segment or an older one, in ms since 1970.

@@ -4,6 +4,7 @@ use forebay_order::{Fingerprint, Readiness};
 
 use super::loan::DAMAGED;
 use super::look_first::LookFirst;
+use super::news::What;
 use super::order::{Before, Content, Kept, Order, Parked, Worth};
 use super::row::{Row, RowBody};
 use super::{EARLIER_MAX, Late, Policy, State};
@@ -23,12 +24,14 @@ impl State {
         if let Some(delivery) = record.delivery() {
             self.last_accepted_ms = self.last_accepted_ms.max(delivery.accepted_at_ms);
         }
+        self.hear(kept.record);
         match record {
             Record::Accept(delivery) | Record::Recorded(delivery) => self.accept(delivery, kept),
             Record::Stray(delivery) => self.stray(delivery, kept),
             Record::Replace { order, parked: false, delivery } => {
                 let before = self.kept(*order).and_then(before);
-                self.replace(*order, &Content::of(delivery, kept), before);
+                let content = Content::of(delivery, kept);
+                self.replace(*order, &content, delivery.accepted_at_ms, before);
             }
             Record::Cancel { order, parked: false, delivery } => {
                 let before = self.kept(*order).and_then(before);
@@ -94,6 +97,7 @@ impl State {
         if order.state == OrderState::Cancelled {
             self.end(kept.record, delivery.accepted_at_ms);
         }
+        self.tell_standing(kept.record, None, delivery.accepted_at_ms);
     }
 
     fn stray(&mut self, delivery: &Delivery, kept: Kept) {
@@ -112,10 +116,11 @@ impl State {
             anchor: kept.epoch(),
             derived: false,
         };
-        self.add_row(kept.record, row);
+        self.raise(kept.record, row);
     }
 
-    fn replace(&mut self, order: u64, content: &Content, before: Option<Before>) {
+    fn replace(&mut self, order: u64, content: &Content, at_ms: i64, before: Option<Before>) {
+        let stood = self.standing(order);
         self.close_own_rows(order);
         if self.get(order).is_none() {
             return;
@@ -135,11 +140,12 @@ impl State {
             order.deaths = 0;
             order.take(content);
         });
+        self.tell_standing(order, stood, at_ms);
     }
 
     fn cancel(&mut self, order: u64, content: &Content, at_ms: i64, before: Option<Before>) {
         if self.get(order).is_some() {
-            self.replace(order, content, before);
+            self.replace(order, content, at_ms, before);
             self.end(order, at_ms);
         }
     }
@@ -188,7 +194,7 @@ impl State {
             self.cancel(order, &content, at_ms, None);
             return;
         }
-        self.replace(order, &content, None);
+        self.replace(order, &content, at_ms, None);
         if content.lost {
             let row = Row {
                 order,
@@ -200,7 +206,7 @@ impl State {
                 anchor: content.kept.epoch(),
                 derived: true,
             };
-            self.add_row(content.kept.record, row);
+            self.raise(content.kept.record, row);
             self.change(order, |order| order.state = OrderState::Exception);
         }
     }
@@ -217,7 +223,7 @@ impl State {
         };
         let mut row = row_with_body(order, ExceptionCategory::ChangeAfterSummary, body, at_ms);
         row.derived = true;
-        self.add_row(content.kept.record, row);
+        self.raise(content.kept.record, row);
     }
 
     fn attach(&mut self, order: u64, category: ExceptionCategory, delivery: &Delivery, kept: Kept) {
@@ -235,7 +241,7 @@ impl State {
                 self.note_change(order, body.fingerprint, body.version);
             }
         }
-        self.add_row(kept.record, row_with_body(order, category, body, delivery.accepted_at_ms));
+        self.raise(kept.record, row_with_body(order, category, body, delivery.accepted_at_ms));
     }
 
     fn note_late(&mut self, order: u64, hash: u128, body: &RowBody) {
@@ -322,6 +328,8 @@ impl State {
         if let Some(detail) = self.detail_if(entry.order) {
             detail.ticket = None;
         }
+        let (summary_id, existing) = (entry.summary_id.clone(), entry.existing);
+        self.tell(What::Summarised { summary_id, existing }, entry.order, true, entry.at_ms);
         self.parked_too_late(entry.order);
     }
 
@@ -347,7 +355,7 @@ impl State {
         // The OMS's own word. That it cannot be mapped now says nothing about an earlier attempt.
         let never_there = row.category == ExceptionCategory::Rejected;
         self.close_own_rows(order);
-        self.add_row(id, row);
+        self.raise(id, row);
         let mut sent = false;
         self.change(order, |order| {
             order.on_loan = false;
@@ -370,13 +378,17 @@ impl State {
         }
         let order = row.order;
         match act {
-            Act::Retry => self.change(order, |order| {
-                order.attempts = 0;
-                order.not_before = None;
-                order.state = order.waiting_state();
-            }),
+            Act::Retry => {
+                self.change(order, |order| {
+                    order.attempts = 0;
+                    order.not_before = None;
+                    order.state = order.waiting_state();
+                });
+                self.tell(What::Accepted, order, true, at_ms);
+            }
             Act::Discard if row.category == ExceptionCategory::FetchNeeded => {
                 self.change(order, |order| order.state = OrderState::Discarded);
+                self.tell(What::Discarded, order, false, at_ms);
                 self.forget(order);
             }
             Act::Discard => {
@@ -384,6 +396,7 @@ impl State {
                     self.remember(order, parked.content.fingerprint);
                 }
                 self.change(order, |order| order.state = OrderState::Discarded);
+                self.tell(What::Discarded, order, !row.is_stray(), at_ms);
                 self.end(order, at_ms);
             }
         }

@@ -305,6 +305,11 @@ impl State {
         })
     }
 
+    /// What the newest standing order of a name says.
+    pub(crate) fn policy(&self, name: &str) -> Option<&[u8]> {
+        self.policies.get(name).map(|policy| policy.value.as_slice())
+    }
+
     /// Standing orders whose record is in `epoch` or older, written anew.
     pub(crate) fn policies_to_carry(&self, epoch: u64) -> Vec<Record> {
         let old = self.policies.iter().filter(|(_, policy)| policy.anchor <= epoch);

@@ -23,6 +23,7 @@ mod keys;
 mod loan;
 mod look_first;
 mod moved;
+mod news;
 mod order;
 mod outcome;
 mod pace;
@@ -44,6 +45,7 @@ pub(crate) use again::Summarised;
 pub(crate) use carry::{Carry, Ended};
 pub(crate) use judge::Judged;
 pub(crate) use loan::{Acting, DAMAGED, Loan};
+pub(crate) use news::News;
 pub(crate) use order::{Before, Head, Kept};
 pub(crate) use outcome::Outcome;
 pub(crate) use pace::Meter;
@@ -59,6 +61,7 @@ use endings::Endings;
 use keys::Keys;
 use loan::Loans;
 use look_first::LookFirst;
+use news::Heard;
 use order::{Detail, NotBefore, Order};
 use pack::Flags;
 use queue::Queue;
@@ -94,6 +97,8 @@ pub(crate) struct State {
     policies: BTreeMap<String, Policy>,
     look_first: LookFirst,
     last_accepted_ms: i64,
+    /// What records made of orders, if anybody listens.
+    heard: Option<Heard>,
     /// True while records of an earlier process are applied: only then do loans come from records.
     replaying: bool,
 }
@@ -149,6 +154,7 @@ impl State {
             policies: BTreeMap::new(),
             look_first: LookFirst::default(),
             last_accepted_ms: i64::MIN,
+            heard: None,
             replaying: true,
         }
     }
@@ -308,7 +314,9 @@ impl State {
     pub(crate) fn apply_indexed(&mut self, sequence: u64, kept: Kept, plain: &Plain) {
         let accepted_at_ms = i64::from(plain.accepted_at_s) * 1_000;
         self.last_accepted_ms = self.last_accepted_ms.max(accepted_at_ms);
+        self.hear(sequence);
         self.insert(sequence, &Order::plain(kept, plain), false);
+        self.tell_standing(sequence, None, accepted_at_ms);
     }
 
     /// Drops an order from memory; its count among the ended stays.

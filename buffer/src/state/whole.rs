@@ -202,6 +202,11 @@ impl State {
         self.get(sequence).map(|order| order.state)
     }
 
+    /// Why an order in memory is held, if it is.
+    pub(crate) fn hold_of(&self, sequence: u64) -> Option<forebay_order::HoldReason> {
+        self.get(sequence)?.hold
+    }
+
     /// How an order ended of which nothing else is of interest.
     pub(crate) fn over_as(&self, sequence: u64) -> Option<OrderState> {
         self.is_over(sequence).then(|| self.known_state(sequence)).flatten()

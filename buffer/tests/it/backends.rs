@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::conformance::{self, suite};
+use crate::feed::{self, feed_suite};
 use crate::model::{Store, command, run};
 use crate::support::*;
 
@@ -42,6 +43,33 @@ macro_rules! on_memory_and_disk {
 
 suite!(on_memory_and_disk);
 
+macro_rules! feed_of_memory_and_disk {
+    ($($name:ident),* $(,)?) => {
+        mod feed_of_memory {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                let clock = Arc::new(HandClock::default());
+                feed::$name(memory(&clock), &clock).await;
+            })*
+        }
+
+        mod feed_of_disk {
+            use super::*;
+            $(#[tokio::test]
+            async fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                let clock = Arc::new(HandClock::default());
+                let replay_window = Duration::from_secs(86_400);
+                let config = EmbeddedConfig { replay_window, ..config(dir.path(), SLOT) };
+                feed::$name(open(config, &clock), &clock).await;
+            })*
+        }
+    };
+}
+
+feed_suite!(feed_of_memory_and_disk);
+
 struct OnDisk {
     dir: tempfile::TempDir,
     clock: Arc<HandClock>,
@@ -59,6 +87,7 @@ impl Store for OnDisk {
     const FORGETS_BYTES: bool = true;
     const KEPT: bool = true;
     const ONE_LINE: bool = true;
+    const TELLS_ALL: bool = true;
 
     fn buffer(&self) -> &Embedded {
         self.buffer.as_ref().unwrap()
@@ -76,6 +105,7 @@ impl Store for InMemory {
     type Buffer = Memory;
     const KEPT: bool = false;
     const ONE_LINE: bool = true;
+    const TELLS_ALL: bool = true;
 
     fn buffer(&self) -> &Memory {
         &self.0

@@ -6,6 +6,7 @@ mod again;
 mod backends;
 mod conformance;
 mod embedded;
+mod feed;
 mod inspect;
 mod look_first;
 mod model;

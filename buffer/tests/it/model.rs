@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::{Act, Answer, Buffer, ExceptionCategory, Lease, OrderState, Verdict};
+use forebay_buffer::{
+    Act, Answer, Buffer, ExceptionCategory, FeedEvent, FeedKind, Lease, OrderState, Verdict,
+};
 use forebay_order::{HoldReason, OrderKey, Readiness};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -351,6 +353,8 @@ pub(crate) trait Store {
     /// Whether all deliveries go through one line: accepted in the order in which they were handed in, whatever their keys, and
     /// kept though the process dies before it answers. Otherwise only those of one key keep their order.
     const ONE_LINE: bool;
+    /// Whether its feed tells everything, and the same whenever it is read.
+    const TELLS_ALL: bool;
     /// Whether it knows at each time how many orders have ended since it was first begun.
     const COUNTS_ENDED: bool = true;
     /// Whether the bytes of a summarised order may be gone.
@@ -376,6 +380,8 @@ pub(crate) struct Run<S: Store> {
     model: Model,
     leases: Vec<(u8, Lease)>,
     flows: usize,
+    /// Everything the feed told.
+    told: Vec<FeedEvent>,
 }
 
 impl<S: Store> Run<S> {
@@ -384,6 +390,39 @@ impl<S: Store> Run<S> {
             let said = format!("{command:?}");
             self.one(command).await;
             self.compare(&said).await;
+            if S::TELLS_ALL {
+                self.hear(&said).await;
+            }
+        }
+        if S::TELLS_ALL {
+            let again = self.store.buffer().feed(0, usize::MAX, NOW).await.unwrap();
+            assert!(again.events.starts_with(&self.told), "{again:?}");
+        }
+    }
+
+    /// Where each order is by what was told of it, which is what was done to it.
+    async fn hear(&mut self, after: &str) {
+        loop {
+            let own = |event: &&FeedEvent| match &event.exception {
+                Some(raised) => !matches!(
+                    raised.category,
+                    ExceptionCategory::Conflict | ExceptionCategory::ChangeAfterSummary
+                ),
+                None => true,
+            };
+            let told = self.told.iter().filter(own).map(|event| (event.key.clone(), event.kind));
+            let told: BTreeMap<_, _> = told.collect();
+            let orders = self.model.orders.iter();
+            let expected = orders.map(|(n, order)| (key(*n), kind_of(order.state)));
+            let raised = self.told.iter().filter(|event| event.exception.is_some()).count();
+            let rows: usize = self.model.orders.values().map(Order::rows).sum();
+            if told == expected.collect() && raised >= rows {
+                return;
+            }
+            let position = self.told.last().map_or(0, |event| event.sequence);
+            let page = self.store.buffer().feed(position, 1_000, SOON).await.unwrap();
+            assert!(!page.events.is_empty(), "nothing more is told after {after}: {told:?}");
+            self.told.extend(page.events);
         }
     }
 
@@ -629,5 +668,17 @@ fn settle(lease: Lease, end: End) {
 }
 
 pub(crate) fn run<S: Store>(store: S, clock: Arc<HandClock>) -> Run<S> {
-    Run { store, clock, model: Model::default(), leases: Vec::new(), flows: 0 }
+    let (model, leases, told) = (Model::default(), Vec::new(), Vec::new());
+    Run { store, clock, model, leases, flows: 0, told }
+}
+
+fn kind_of(state: OrderState) -> FeedKind {
+    match state {
+        OrderState::Held => FeedKind::Held,
+        OrderState::Pending | OrderState::Leased | OrderState::Submitted => FeedKind::Accepted,
+        OrderState::Summarised => FeedKind::Summarised,
+        OrderState::Cancelled => FeedKind::Cancelled,
+        OrderState::Discarded => FeedKind::Discarded,
+        OrderState::Exception | OrderState::Recorded => FeedKind::Exception,
+    }
 }

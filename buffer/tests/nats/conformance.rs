@@ -6,6 +6,7 @@ use std::time::Duration;
 use forebay_buffer::nats::{Nats, NatsConfig};
 use forebay_buffer::{Buffer, Clock};
 
+use crate::feed::{self, feed_suite};
 use crate::servers::Servers;
 use crate::suite::{self, suite};
 use crate::support::HandClock;
@@ -42,3 +43,21 @@ macro_rules! on_nats {
 }
 
 suite!(on_nats);
+
+macro_rules! feed_of_nats {
+    ($($name:ident),* $(,)?) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn the_feed() {
+            let Some(servers) = Servers::start(1).await else { return };
+            $({
+                println!("{}", stringify!($name));
+                let clock = Arc::new(HandClock::default());
+                let buffer = open(&servers, stringify!($name), &clock).await;
+                feed::$name(buffer.clone(), &clock).await;
+                buffer.close().await;
+            })*
+        }
+    };
+}
+
+feed_suite!(feed_of_nats);

@@ -6,10 +6,13 @@
 mod commands;
 mod conformance;
 mod durability;
+#[path = "../it/feed.rs"]
+mod feed;
 mod fleet;
 mod migrate;
 mod model;
 mod nodes;
+mod outcomes;
 mod proxy;
 mod servers;
 mod settings;

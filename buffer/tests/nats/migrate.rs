@@ -9,8 +9,8 @@ use forebay_buffer::migrate::{Directory, Migrating, Sealed, embedded_to_nats, na
 use forebay_buffer::nats::{Nats, NatsConfig};
 use forebay_buffer::{
     Act, ActError, ActReceipt, Admission, Answer, AppendError, Buffer, BufferError, Clock,
-    Durability, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow, Lease,
-    OrderState, OrderView, Pace, Permit, Receipt, Status, SummarisedPage, Verdict,
+    Durability, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow, FeedError,
+    FeedPage, Lease, OrderState, OrderView, Pace, Permit, Receipt, Status, SummarisedPage, Verdict,
 };
 use forebay_order::{OrderKey, Readiness};
 use proptest::collection::vec;
@@ -117,6 +117,10 @@ impl Buffer for Either {
 
     async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
         each!(self, buffer => buffer.send_again(key).await)
+    }
+
+    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+        each!(self, buffer => buffer.feed(after, limit, wait).await)
     }
 
     async fn status(&self) -> Result<Status, BufferError> {
@@ -269,6 +273,8 @@ impl Store for Moving {
     type Buffer = Either;
     const KEPT: bool = true;
     const ONE_LINE: bool = false;
+    // Of what moved on meanwhile only the present state is told.
+    const TELLS_ALL: bool = false;
     const COUNTS_ENDED: bool = false;
     const FORGETS_BYTES: bool = true;
 

@@ -63,6 +63,8 @@ impl Store for OnNats {
     type Buffer = Nats;
     const KEPT: bool = true;
     const ONE_LINE: bool = false;
+    // Of what moved on meanwhile only the present state is told.
+    const TELLS_ALL: bool = false;
 
     fn buffer(&self) -> &Nats {
         &self.process.as_ref().unwrap().1

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use forebay_buffer::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Durability, Envelope,
-    ExceptionRow, Lease, Memory, OrderView, Pace, Permit, Receipt, Status, SummarisedPage,
-    SystemClock,
+    ExceptionRow, FeedError, FeedPage, Lease, Memory, OrderView, Pace, Permit, Receipt, Status,
+    SummarisedPage, SystemClock,
 };
 use forebay_ingest::{Caller, Channel, Door, DoorConfig, DoorError, SourceRule};
 use forebay_order::{Format, OrderKey};
@@ -140,6 +140,10 @@ impl Buffer for TestBuffer {
 
     async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
         self.inner.send_again(key).await
+    }
+
+    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+        self.inner.feed(after, limit, wait).await
     }
 
     async fn status(&self) -> Result<Status, BufferError> {

@@ -123,7 +123,7 @@ pub(super) fn write_cache(place: &Path) -> Option<Check> {
     })
 }
 
-/// Free space against what the journal may take, and against what a burst needs at once.
+/// Free space against what the journal and the feed may take, and against what a burst needs at once.
 pub(super) fn space(config: &Config, store: &Path, place: &Path) -> Check {
     let found = match rustix::fs::statvfs(place) {
         Ok(found) => found,
@@ -136,8 +136,8 @@ pub(super) fn space(config: &Config, store: &Path, place: &Path) -> Check {
     let buffer = &config.buffer;
     let room = Room {
         free,
-        taken: taken(&store.join("journal")),
-        disk_max: buffer.disk_max.0,
+        taken: taken(&store.join("journal")) + taken(&store.join("feed")),
+        disk_max: buffer.disk_max.0.saturating_add(config.feed.keep.0),
         // The open segment and the three that settles, carry-forward and the next start need.
         burst: buffer.slot_bytes.0.saturating_mul(u64::from(buffer.burst_reserve) + 4),
     };
@@ -146,7 +146,7 @@ pub(super) fn space(config: &Config, store: &Path, place: &Path) -> Check {
 
 struct Room {
     free: u64,
-    /// By the journal already.
+    /// By the journal and the feed already.
     taken: u64,
     disk_max: u64,
     burst: u64,
@@ -157,7 +157,7 @@ impl Room {
         let mib = |bytes: u64| bytes >> 20;
         let can_take = self.free.saturating_add(self.taken);
         let finding = format!(
-            "{} MiB free, {} MiB taken by the journal, which may take {} MiB",
+            "{} MiB free, {} MiB taken by the journal and the feed, which may take {} MiB",
             mib(self.free),
             mib(self.taken),
             mib(self.disk_max)
@@ -173,7 +173,7 @@ impl Room {
                 format!(
                     "{finding}; the disk is full before that, and orders are refused with 503 then"
                 ),
-                "free some disk space, or lower buffer.disk_max to what is there",
+                "free some disk space, or lower buffer.disk_max and feed.keep to what is there",
             );
         }
         Check::ok("space", finding)

@@ -32,9 +32,12 @@ pub(in crate::embedded) enum Part {
     Entries = 5,
     Table = 6,
     Footer = 7,
+    /// Of a slot of the feed, as the one below.
+    FeedHead = 8,
+    Frame = 9,
 }
 
-/// Seeds the checksums of one segment, or of one run of the outcome index. It is derived from the store's secret and
+/// Seeds the checksums of one segment, of one run of the outcome index, or of one life of a slot of the feed. It is derived from the store's secret and
 /// from which one it is, and mixed with the offset, so that bytes of an earlier life of the slot, of another slot or run,
 /// of another offset, or made by somebody who does not know the secret do not verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,12 @@ impl Seed {
     pub(in crate::embedded) fn of_run(secret: &[u8; 16], name: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("forebay outcome run 1 checksum seed");
         Self::of(hasher.update(secret).update(name.as_bytes()))
+    }
+
+    /// For the life of that number of a slot of the feed.
+    pub(in crate::embedded) fn of_feed(secret: &[u8; 16], slot: u32, life: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("forebay feed 1 checksum seed");
+        Self::of(hasher.update(secret).update(&slot.to_le_bytes()).update(&life.to_le_bytes()))
     }
 
     fn of(hasher: &blake3::Hasher) -> Self {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::files::RealDirectory;
+use super::super::files::RealDirectory;
 use super::filter::Probe;
 use super::keeper::find;
 use super::run::{Home, Run, Unread};

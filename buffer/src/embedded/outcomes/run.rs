@@ -13,9 +13,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::super::files::{Directory, PlainFile};
 use super::super::journal::layout::{Part, Seed, size};
 use super::block::{self, BLOCK, Outcomes};
-use super::files::{Directory, RunFile};
 use super::filter::{Filter, Probe, upper};
 use super::scan::{Blocks, Cursor};
 use crate::codec::Take;
@@ -125,7 +125,7 @@ pub(super) struct Run {
     pub(super) entries: u64,
     /// Bytes on the disk.
     pub(super) disk_bytes: u64,
-    pub(super) file: Arc<dyn RunFile>,
+    pub(super) file: Arc<dyn PlainFile>,
     pub(super) seed: Seed,
     /// Upper bits of the first hash of each block of entries.
     pub(super) fence: Vec<u32>,
@@ -149,7 +149,7 @@ impl Run {
     /// A whole one: its file, how much is in it, its table.
     pub(super) fn new(
         id: RunId,
-        (file, seed): (Arc<dyn RunFile>, Seed),
+        (file, seed): (Arc<dyn PlainFile>, Seed),
         (entries, disk_bytes): (u64, u64),
         (fence, filter): Table,
     ) -> Self {
@@ -273,7 +273,7 @@ impl Footer {
     }
 
     /// The one at the end of so many blocks; `None` if what stands there does not verify.
-    fn read(file: &dyn RunFile, seed: Seed, blocks: u64) -> io::Result<Option<Self>> {
+    fn read(file: &dyn PlainFile, seed: Seed, blocks: u64) -> io::Result<Option<Self>> {
         let Some(n) = blocks.checked_sub(1) else { return Ok(None) };
         let mut block = vec![0; BLOCK];
         file.read_at(block::offset(n), &mut block)?;
@@ -305,7 +305,7 @@ impl Footer {
 pub(super) type Table = (Vec<u32>, Filter);
 
 /// The table, or the block of it that does not verify.
-fn read_table(file: &dyn RunFile, seed: Seed, footer: &Footer) -> io::Result<Result<Table, u64>> {
+fn read_table(file: &dyn PlainFile, seed: Seed, footer: &Footer) -> io::Result<Result<Table, u64>> {
     let (mut fence, mut filter) = (Vec::new(), Filter::blank(footer.lines));
     let (fence_words, blocks) = (footer.fence_words(), u64::from(footer.blocks));
     let mut at = 0;
@@ -330,7 +330,11 @@ fn read_table(file: &dyn RunFile, seed: Seed, footer: &Footer) -> io::Result<Res
 }
 
 /// Makes the table again from the entries that verify: their number, the table, the blocks that do not.
-fn salvage(file: &dyn RunFile, seed: Seed, blocks: u64) -> io::Result<(u64, Table, BTreeSet<u64>)> {
+fn salvage(
+    file: &dyn PlainFile,
+    seed: Seed,
+    blocks: u64,
+) -> io::Result<(u64, Table, BTreeSet<u64>)> {
     let (mut entries, mut fence, mut damaged) = (0, Vec::new(), BTreeSet::new());
     let mut counting = Blocks::new(0, blocks);
     while let Some(n) = counting.next(file)? {

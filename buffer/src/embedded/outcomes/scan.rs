@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use super::super::files::PlainFile;
 use super::super::journal::layout::size;
 use super::block::{self, BLOCK, Outcomes};
-use super::files::RunFile;
 use super::run::Run;
 use crate::state::Outcome;
 
@@ -29,7 +29,7 @@ impl Blocks {
     }
 
     /// Goes on to the next block; its number.
-    pub(super) fn next(&mut self, file: &dyn RunFile) -> io::Result<Option<u64>> {
+    pub(super) fn next(&mut self, file: &dyn PlainFile) -> io::Result<Option<u64>> {
         if self.next == self.end {
             return Ok(None);
         }

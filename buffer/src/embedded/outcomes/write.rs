@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use super::super::files::PlainFile;
 use super::super::journal::layout::{Part, Seed};
 use super::block::{self, BLOCK, Gathered};
-use super::files::RunFile;
 use super::filter::{Filter, Probe, upper};
 use super::run::{Footer, Home, Run, RunId, WORDS};
 use crate::codec::len32;
@@ -59,7 +59,7 @@ pub(super) fn give_up(home: &Home, id: RunId) {
 /// A run while it is written.
 #[derive(Debug)]
 pub(super) struct Writer {
-    file: Arc<dyn RunFile>,
+    file: Arc<dyn PlainFile>,
     seed: Seed,
     /// Whole blocks on their way to the file, and what it has.
     waiting: Vec<u8>,
@@ -72,7 +72,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    fn new(file: Arc<dyn RunFile>, seed: Seed, entries_max: u64) -> Self {
+    fn new(file: Arc<dyn PlainFile>, seed: Seed, entries_max: u64) -> Self {
         Self {
             file,
             seed,

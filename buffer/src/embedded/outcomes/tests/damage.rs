@@ -1,8 +1,8 @@
 //! Damaged runs: never a panic, never a wrong outcome, and what is whole goes on answering.
 
 use super::*;
+use crate::embedded::files::Directory;
 use crate::embedded::outcomes::block::BLOCK;
-use crate::embedded::outcomes::files::Directory;
 
 const KEYS: u64 = 600;
 

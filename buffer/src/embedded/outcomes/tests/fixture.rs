@@ -1,7 +1,7 @@
 //! The checked-in run of form 1: it opens for ever, and is still written byte for byte.
 
 use super::*;
-use crate::embedded::outcomes::files::Directory;
+use crate::embedded::files::Directory;
 
 const NAME: &str = "1789992000000_1790002800000_1_1.run";
 /// Settled in the stretch of that name.

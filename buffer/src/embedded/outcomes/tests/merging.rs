@@ -1,7 +1,7 @@
 //! Merging: the newest outcome wins, the number of runs stays small, and no step of it can lose anything.
 
 use super::*;
-use crate::embedded::outcomes::files::Directory;
+use crate::embedded::files::Directory;
 use crate::embedded::outcomes::merge::{UnderWay, choose, merge};
 
 fn settle(outcomes: &Outcomes) {

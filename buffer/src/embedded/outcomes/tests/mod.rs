@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use forebay_order::Fingerprint;
 
+use super::super::files::{Directory as _, RealDirectory};
 use super::Outcomes;
-use super::files::{Directory as _, RealDirectory};
 use super::run::Home;
 use crate::OrderState;
 use crate::embedded::journal::tests::disk::Disk;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Disk, Slot};
-use crate::embedded::outcomes::files::{Directory, RunFile};
+use crate::embedded::files::{Directory, PlainFile};
 
 /// The files, by number, and which name is which: now, and after a cut.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Directory for Disk {
         Ok(self.0.lock().unwrap().named.now.keys().cloned().collect())
     }
 
-    fn create(&self, name: &str) -> io::Result<Arc<dyn RunFile>> {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn PlainFile>> {
         self.change(|state| {
             let named = &mut state.named;
             named.made += 1;
@@ -67,9 +67,13 @@ impl Directory for Disk {
         Directory::open(self, name)
     }
 
-    fn open(&self, name: &str) -> io::Result<Arc<dyn RunFile>> {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn PlainFile>> {
         let number = self.0.lock().unwrap().named.file(name)?;
         Ok(Arc::new(NamedFile { disk: self.clone(), number }))
+    }
+
+    fn open_to_write(&self, name: &str) -> io::Result<Arc<dyn PlainFile>> {
+        Directory::open(self, name)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -129,19 +133,20 @@ impl NamedFile {
     }
 }
 
-impl RunFile for NamedFile {
+impl PlainFile for NamedFile {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.look(|file| file.cached.len() as u64))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.change(|state| {
-            if state.full {
-                let left = state.named.room.checked_sub(bytes.len() as u64);
-                state.named.room = left.ok_or(io::ErrorKind::StorageFull)?;
-            }
             let file = state.named.files.get_mut(&self.number).unwrap();
             let offset = usize::try_from(offset).unwrap();
+            if state.full {
+                let grows = (offset + bytes.len()).saturating_sub(file.cached.len());
+                let left = state.named.room.checked_sub(grows as u64);
+                state.named.room = left.ok_or(io::ErrorKind::StorageFull)?;
+            }
             file.cached.resize(file.cached.len().max(offset + bytes.len()), 0);
             file.write(offset, bytes);
             Ok(())

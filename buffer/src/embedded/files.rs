@@ -1,5 +1,5 @@
-//! The seam to the file system: a directory of named files, and what can be done to one. Like the journal's, so that
-//! the same crashing, tearing, failing file system can stand behind both in tests.
+//! The seam to the file system of what stands beside the journal, the outcome index and the feed: a directory of named files, and
+//! what can be done to one. Like the journal's, so that the same crashing, tearing, failing file system can stand behind all in tests.
 
 use std::fmt::Debug;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -8,18 +8,21 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::journal::files::{fill, sync};
+use super::journal::files::{fill, sync};
 
-/// A directory of runs.
+/// A directory of named files.
 pub(in crate::embedded) trait Directory: Debug + Send + Sync {
     /// Names of the files there are.
     fn names(&self) -> io::Result<Vec<String>>;
 
     /// Makes an empty file, in place of one that has the name. Not yet durable.
-    fn create(&self, name: &str) -> io::Result<Arc<dyn RunFile>>;
+    fn create(&self, name: &str) -> io::Result<Arc<dyn PlainFile>>;
 
     /// Opens a file for reading.
-    fn open(&self, name: &str) -> io::Result<Arc<dyn RunFile>>;
+    fn open(&self, name: &str) -> io::Result<Arc<dyn PlainFile>>;
+
+    /// Opens a file for reading and writing.
+    fn open_to_write(&self, name: &str) -> io::Result<Arc<dyn PlainFile>>;
 
     /// Gives a file another name. Not yet durable.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -41,7 +44,7 @@ pub(in crate::embedded) trait Directory: Debug + Send + Sync {
 }
 
 /// One file.
-pub(in crate::embedded) trait RunFile: Debug + Send + Sync {
+pub(in crate::embedded) trait PlainFile: Debug + Send + Sync {
     fn bytes(&self) -> io::Result<u64>;
 
     /// Writes all of `bytes`. Not yet durable.
@@ -56,13 +59,13 @@ pub(in crate::embedded) trait RunFile: Debug + Send + Sync {
 
 /// A real directory, in the care of whoever has the journal's lock.
 #[derive(Debug)]
-pub(super) struct RealDirectory {
+pub(in crate::embedded) struct RealDirectory {
     path: PathBuf,
 }
 
 impl RealDirectory {
     /// The directory, made durably if it is missing, readable by this user only.
-    pub(super) fn make(path: &Path) -> io::Result<Self> {
+    pub(in crate::embedded) fn make(path: &Path) -> io::Result<Self> {
         let directory = Self { path: path.to_owned() };
         directory.make_again()?;
         directory.names()?;
@@ -70,7 +73,7 @@ impl RealDirectory {
     }
 
     /// A directory that is there, to be read only.
-    pub(super) fn look(path: &Path) -> Self {
+    pub(in crate::embedded) fn look(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 
@@ -92,12 +95,12 @@ impl Directory for RealDirectory {
         names.filter_map(|name: io::Result<_>| name.map(Result::ok).transpose()).collect()
     }
 
-    fn create(&self, name: &str) -> io::Result<Arc<dyn RunFile>> {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn PlainFile>> {
         let path = self.path.join(name);
         let mut how = OpenOptions::new();
         how.read(true).write(true).create(true).truncate(true).mode(0o600);
         let file = match how.open(&path) {
-            // Somebody deleted the index while it was in use; it begins anew.
+            // Somebody deleted the directory while it was in use; it begins anew.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.make_again()?;
                 how.open(&path)?
@@ -107,8 +110,13 @@ impl Directory for RealDirectory {
         Ok(Arc::new(RealFile(file)))
     }
 
-    fn open(&self, name: &str) -> io::Result<Arc<dyn RunFile>> {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn PlainFile>> {
         Ok(Arc::new(RealFile(File::open(self.path.join(name))?)))
+    }
+
+    fn open_to_write(&self, name: &str) -> io::Result<Arc<dyn PlainFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
+        Ok(Arc::new(RealFile(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -165,7 +173,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 struct RealFile(File);
 
-impl RunFile for RealFile {
+impl PlainFile for RealFile {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }

@@ -1,0 +1,190 @@
+//! What is kept, given up, damaged, and what a reader is told of it.
+
+use std::time::Duration;
+
+use super::*;
+use crate::embedded::feed::Keeper;
+use crate::embedded::journal::WriteMode;
+use crate::embedded::journal::tests::disk::Disk;
+use crate::{BufferError, FeedError, FeedPage};
+
+/// Bytes of a slot.
+const SLOT: u64 = 8 << 10;
+
+pub(super) fn try_open(
+    disk: &Disk,
+    slots: u64,
+) -> std::io::Result<(Keeper, Option<u64>, Vec<String>)> {
+    let home = Home {
+        directory: Box::new(disk.clone()),
+        secret: [7; 16],
+        slot_bytes: SLOT,
+        bytes_max: slots * SLOT,
+        leaves: SLOT,
+    };
+    Keeper::open(home, Arc::new(SystemClock))
+}
+
+/// The feed on that disk, begun after 0 if there is none.
+fn open(disk: &Disk, slots: u64) -> (Keeper, u64, Vec<String>) {
+    let (mut keeper, told, notes) = try_open(disk, slots).unwrap();
+    if told.is_none() {
+        keeper.begin_after(0).unwrap();
+    }
+    (keeper, told.unwrap_or_default(), notes)
+}
+
+/// Tells events of these sequences, a few in each call.
+fn tell(keeper: &mut Keeper, sequences: std::ops::RangeInclusive<u64>) {
+    let sequences: Vec<_> = sequences.collect();
+    for some in sequences.chunks(5) {
+        let told = *some.last().unwrap();
+        keeper.tell(some.iter().map(|sequence| event(*sequence, 0)), told).unwrap();
+    }
+}
+
+async fn page(keeper: &Keeper, after: u64, limit: usize) -> Result<FeedPage, FeedError> {
+    let shared = keeper.shared();
+    shared.reached(u64::MAX);
+    shared.page(after, limit, Duration::ZERO, || BufferError::Closing).await
+}
+
+/// Sequences of all events after one.
+pub(super) async fn all(keeper: &Keeper, mut after: u64) -> Vec<u64> {
+    let mut sequences = Vec::new();
+    loop {
+        let FeedPage { events, next } = page(keeper, after, 7).await.unwrap();
+        if next == after {
+            return sequences;
+        }
+        for event in events {
+            assert_eq!(event, super::event(event.sequence, 0));
+            sequences.push(event.sequence);
+        }
+        after = next;
+    }
+}
+
+async fn oldest(keeper: &Keeper) -> u64 {
+    match page(keeper, 0, 1).await {
+        Err(FeedError::Gone { oldest }) => oldest,
+        Ok(_) => 0,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_slot_is_given_up_and_its_readers_are_told() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let (mut keeper, ..) = open(&disk, 4);
+    tell(&mut keeper, 1..=100);
+    assert_eq!(all(&keeper, 0).await, (1..=100).collect::<Vec<_>>());
+    tell(&mut keeper, 101..=2_000);
+    let oldest = oldest(&keeper).await;
+    assert!((1_500..2_000).contains(&oldest), "{oldest}");
+    assert_eq!(all(&keeper, oldest).await, (oldest + 1..=2_000).collect::<Vec<_>>());
+    assert!(matches!(page(&keeper, oldest - 1, 1).await, Err(FeedError::Gone { .. })));
+    let names = crate::embedded::files::Directory::names(&disk).unwrap();
+    assert_eq!(names.len(), 4, "{names:?}");
+    // The same after a start, and with less to be kept there is less.
+    keeper.sync().unwrap();
+    drop(keeper);
+    let (mut keeper, told, notes) = open(&disk, 2);
+    assert_eq!((told, notes), (2_000, vec![]));
+    assert_eq!(all(&keeper, oldest).await.len() as u64, 2_000 - oldest);
+    tell(&mut keeper, 2_001..=2_200);
+    let names = crate::embedded::files::Directory::names(&disk).unwrap();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(all(&keeper, 2_100).await, (2_101..=2_200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn it_goes_on_at_0_bytes_free() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let (mut keeper, ..) = open(&disk, 16);
+    tell(&mut keeper, 1..=200);
+    disk.set_full(true);
+    tell(&mut keeper, 201..=2_000);
+    let oldest = oldest(&keeper).await;
+    assert!(oldest > 1_500, "{oldest}");
+    assert_eq!(all(&keeper, oldest).await, (oldest + 1..=2_000).collect::<Vec<_>>());
+    disk.set_full(false);
+    tell(&mut keeper, 2_001..=4_000);
+    assert_eq!(all(&keeper, 2_000).await.len(), 2_000, "it grows again");
+}
+
+#[tokio::test]
+async fn without_room_for_a_single_slot_what_is_told_is_gone_and_said_to_be() {
+    let disk = Disk::of(WriteMode::Buffered);
+    disk.set_full(true);
+    let (mut keeper, ..) = open(&disk, 4);
+    tell(&mut keeper, 1..=100);
+    assert!(matches!(page(&keeper, 0, 1).await, Err(FeedError::Gone { oldest: 100 })));
+    assert!(all(&keeper, 100).await.is_empty());
+    keeper.sync().unwrap();
+    assert!(keeper.shared().is_synced(100), "a segment need not wait for it");
+}
+
+#[tokio::test]
+async fn damage_is_passed_over_and_said() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let (mut keeper, ..) = open(&disk, 4);
+    tell(&mut keeper, 1..=60);
+    keeper.sync().unwrap();
+    tell(&mut keeper, 61..=70);
+    keeper.sync().unwrap();
+    drop(keeper);
+    disk.damage_file("1.feed", |bytes| bytes[1_700] ^= 1);
+    let (keeper, told, notes) = open(&disk, 4);
+    assert_eq!(told, 70);
+    assert!(notes.len() == 1 && notes[0].contains("damaged at 1 places"), "{notes:?}");
+    let left = all(&keeper, 0).await;
+    assert_eq!(left.len(), 65, "the five of one call are gone: {left:?}");
+    assert!(left.contains(&1) && left.contains(&70));
+}
+
+#[tokio::test]
+async fn a_reader_is_not_held_up_where_the_newest_is_damaged() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let (mut keeper, ..) = open(&disk, 4);
+    tell(&mut keeper, 1..=5);
+    disk.damage_file("1.feed", |bytes| bytes[600] ^= 1);
+    let page = page(&keeper, 0, 10).await.unwrap();
+    assert_eq!((page.events.len(), page.next), (0, 5));
+}
+
+#[tokio::test]
+async fn a_part_that_is_missing_is_not_told_across() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let (mut keeper, ..) = open(&disk, 8);
+    tell(&mut keeper, 1..=500);
+    keeper.sync().unwrap();
+    let slots = keeper.shared().slots();
+    assert!(slots.len() >= 4, "{}", slots.len());
+    let (second, third) = (slots[1].number, slots[2].base);
+    drop((keeper, slots));
+    crate::embedded::files::Directory::remove(&disk, &format!("{second}.feed")).unwrap();
+    let (keeper, told, notes) = open(&disk, 8);
+    assert_eq!((told, notes.len()), (500, 1));
+    assert_eq!(oldest(&keeper).await, third);
+    assert_eq!(all(&keeper, third).await, (third + 1..=500).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_record_that_no_slot_can_hold_does_not_end_the_feed() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let (mut keeper, ..) = open(&disk, 4);
+    keeper.tell((0..1_000).map(|part| event(3, part)), 3).unwrap();
+    tell(&mut keeper, 4..=8);
+    assert_eq!(keeper.shared().slots().first().unwrap().base, 3);
+}
+
+#[test]
+fn a_sync_that_fails_is_not_passed_over() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let (mut keeper, ..) = open(&disk, 4);
+    tell(&mut keeper, 1..=5);
+    disk.fail_sync(0);
+    keeper.sync().unwrap_err();
+    assert!(!keeper.shared().is_synced(5));
+}
