@@ -19,6 +19,7 @@ mod claim;
 pub mod governor;
 mod metrics;
 pub mod oms;
+pub mod outbound;
 pub mod retry;
 mod worker;
 

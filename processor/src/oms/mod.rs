@@ -6,7 +6,6 @@ pub mod postgres;
 mod refuse;
 pub mod sqlite;
 mod thread;
-mod tls;
 mod words;
 
 use std::sync::Arc;

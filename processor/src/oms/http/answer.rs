@@ -25,10 +25,9 @@ use forebay_order::{Fingerprint, OrderSummary};
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::client::Answer;
-use super::limits::retry_after;
 use super::options::{Answers, Find, HttpOptions, List, Meaning, Rule};
 use crate::oms::{CallFailure, Found, Guarantee, Identity, Listed, Outcome, Scope};
+use crate::outbound::{Answer, retry_after};
 
 /// Characters of the OMS's own words that are kept.
 const WORDS_MAX: usize = 200;

@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::options::CallLimits;
 use crate::oms::{CallFailure, Scope};
+use crate::outbound::retry_after;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Calls are counted by so much time.
@@ -128,17 +128,6 @@ fn unreserved(most: u64, reserve: f64) -> u64 {
     (most as f64 * (1.0 - reserve.clamp(0.0, 1.0))) as u64
 }
 
-/// When to come back (RFC 9110, section 10.2.3): seconds, or a date, by the clock of who says it.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
-    Some(at.duration_since(now).unwrap_or_default())
-}
-
 /// How long nothing is left to be used, by the `RateLimit` fields of the IETF's drafts: `RateLimit: "default";r=0;t=30`,
 /// `RateLimit: limit=100, remaining=0, reset=30`, `RateLimit-Remaining` with `RateLimit-Reset` (also with `X-` before).
 fn used_up(headers: &HeaderMap) -> Option<Duration> {
@@ -193,17 +182,6 @@ mod tests {
             usage(&headers(&[("sforce-limit-info", "api-usage=18/5000")])),
             Some((18, 5_000))
         );
-        assert_eq!(
-            retry_after(&headers(&[("retry-after", "120")])),
-            Some(Duration::from_secs(120))
-        );
-        let date =
-            |now| headers(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"), ("date", now)]);
-        let wait = retry_after(&date("Wed, 21 Oct 2015 07:27:00 GMT"));
-        assert_eq!(wait, Some(Duration::from_secs(60)));
-        let past = retry_after(&date("Wed, 21 Oct 2015 07:29:00 GMT"));
-        assert_eq!(past, Some(Duration::ZERO));
-        assert_eq!(retry_after(&headers(&[("retry-after", "soon")])), None);
     }
 
     #[tokio::test(start_paused = true)]

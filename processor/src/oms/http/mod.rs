@@ -12,13 +12,11 @@
 //!
 //! ```text
 //! mod.rs       what the drain sees     options.rs   what differs from OMS to OMS
-//! client.rs    one HTTP call           token.rs     who we are
 //! template.rs  bodies and paths        answer.rs    what an answer means
-//! limits.rs    calls a second and a day
+//! limits.rs    calls a second and day  token.rs     who we are
 //! ```
 
 mod answer;
-mod client;
 mod limits;
 mod options;
 mod template;
@@ -32,10 +30,9 @@ use forebay_order::OrderSummary;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
-use super::tls::{self, TlsError};
 use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
+use crate::outbound::{Answer, Client, Deadlines, Failed, TlsError, tls_client};
 use answer::Reading;
-use client::{Answer, Client};
 use limits::Calls;
 use template::Templates;
 use token::Credentials;
@@ -56,7 +53,7 @@ pub enum OpenError {
         reason: String,
     },
     /// Certificates or TLS.
-    #[error(transparent)]
+    #[error("oms.roots: {0}")]
     Tls(#[from] TlsError),
     /// A template cannot be read.
     #[error("{name}: {reason}")]
@@ -124,7 +121,7 @@ impl Http {
             find_base,
             idempotency: idempotency.transpose()?,
             headers: headers.collect::<Result<_, OpenError>>()?,
-            client: Client::new(&options, tls::client(options.roots.as_deref())?),
+            client: client(&options)?,
             credentials: Arc::new(Credentials::new(options.auth.clone())),
             templates: Templates::new(&options)?,
             reading: Reading::new(&options),
@@ -311,6 +308,21 @@ fn no_path(error: http::Error) -> CallFailure {
 enum Part {
     Done(Vec<Outcome>),
     TooLarge,
+}
+
+fn client(options: &HttpOptions) -> Result<Client, TlsError> {
+    let tls = tls_client(options.roots.as_deref())?;
+    let deadlines = Deadlines { connect: options.connect_timeout, answer: options.answer_timeout };
+    Ok(Client::new(tls, deadlines, options.connections))
+}
+
+impl From<Failed> for CallFailure {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NotSent(why) => Self::NotSent(why),
+            Failed::Unknown(why) => Self::Unknown(why),
+        }
+    }
 }
 
 /// A call's failure as the outcome of one of its orders.

@@ -13,9 +13,9 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::client::Client;
 use super::options::Auth;
 use crate::oms::{CallFailure, Scope};
+use crate::outbound::{Client, retry_after};
 
 /// A token is renewed so long before it ends, or at a tenth of its life where that is less; but a second before, for servers that
 /// count in whole seconds, or at half of its life.
@@ -126,7 +126,7 @@ impl Credentials {
                 return Err(CallFailure::Unauthenticated);
             }
             429 | 503 => {
-                let after = super::limits::retry_after(&answer.headers);
+                let after = retry_after(&answer.headers);
                 return Err(CallFailure::Overloaded { after, scope: Scope::Second });
             }
             status => {

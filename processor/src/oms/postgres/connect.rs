@@ -12,7 +12,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::PostgresOptions;
 use super::fault::not_done;
 use crate::oms::CallFailure;
-use crate::oms::tls::{self, TlsError};
+use crate::outbound::{TlsError, tls_client};
 
 /// The schema in `schema.sql`.
 const SCHEMA_VERSION: i32 = 1;
@@ -37,7 +37,7 @@ pub enum OpenError {
     #[error("oms.url: {0}")]
     Address(String),
     /// Certificates or TLS.
-    #[error(transparent)]
+    #[error("oms.roots: {0}")]
     Tls(#[from] TlsError),
 }
 
@@ -59,7 +59,7 @@ pub(super) fn pool(options: &PostgresOptions) -> Result<Pool, OpenError> {
     }
     // Of several hosts the one that writes.
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    let tls = MakeRustlsConnect::new(tls::client(options.roots.as_deref())?);
+    let tls = MakeRustlsConnect::new(tls_client(options.roots.as_deref())?);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config, tls, recycling);
     let timeouts =

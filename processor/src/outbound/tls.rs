@@ -1,4 +1,4 @@
-//! TLS to an OMS: whom we trust.
+//! TLS: whom we trust.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Certificates that are to be trusted cannot be read.
-    #[error("oms.roots: {path}: {reason}")]
+    #[error("{path}: {reason}")]
     Roots {
         /// The file.
         path: PathBuf,
@@ -24,7 +24,10 @@ pub enum TlsError {
 }
 
 /// Trusts the machine's certificates and these.
-pub(super) fn client(roots: Option<&Path>) -> Result<ClientConfig, TlsError> {
+///
+/// # Errors
+/// [`TlsError`]: these cannot be read.
+pub fn client(roots: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in rustls_native_certs::load_native_certs().certs {
         // One that cannot be read trusts nobody.

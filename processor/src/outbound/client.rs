@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -19,36 +19,74 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tokio::sync::Notify;
 
-use super::HttpOptions;
-use crate::oms::CallFailure;
-
-/// Bytes of an answer at most.
+/// Bytes of an answer at most, where it is read.
 const ANSWER_MAX: usize = 16 << 20;
+/// Where it is not: bytes, and time, spent on it all the same, so that the connection can be used again.
+const UNREAD_MAX: usize = 16 << 10;
+const UNREAD_WAIT: Duration = Duration::from_secs(1);
 /// A connection is kept so long while nothing is sent: shorter than servers usually do, so that hardly any is used that its
 /// server is about to close.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Calls one OMS. Follows no redirect: where orders go is configured, not told.
-pub(super) struct Client {
+/// Calls one server. Follows no redirect: where things go is configured, not told.
+pub struct Client {
     inner: legacy::Client<HttpsConnector<HttpConnector>, Watched>,
-    connect_timeout: Duration,
-    answer_timeout: Duration,
+    deadlines: Deadlines,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("deadlines", &self.deadlines).finish_non_exhaustive()
+    }
+}
+
+/// How long a call waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For a connection; a handshake may take as long again.
+    pub connect: Duration,
+    /// For the answer, from when the request left.
+    pub answer: Duration,
 }
 
 /// A complete answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// All of its body.
+    pub body: Bytes,
+}
+
+/// What an answer begins with, where its body is of no interest.
+#[derive(Debug)]
+pub struct Told {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// Not a byte of the body left.
+    #[error("nothing was sent: {0}")]
+    NotSent(String),
+    /// Some may have, and what became of it nobody said.
+    #[error("no complete answer: {0}")]
+    Unknown(String),
 }
 
 impl Client {
-    pub(super) fn new(options: &HttpOptions, tls: ClientConfig) -> Self {
+    /// One that keeps so many connections; nothing is connected yet.
+    pub fn new(tls: ClientConfig, deadlines: Deadlines, connections: usize) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(options.connect_timeout));
+        connector.set_connect_timeout(Some(deadlines.connect));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
@@ -57,25 +95,17 @@ impl Client {
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(options.connections)
+            .pool_max_idle_per_host(connections)
             .build(connector);
-        let (connect_timeout, answer_timeout) = (options.connect_timeout, options.answer_timeout);
-        Self { inner, connect_timeout, answer_timeout }
+        Self { inner, deadlines }
     }
 
-    /// One call, once.
+    /// One call, once, with its whole answer.
     ///
     /// # Errors
-    /// [`CallFailure::NotSent`] where not a byte of the body left, [`CallFailure::Unknown`] where some may have and no complete
-    /// answer came.
-    pub(super) async fn call(&self, request: Request<Bytes>) -> Result<Answer, CallFailure> {
-        let leaving = Arc::new(Leaving::new(request.body().is_empty()));
-        let held = |bytes| Watched { bytes: Some(bytes), leaving: Arc::clone(&leaving) };
-        let request = request.map(held);
-        let call = async {
-            let answer = self.inner.request(request).await.map_err(|error| {
-                error.source().map_or_else(|| error.to_string(), ToString::to_string)
-            })?;
+    /// [`Failed`]: there is no complete one.
+    pub async fn call(&self, request: Request<Bytes>) -> Result<Answer, Failed> {
+        let whole = |answer: Response<Incoming>| async {
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| {
                 match error.is::<LengthLimitError>() {
@@ -86,8 +116,38 @@ impl Client {
             let (status, headers) = (head.status, head.headers);
             Ok(Answer { status, headers, body: body.to_bytes() })
         };
+        self.exchange(request, whole).await
+    }
+
+    /// One call, once, to a server that says all with its status.
+    ///
+    /// # Errors
+    /// [`Failed`]: there is none.
+    pub async fn tell(&self, request: Request<Bytes>) -> Result<Told, Failed> {
+        let answer = self.exchange(request, |answer| async { Ok(answer) }).await?;
+        let (head, body) = answer.into_parts();
+        // Whatever comes of it, the status was told.
+        let unread = Limited::new(body, UNREAD_MAX).collect();
+        tokio::time::timeout(UNREAD_WAIT, unread).await.ok();
+        Ok(Told { status: head.status, headers: head.headers })
+    }
+
+    async fn exchange<T, F: Future<Output = Result<T, String>> + Send>(
+        &self,
+        request: Request<Bytes>,
+        read: impl FnOnce(Response<Incoming>) -> F + Send,
+    ) -> Result<T, Failed> {
+        let leaving = Arc::new(Leaving::new(request.body().is_empty()));
+        let held = |bytes| Watched { bytes: Some(bytes), leaving: Arc::clone(&leaving) };
+        let request = request.map(held);
+        let call = async {
+            let answer = self.inner.request(request).await.map_err(|error| {
+                error.source().map_or_else(|| error.to_string(), ToString::to_string)
+            })?;
+            read(answer).await
+        };
         // A handshake may hang, too.
-        let connecting = self.connect_timeout * 2;
+        let connecting = self.deadlines.connect * 2;
         let hangs = async {
             tokio::time::sleep(connecting).await;
             if leaving.has_left() {
@@ -97,8 +157,8 @@ impl Client {
         let late = async {
             leaving.left().await;
             // A sleep of nothing is one to the timer's next tick.
-            if !self.answer_timeout.is_zero() {
-                tokio::time::sleep(self.answer_timeout).await;
+            if !self.deadlines.answer.is_zero() {
+                tokio::time::sleep(self.deadlines.answer).await;
             }
         };
         let why: String = tokio::select! {
@@ -107,12 +167,12 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(why) => why,
             },
-            () = late => format!("no answer within {:?}", self.answer_timeout),
+            () = late => format!("no answer within {:?}", self.deadlines.answer),
             () = hangs => format!("no connection within {connecting:?}"),
         };
         Err(match leaving.revoke() {
-            true => CallFailure::NotSent(why),
-            false => CallFailure::Unknown(why),
+            true => Failed::NotSent(why),
+            false => Failed::Unknown(why),
         })
     }
 }
