@@ -25,5 +25,6 @@ fn main() -> ExitCode {
         cli::Command::Replay(args) => cli::replay::run(&args),
         cli::Command::Exceptions(args) => cli::exceptions::run(&args),
         cli::Command::Oms(args) => cli::oms::run(&args),
+        cli::Command::Webhooks(args) => cli::webhooks::run(&args),
     }
 }

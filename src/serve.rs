@@ -11,7 +11,7 @@ use forebay_buffer::migrate::{Migration, embedded_to_nats, nats_to_embedded};
 use forebay_buffer::nats::Nats;
 use forebay_buffer::{Buffer, Clock, Embedded, SystemClock};
 use forebay_ingest::Door;
-use forebay_ops::{Ops, View};
+use forebay_ops::{Ops, View, webhooks::Webhooks};
 use forebay_processor::{Drain, Oms};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
@@ -240,6 +240,9 @@ impl Service<'_> {
     ) -> Result<Ended, String> {
         let Self { config, sockets, json, clock, signals, started, metrics, lookup_key } = self;
         let (oms, fleet) = (Arc::new(oms), wiring::fleet(&lookup_key));
+        // Before the door and the drain: a new one is told all that happens from here on.
+        let webhooks = Webhooks::start(wiring::webhooks(config, &lookup_key), &buffer, &clock);
+        let webhooks = webhooks.await.map_err(|error| error.to_string())?;
         let drain = match config.role {
             Role::Ingest => None,
             Role::All | Role::Process => {
@@ -268,6 +271,7 @@ impl Service<'_> {
             fleet,
             oms_kind: wiring::oms_word(config.oms.kind),
             drain: Box::new(move || wiring::drain_status(governor.as_ref())),
+            webhooks: webhooks.board(),
             metrics,
             clock,
             started,
@@ -312,8 +316,9 @@ impl Service<'_> {
                 drain.stop(grace).await;
             }
         };
-        // Both within the one grace time.
-        let (closed, ()) = tokio::join!(tokio::time::timeout(grace + LAST_WORDS, door), drained);
+        // All within the one grace time.
+        let closed = tokio::time::timeout(grace + LAST_WORDS, door);
+        let (closed, (), ()) = tokio::join!(closed, drained, webhooks.stop(grace));
         if !matches!(closed, Ok(Ok(Ok(())))) {
             tracing::warn!(
                 "requests were cut off at the end of the grace time; their senders send again"

@@ -8,7 +8,7 @@ use std::time::Duration;
 use forebay_buffer::nats::{Login, NatsConfig};
 use forebay_buffer::{Clock, EmbeddedConfig};
 use forebay_ingest::{Channel, DoorConfig, SourceRule};
-use forebay_ops::DrainStatus;
+use forebay_ops::{DrainStatus, webhooks};
 use forebay_order::{Format, Limits};
 use forebay_processor::oms::http::{Auth, CallLimits, Create, Find, Http, HttpOptions, List};
 use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
@@ -322,6 +322,15 @@ pub(crate) fn drain_status(governor: Option<&Governor>) -> DrainStatus {
         in_flight: state.in_flight,
         limiter: state.limiter.word(),
         why: state.why,
+    }
+}
+
+/// The webhooks' settings.
+pub(crate) fn webhooks(config: &Config, lookup_key: &[u8; 32]) -> webhooks::Settings {
+    webhooks::Settings {
+        directory: config.data_dir.join("webhooks"),
+        store: webhooks::store_name(lookup_key),
+        endpoints: config.webhooks.iter().map(|(name, webhook)| webhook.options(name)).collect(),
     }
 }
 

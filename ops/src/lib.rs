@@ -1,4 +1,5 @@
-//! The operator's door: health, metrics, status, orders, what became of them, process exceptions, and what the OMS has.
+//! The operator's door: health, metrics, status, orders, what became of them, process exceptions, and what the OMS has; and
+//! webhooks, which tell others what became of orders.
 //!
 //! Its own listener, loopback only until operators have credentials. It never touches a storefront's
 //! request, and a storefront's flood never starves it of its port.
@@ -7,11 +8,13 @@ mod answer;
 mod claim;
 mod exceptions;
 mod health;
+mod metrics;
 mod orders;
 mod outcomes;
 mod replay;
 mod serve;
 mod status;
+pub mod webhooks;
 
 pub use serve::{Ops, OpsError};
 pub use status::{DoorStatus, DrainStatus};
@@ -35,6 +38,8 @@ pub struct View<B, O> {
     pub fleet: String,
     /// How the drain stands.
     pub drain: Box<dyn Fn() -> DrainStatus + Send + Sync>,
+    /// How the webhooks stand.
+    pub webhooks: webhooks::Board,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// Time.

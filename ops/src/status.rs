@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::View;
 use crate::answer::{Answer, ok};
+use crate::webhooks::EndpointStatus;
 
 /// How the drain stands.
 #[derive(Clone, Debug, Serialize)]
@@ -64,6 +65,7 @@ struct Document {
     drain: DrainStatus,
     oms: OmsStatus,
     door: DoorStatus,
+    webhooks: Vec<EndpointStatus>,
 }
 
 #[derive(Serialize)]
@@ -98,5 +100,6 @@ pub(crate) async fn get<B: Buffer, O: OrderManagement>(
             test: view.oms.is_test(),
         },
         door: DoorStatus { in_flight_orders, in_flight_bytes },
+        webhooks: view.webhooks.status(),
     })
 }

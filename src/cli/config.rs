@@ -49,6 +49,11 @@ pub(crate) fn run(args: &ConfigArgs) -> ExitCode {
             for (name, channel) in config.channels() {
                 print(&format!("channel  {name} ({}, {:?})", channel.format, channel.caller));
             }
+            for (name, webhook) in &config.webhooks {
+                let kinds: Vec<_> =
+                    webhook.options(name).kinds.iter().map(|kind| kind.word()).collect();
+                print(&format!("webhook  {name} ({})", kinds.join(", ")));
+            }
         }
         Err(faults) if *json => {
             print(&json!({ "ok": false, "faults": faults }).to_string());

@@ -11,6 +11,7 @@ pub(crate) mod orders;
 pub(crate) mod outcomes;
 pub(crate) mod replay;
 pub(crate) mod status;
+pub(crate) mod webhooks;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   forebay buffer check --data-dir forebay-data   is every byte of a stopped service's buffer whole
   forebay migrate --from embedded --to nats --config forebay.toml   serve on a cluster, and move all orders there
   forebay doctor --data-dir forebay-data         is this disk, this clock, this machine fit for it
+  forebay webhooks test mail --config forebay.toml   does the receiver of the webhook mail take a signed ping
   forebay oms serve --db oms.db --client-id-file id --client-secret-file secret   an OMS with faults, to test against";
 
 /// What to do.
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Replay(replay::ReplayArgs),
     /// A reference OMS to test against, in a process of its own
     Oms(oms::OmsArgs),
+    /// Try whether a webhook's receiver takes what it is sent
+    Webhooks(webhooks::WebhooksArgs),
 }
 
 /// Arguments of `serve`.

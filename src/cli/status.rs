@@ -96,6 +96,7 @@ fn table(status: &Value) -> Vec<String> {
             trouble.as_str().map_or(String::new(), |trouble| format!("; {trouble}")),
         ));
     }
+    lines.extend(at("/webhooks").as_array().into_iter().flatten().map(webhook));
     lines.extend(look_first(&at("/buffer/look_first_until_ms"), &at("/oms/guarantee")));
     for note in at("/buffer/recovery").as_array().into_iter().flatten() {
         lines.push(format!("recovery    {}", plain(note)));
@@ -158,6 +159,28 @@ fn on_nats(at: &impl Fn(&str) -> Value) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// How one webhook stands.
+fn webhook(status: &Value) -> String {
+    let at = |name: &str| status.get(name).cloned().unwrap_or(Value::Null);
+    let since = |name: &str| {
+        let time = Timestamp::from_millisecond(at(name).as_i64()?).ok()?;
+        Some(time.strftime("%F %H:%M:%S UTC").to_string())
+    };
+    let mut line = format!("webhook     {}: {}", plain(&at("name")), plain(&at("state")));
+    if let Some(since) = since("failing_since_ms") {
+        line.push_str(&format!(" since {since}, {}", plain(&at("error"))));
+    }
+    line.push_str(&match since("waiting_since_ms") {
+        Some(since) => format!("; not told of what happened since {since}"),
+        None => "; up to date".to_owned(),
+    });
+    line.push_str(&format!(", after {}", plain(&at("after"))));
+    if at("missed").as_u64().is_some_and(|missed| missed > 0) {
+        line.push_str("; some events were given up before it had been told them");
+    }
+    line
 }
 
 /// Until when orders are looked up before they are first sent, and what that costs.
@@ -235,6 +258,25 @@ mod tests {
         let said = table(&status).join("\n");
         assert!(said.contains("limited by: auth"), "{said}");
         assert!(said.contains("braked      renew the credentials"), "{said}");
+    }
+
+    #[test]
+    fn a_webhook_says_since_when_and_why_it_is_behind() {
+        let mut status = serde_json::json!({
+            "name": "mail", "state": "ok", "after": 17, "error": null, "missed": 0,
+            "failing_since_ms": null, "waiting_since_ms": null,
+        });
+        assert_eq!(webhook(&status), "webhook     mail: ok; up to date, after 17");
+        status["state"] = "failing".into();
+        status["error"] = "it answered 503 Service Unavailable".into();
+        status["failing_since_ms"] = 1_790_000_000_000_i64.into();
+        status["waiting_since_ms"] = 1_790_000_000_000_i64.into();
+        status["missed"] = 1.into();
+        assert_eq!(
+            webhook(&status),
+            "webhook     mail: failing since 2026-09-21 14:13:20 UTC, it answered 503 Service Unavailable; not told of what \
+             happened since 2026-09-21 14:13:20 UTC, after 17; some events were given up before it had been told them"
+        );
     }
 
     #[test]

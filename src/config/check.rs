@@ -159,6 +159,7 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         "buffer.replay_window: must not be longer than orders are remembered (buffer.dedup_horizon, on NATS nats.outcome_ttl)",
     );
     faults.extend(http::faults(oms));
+    faults.extend(config.webhooks.iter().flat_map(|(name, webhook)| webhook.faults(name)));
     let mut warnings = Vec::new();
     if let Some(preset) = &oms.preset {
         warnings.push(format!(

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::http;
 use super::units::{Size, Span};
+use super::webhooks::Webhook;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub(crate) struct Config {
     pub(crate) nats: Nats,
     pub(crate) drain: Drain,
     pub(crate) oms: Oms,
+    /// Who is told what becomes of orders.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) webhooks: BTreeMap<String, Webhook>,
     /// `None`: one channel per format, named like it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) channels: Option<BTreeMap<String, Channel>>,
@@ -258,6 +262,7 @@ impl Default for Config {
             nats: Nats::default(),
             drain: Drain::default(),
             oms: Oms::default(),
+            webhooks: BTreeMap::new(),
             channels: None,
         }
     }

