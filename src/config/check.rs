@@ -160,6 +160,10 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     );
     faults.extend(http::faults(oms));
     faults.extend(config.webhooks.iter().flat_map(|(name, webhook)| webhook.faults(name)));
+    if !on_nats && config.feed.keep.0 == 0 && !config.webhooks.is_empty() {
+        faults
+            .push("feed.keep: webhooks tell what the feed does; set it to 2MiB or more".to_owned());
+    }
     let mut warnings = Vec::new();
     if let Some(preset) = &oms.preset {
         warnings.push(format!(

@@ -188,6 +188,8 @@ mod tests {
             let said = checked(&section(more)).unwrap_err();
             assert!(said.contains(fault), "{more}: {said}");
         }
+        let unfed = checked(&format!("[feed]\nkeep = \"0B\"\n{}", section(""))).unwrap_err();
+        assert!(unfed.starts_with("feed.keep: "), "{unfed}");
         let clear = section("").replace("https://", "http://");
         assert!(checked(&clear).unwrap_err().contains("webhooks.mail.url"));
         let dots = section("").replace("webhooks.mail", "webhooks.\"../mail\"");

@@ -25,3 +25,4 @@ mod smoke;
 mod sockets;
 mod sync_held;
 mod trouble;
+mod webhooks;
