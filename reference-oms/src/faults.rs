@@ -45,6 +45,10 @@ pub struct Faults {
     pub visible_after_ms: u64,
     /// Orders are only taken, and exist after this long.
     pub async_after_ms: Option<u64>,
+    /// Of these about every n-th is refused later and never exists, by its identity.
+    pub async_refuse_every: Option<NonZeroU64>,
+    /// What became of them is posted to this address (`http://` only), until it is heard.
+    pub tell: Option<String>,
     /// How long a token lives that is issued from now on.
     pub token_ttl_s: u64,
     /// No token for anybody.
@@ -100,6 +104,8 @@ impl Default for Faults {
             latency_ms: None,
             visible_after_ms: 0,
             async_after_ms: None,
+            async_refuse_every: None,
+            tell: None,
             token_ttl_s: 3_600,
             refuse_credentials: false,
         }
@@ -112,6 +118,8 @@ pub(crate) struct Change {
     pub(crate) faults: Faults,
     /// Once: no token issued so far is good any more.
     pub(crate) revoke_tokens: bool,
+    /// Once: what was told is told again.
+    pub(crate) tell_again: bool,
 }
 
 impl Faults {
@@ -127,11 +135,12 @@ impl Faults {
     /// These faults with the named members replaced, each whole; null puts its default back.
     pub(crate) fn changed(&self, change: Value) -> Result<Change, String> {
         let Value::Object(mut change) = change else { return Err("not a JSON object".to_owned()) };
-        let revoke_tokens = match change.remove("revoke_tokens") {
-            None => false,
-            Some(Value::Bool(revoke)) => revoke,
-            Some(other) => return Err(format!("revoke_tokens: {other} is not a boolean")),
+        let mut action = |name: &str| match change.remove(name) {
+            None => Ok(false),
+            Some(Value::Bool(wanted)) => Ok(wanted),
+            Some(other) => Err(format!("{name}: {other} is not a boolean")),
         };
+        let (revoke_tokens, tell_again) = (action("revoke_tokens")?, action("tell_again")?);
         let to_object = |faults: &Self| match serde_json::to_value(faults) {
             Ok(Value::Object(members)) => Ok(members),
             Ok(_) => Err("faults are not an object".to_owned()),
@@ -145,7 +154,7 @@ impl Faults {
         let faults: Self =
             serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())?;
         faults.check()?;
-        Ok(Change { faults, revoke_tokens })
+        Ok(Change { faults, revoke_tokens, tell_again })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -154,6 +163,9 @@ impl Faults {
                 return Err(format!("overloaded.status: {} refuses nothing", overloaded.status));
             }
             _ => {}
+        }
+        if self.tell.as_ref().is_some_and(|url| !url.starts_with("http://")) {
+            return Err("tell: must begin with http://".to_owned());
         }
         match self.latency_ms {
             Some(latency) if latency.p50 > latency.p99 => {
@@ -189,6 +201,7 @@ mod tests {
             (json!({ "latency_ms": { "p50": 9, "p99": 1 } }), "latency_ms"),
             (json!({ "revoke_tokens": 1 }), "revoke_tokens"),
             (json!({ "token_ttl_s": -1 }), "-1"),
+            (json!({ "tell": "127.0.0.1:1" }), "http://"),
             (json!([]), "object"),
         ] {
             let said = Faults::default().changed(change.clone()).unwrap_err();
@@ -199,6 +212,7 @@ mod tests {
     #[test]
     fn a_revocation_is_an_action_and_no_fault() {
         let change = Faults::default().changed(json!({ "revoke_tokens": true })).unwrap();
-        assert_eq!(change, Change { faults: Faults::default(), revoke_tokens: true });
+        let faults = Faults::default();
+        assert_eq!(change, Change { faults, revoke_tokens: true, tell_again: false });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
@@ -71,6 +71,7 @@ pub(crate) struct Oms {
     pub(crate) ledger: Ledger,
     pub(crate) counts: Counts,
     last_call: AtomicI64,
+    tell_again: AtomicBool,
     /// Limited calls under way.
     pub(crate) under_way: AtomicU64,
     faults: Mutex<Arc<Faults>>,
@@ -95,6 +96,7 @@ impl Oms {
             batch_max: options.batch_max,
             dialect: options.dialect,
             clock,
+            tell_again: AtomicBool::new(false),
             last_call: AtomicI64::new(ledger.calls_before),
             ledger,
             counts: Counts::default(),
@@ -111,6 +113,11 @@ impl Oms {
         self.last_call.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Whether what was told is to be told again; true once.
+    pub(crate) fn tell_again(&self) -> bool {
+        self.tell_again.swap(false, Ordering::Relaxed)
+    }
+
     pub(crate) fn faults(&self) -> Arc<Faults> {
         Arc::clone(&lock(&self.faults))
     }
@@ -123,6 +130,7 @@ impl Oms {
         if change.revoke_tokens {
             self.tokens().revoke_all();
         }
+        self.tell_again.fetch_or(change.tell_again, Ordering::Relaxed);
         *faults = Arc::new(change.faults);
         Ok(Arc::clone(&faults))
     }

@@ -78,6 +78,18 @@ pub(crate) struct Listed {
     pub(crate) creates: i64,
 }
 
+/// What became of an order that was only taken at first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) seq: i64,
+    /// From when on that is known.
+    pub(crate) due_us: i64,
+    pub(crate) identity: String,
+    pub(crate) ticket: String,
+    /// `None`: it was refused.
+    pub(crate) id: Option<String>,
+}
+
 /// Why a call was refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {

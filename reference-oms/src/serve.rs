@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 use crate::http::{Peer, Reset, router};
 use crate::ledger::LedgerError;
 use crate::oms::{Oms, Options};
+use crate::teller;
 use crate::tls::{self, TlsError};
 
 const CONNECTIONS_MAX: usize = 1_024;
@@ -85,6 +86,7 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
+        let teller = tokio::spawn(teller::run(Arc::clone(&oms)));
         let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -107,6 +109,8 @@ impl Server {
             tracing::warn!("calls were cut off at the end of the grace time");
         }
         connections.shutdown().await;
+        teller.abort();
+        drop(teller.await);
         // The last one: closing the ledger waits for the disk.
         drop(tokio::task::spawn_blocking(move || drop(oms)).await);
     }

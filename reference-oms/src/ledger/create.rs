@@ -8,6 +8,9 @@ use crate::faults::Faults;
 use crate::hash::fnv;
 use crate::order::{Order, Outcome};
 
+/// When an order exists that is refused later.
+pub(super) const NEVER_US: i64 = i64::MAX;
+
 /// A create call, with what was decided before it came to the ledger.
 #[derive(Debug)]
 pub(crate) struct Create {
@@ -114,7 +117,12 @@ fn one(
     *next += 1;
     let id = format!("SO-{seq:010}");
     let ticket = faults.async_after_ms.map(|_| format!("TK-{seq:010}"));
-    let exists_us = now_us.saturating_add(millis_us(faults.async_after_ms.unwrap_or(0)));
+    let hash = fnv(order.identity.as_bytes());
+    let refused = faults.async_refuse_every.is_some_and(|n| hash.is_multiple_of(n.get()));
+    let exists_us = match ticket.is_some() && refused {
+        true => NEVER_US,
+        false => now_us.saturating_add(millis_us(faults.async_after_ms.unwrap_or(0))),
+    };
     let mut insert =
         to.prepare_cached("INSERT INTO creates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
     insert.execute(params![

@@ -17,7 +17,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::order::{Found, Listed};
+use crate::order::{Found, Listed, Told};
 
 pub(crate) use create::{Create, Created};
 pub(crate) use note::Note;
@@ -54,6 +54,7 @@ enum Write {
 enum Read {
     Find { identities: Vec<String>, visible_us: i64, answer: Answer<Vec<Found>> },
     List { after: i64, limit: usize, now_us: i64, answer: Answer<Vec<Listed>> },
+    Told { after: (i64, i64), limit: usize, now_us: i64, answer: Answer<Vec<Told>> },
 }
 
 impl Ledger {
@@ -125,6 +126,18 @@ impl Ledger {
         answered.await.map_err(|_| ended())?
     }
 
+    /// What became, by now, of orders that were only taken, in the order in which it did: after that time and order.
+    pub(crate) async fn told(
+        &self,
+        after: (i64, i64),
+        limit: usize,
+        now_us: i64,
+    ) -> Result<Vec<Told>, Failed> {
+        let (answer, answered) = oneshot::channel();
+        send(self.reads.as_ref(), Read::Told { after, limit, now_us, answer }).await?;
+        answered.await.map_err(|_| ended())?
+    }
+
     /// Returns when everything noted before is written.
     pub(crate) async fn flush(&self) -> Result<(), Failed> {
         let (done, is_done) = oneshot::channel();
@@ -174,6 +187,10 @@ fn serve_reads(from: &Connection, mut reads: mpsc::Receiver<Read>) {
             Read::Find { identities, visible_us, answer } => {
                 let found = read::find(from, &identities, visible_us);
                 drop(answer.send(found.map_err(|error| error.to_string())));
+            }
+            Read::Told { after, limit, now_us, answer } => {
+                let told = read::told(from, after, limit, now_us);
+                drop(answer.send(told.map_err(|error| error.to_string())));
             }
             Read::List { after, limit, now_us, answer } => {
                 let listed = read::list(from, after, limit, now_us);

@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::order::{Found, Listed};
+use super::create::NEVER_US;
+use crate::order::{Found, Listed, Told};
 
 /// The orders of these identities that have existed since `visible_us`; of doubles the first.
 pub(super) fn find(
@@ -48,6 +49,33 @@ pub(super) fn list(
         }
     }
     Ok(page)
+}
+
+/// What became, by now, of orders that were only taken. One that is refused is known to be so at once.
+pub(super) fn told(
+    from: &Connection,
+    (after_us, after_seq): (i64, i64),
+    limit: usize,
+    now_us: i64,
+) -> rusqlite::Result<Vec<Told>> {
+    let mut statement = from.prepare_cached(
+        "SELECT seq, due_us, identity, ticket, id, exists_us FROM \
+           (SELECT *, CASE exists_us WHEN ?1 THEN at_us ELSE exists_us END AS due_us FROM creates WHERE ticket IS NOT NULL) \
+         WHERE due_us <= ?2 AND (due_us, seq) > (?3, ?4) ORDER BY due_us, seq LIMIT ?5",
+    )?;
+    let limit = super::note::whole(limit);
+    let told =
+        statement.query_map(params![NEVER_US, now_us, after_us, after_seq, limit], |row| {
+            let exists = row.get::<_, i64>(5)? != NEVER_US;
+            Ok(Told {
+                seq: row.get(0)?,
+                due_us: row.get(1)?,
+                identity: row.get(2)?,
+                ticket: row.get(3)?,
+                id: if exists { Some(row.get(4)?) } else { None },
+            })
+        })?;
+    told.collect()
 }
 
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {

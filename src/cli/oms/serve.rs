@@ -42,6 +42,9 @@ pub(super) struct ServeArgs {
     /// Faults from the start (JSON, as POST /control takes them)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
+    /// Post what became of orders that were only taken to this address (http://), as POST /control sets `tell`
+    #[arg(long, value_name = "URL")]
+    tell: Option<String>,
     /// Orders in one create call at most
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     batch_max: usize,
@@ -88,6 +91,10 @@ fn options(args: &ServeArgs) -> Result<Options, String> {
             .map_err(|error| format!("--faults: {}: {error}", path.display()))?,
         None => Faults::default(),
     };
+    let faults = Faults { tell: args.tell.clone().or(faults.tell.clone()), ..faults };
+    if faults.tell.as_ref().is_some_and(|url| !url.starts_with("http://")) {
+        return Err("--tell: must begin with http://".to_owned());
+    }
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
         _ => None,
