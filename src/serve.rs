@@ -265,6 +265,7 @@ impl Service<'_> {
             }
         };
         let governor = drain.as_ref().map(|drain| drain.governor().clone());
+        let refused = drain.as_ref().map(Drain::refused);
         let view = View {
             buffer: buffer.clone(),
             oms,
@@ -272,6 +273,7 @@ impl Service<'_> {
             oms_kind: wiring::oms_word(config.oms.kind),
             drain: Box::new(move || wiring::drain_status(governor.as_ref())),
             webhooks: webhooks.board(),
+            refused: Box::new(move |code| refused.iter().for_each(|refused| refused(code))),
             metrics,
             clock,
             started,

@@ -296,6 +296,8 @@ pub(crate) fn drain(config: &Config, fleet: &str) -> DrainConfig {
             burst: drain.burst,
             batch: drain.batch,
             in_flight: drain.in_flight,
+            outstanding: (config.oms.kind == OmsKind::Http)
+                .then(|| config::outstanding_of(&config.oms)),
             ..DrainLimits::default()
         },
         retry: RetryPolicy { base: drain.retry_base.0, max: drain.retry_max.0 },
@@ -305,6 +307,7 @@ pub(crate) fn drain(config: &Config, fleet: &str) -> DrainConfig {
             Backend::Nats => config.nats.outcome_ttl.0,
         },
         fleet: Some(fleet.to_owned()),
+        ticket_deadline: config.oms.ticket_deadline.0,
         ..DrainConfig::default()
     }
 }
@@ -320,6 +323,8 @@ pub(crate) fn drain_status(governor: Option<&Governor>) -> DrainStatus {
         burst: state.burst,
         batch: state.batch,
         in_flight: state.in_flight,
+        outstanding: state.outstanding,
+        outstanding_max: state.outstanding_max,
         limiter: state.limiter.word(),
         why: state.why,
     }

@@ -36,8 +36,10 @@ pub struct Lease {
     /// An order of its key may have been forgotten (damage, or a lost index): an OMS that does not refuse a second create must
     /// be asked by `find` before any send.
     pub look_first: bool,
-    /// The ticket of an asynchronous OMS that took it before, if any.
+    /// The ticket under which an asynchronous OMS has it; only of [`crate::Buffer::lease_ticketed`].
     pub ticket: Option<String>,
+    /// When that ticket was given, ms since 1970; `None` where a release before this one noted it.
+    pub ticket_at_ms: Option<i64>,
     /// Sent by a load test or demo.
     pub synthetic: bool,
     /// The content.
@@ -84,6 +86,8 @@ pub enum Verdict {
     Submitted {
         /// The OMS's ticket.
         ticket: String,
+        /// How long until it is to be looked up.
+        after: Duration,
     },
     /// Not done; try again after a while.
     Retry {
@@ -126,6 +130,7 @@ impl Lease {
             sent_before: loan.sent_before,
             look_first: loan.look_first,
             ticket: loan.ticket,
+            ticket_at_ms: loan.ticket_at_ms,
             synthetic: envelope.synthetic,
             body: envelope.body,
             home: Some(home),

@@ -37,6 +37,7 @@ pub mod receipt;
 mod record;
 mod rules;
 mod state;
+pub mod telling;
 mod underway;
 pub mod view;
 
@@ -54,6 +55,7 @@ pub use feed::{FeedError, FeedEvent, FeedException, FeedKind, FeedPage};
 pub use lease::{Lease, Verdict};
 pub use memory::Memory;
 pub use receipt::{Answer, Durability, Receipt};
+pub use telling::{Effect, Telling, Word};
 pub use view::{
     Fleet, OrderState, OrderView, OutcomeFigures, Pace, Status, SummarisedOrder, SummarisedPage,
 };
@@ -82,7 +84,7 @@ pub trait Buffer: Clone + Send + Sync + 'static {
         permit: Permit,
     ) -> impl Future<Output = Result<Receipt, AppendError>>;
 
-    /// Lends up to `limit` pending orders, oldest eligible first, waiting up to `wait` for the first.
+    /// Lends up to `limit` pending orders, none of them under a ticket, oldest eligible first, waiting up to `wait` for the first.
     /// Empty when the wait ended, or while notes of loans would take the last room on the disk. An order that may have killed the process before comes alone.
     ///
     /// # Errors
@@ -92,6 +94,29 @@ pub trait Buffer: Clone + Send + Sync + 'static {
         limit: usize,
         wait: Duration,
     ) -> impl Future<Output = Result<Vec<Lease>, BufferError>> + Send;
+
+    /// Lends up to `limit` orders that the OMS has under a ticket and that are to be looked up by now, longest due first,
+    /// waiting up to `wait` for the first. They are not to be sent: their verdict is `Submitted` again, under the same ticket,
+    /// unless their outcome is known or waited for no longer.
+    ///
+    /// # Errors
+    /// As [`Buffer::lease`].
+    fn lease_ticketed(
+        &self,
+        limit: usize,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Vec<Lease>, BufferError>> + Send;
+
+    /// Takes the OMS's own word of an order; answers when what it comes to is durable. Nobody needs a lease for it: one under way
+    /// is over by it, and its verdict is ignored like any stale lease's.
+    ///
+    /// # Errors
+    /// [`BufferError`]: whether it was kept is unknown, and it may be told again.
+    fn tell(&self, telling: Telling) -> impl Future<Output = Result<Effect, BufferError>> + Send;
+
+    /// Orders with the OMS under a ticket, their outcome not known; with those whose ticket is about to be noted. Where others
+    /// share the orders, this process's part of them (see [`Buffer::share`]). Never blocks.
+    fn outstanding(&self) -> u64;
 
     /// Notes, before the first byte leaves for the OMS, that these orders are being sent. With `synced`
     /// (an OMS that does not refuse a second create) returns only when the note is durable. After it, a

@@ -16,8 +16,8 @@ use crate::record::{Delivery, Record};
 use crate::state::{Head, Kept, Meter, State};
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, FeedError, FeedEvent, FeedPage, Lease, OrderView, Pace, Permit,
-    Receipt, Status, SummarisedOrder, SummarisedPage, Verdict,
+    Effect, Envelope, ExceptionRow, FeedError, FeedEvent, FeedPage, Lease, OrderView, Pace, Permit,
+    Receipt, Status, SummarisedOrder, SummarisedPage, Telling, Verdict,
 };
 
 /// A buffer in memory. It forgets nothing and keeps nothing: every delivery stays until the process ends.
@@ -88,9 +88,13 @@ impl Memory {
         receipt.ok_or_else(|| AppendError::Failed("the order is not in memory".to_owned()))
     }
 
-    fn lend(&self, limit: usize) -> Result<Vec<Lease>, BufferError> {
+    fn lend(&self, limit: usize, ticketed: bool) -> Result<Vec<Lease>, BufferError> {
         let mut model = self.open()?;
-        let loans = model.state.lend(limit, true, self.shared.clock.wall_ms());
+        let now_ms = self.shared.clock.wall_ms();
+        let loans = match ticketed {
+            true => model.state.lend_ticketed(limit, now_ms),
+            false => model.state.lend(limit, true, now_ms),
+        };
         let home: Arc<dyn LeaseHome> = Arc::clone(&self.shared) as _;
         let lease = |loan: crate::state::Loan| {
             let delivery = model.deliveries.get(&loan.kept.record)?.clone();
@@ -98,6 +102,45 @@ impl Memory {
             Some(Lease::new(loan, first_accepted_at_ms, delivery, Arc::clone(&home)))
         };
         Ok(loans.into_iter().filter_map(lease).collect())
+    }
+
+    async fn lease_of(
+        &self,
+        limit: usize,
+        wait: Duration,
+        ticketed: bool,
+    ) -> Result<Vec<Lease>, BufferError> {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let changed = self.shared.changed.notified();
+            let leases = self.lend(limit, ticketed)?;
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if !leases.is_empty() || left.is_zero() {
+                return Ok(leases);
+            }
+            // Delayed orders come due without any change; look again when the next one does.
+            let due = self.shared.lock().state.next_due_ms(ticketed);
+            let due = due.map(|at| at.saturating_sub(self.shared.clock.wall_ms()).max(1));
+            let due = due.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+            let pause = due.map_or(left, |due| due.min(left));
+            drop(timeout(pause, changed).await);
+        }
+    }
+
+    fn tell_now(&self, telling: &Telling) -> Result<Effect, BufferError> {
+        let mut model = self.open()?;
+        let now_ms = self.shared.clock.wall_ms();
+        let order = model.state.told_of(telling);
+        let record = order.and_then(|order| model.state.judge_telling(order, telling, now_ms));
+        let record = match record {
+            Ok(record) => record,
+            Err(effect) => return Ok(effect),
+        };
+        self.shared.settled(&record);
+        model.write(record);
+        drop(model);
+        self.shared.changed.notify_waiters();
+        Ok(Effect::Done)
     }
 
     fn act_now(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
@@ -164,6 +207,13 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A record is about to be written.
+    fn settled(&self, record: &Record) {
+        if let Record::Settle { entries } = record {
+            self.meter.add(self.clock.elapsed(), entries.len() as u64);
+        }
+    }
 }
 
 impl LeaseHome for Shared {
@@ -171,14 +221,8 @@ impl LeaseHome for Shared {
         let mut model = self.lock();
         let now_ms = self.clock.wall_ms();
         let Some(record) = model.state.verdict(sequence, loan, verdict, now_ms) else { return };
-        if let Record::Settle { entries } = &record {
-            self.meter.add(self.clock.elapsed(), entries.len() as u64);
-        }
-        let ticket = matches!(record, Record::Ticket { .. });
+        self.settled(&record);
         model.write(record);
-        if ticket {
-            model.state.pause_ticket(sequence, now_ms);
-        }
         drop(model);
         self.changed.notify_waiters();
     }
@@ -202,21 +246,23 @@ impl Buffer for Memory {
     }
 
     async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
-        let until = tokio::time::Instant::now() + wait;
-        loop {
-            let changed = self.shared.changed.notified();
-            let leases = self.lend(limit)?;
-            let left = until.saturating_duration_since(tokio::time::Instant::now());
-            if !leases.is_empty() || left.is_zero() {
-                return Ok(leases);
-            }
-            // Delayed orders come due without any change; look again when the next one does.
-            let due = self.shared.lock().state.next_due_ms();
-            let due = due.map(|due| due.saturating_sub(self.shared.clock.wall_ms()).max(1));
-            let due = due.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
-            let pause = due.map_or(left, |due| due.min(left));
-            drop(timeout(pause, changed).await);
-        }
+        self.lease_of(limit, wait, false).await
+    }
+
+    async fn lease_ticketed(
+        &self,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Lease>, BufferError> {
+        self.lease_of(limit, wait, true).await
+    }
+
+    async fn tell(&self, telling: Telling) -> Result<Effect, BufferError> {
+        self.tell_now(&telling)
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.shared.lock().state.outstanding()
     }
 
     async fn submitting(&self, leases: &[Lease], _synced: bool) -> Result<Vec<bool>, BufferError> {

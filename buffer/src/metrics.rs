@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::Counter;
 
-use crate::Answer;
+use crate::{Answer, Effect};
 
 /// One sync of the journal took so long.
 pub(crate) fn fsync(took: Duration) {
@@ -60,6 +60,11 @@ pub(crate) fn answered(answer: Answer) {
     if let Some(known) = COUNTERS.get(answer as usize) {
         known.get_or_init(counter).increment(1);
     }
+}
+
+/// What the OMS said by itself of an order came to this.
+pub(crate) fn told(effect: Effect) {
+    metrics::counter!("forebay_buffer_told_total", "effect" => effect.word()).increment(1);
 }
 
 /// So many orders became summaries.

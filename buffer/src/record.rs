@@ -29,8 +29,8 @@ pub(crate) enum Record {
     Leased { orders: Vec<(u64, u8)> },
     /// Bytes of these orders may leave for the OMS from now on.
     Submitting { orders: Vec<u64> },
-    /// An asynchronous OMS took the order.
-    Ticket { order: u64, ticket: String },
+    /// An asynchronous OMS took the order, at `at_ms` for the first time; it is looked up at `not_before_ms`.
+    Ticket { order: u64, ticket: String, at_ms: Option<i64>, not_before_ms: Option<i64> },
     /// Orders that the OMS has.
     Settle { entries: Vec<Settled> },
     /// A worker's attempt failed; try again later.
@@ -137,6 +137,7 @@ pub(crate) struct Snapshot {
     pub(crate) sent_before: bool,
     pub(crate) not_before_ms: Option<i64>,
     pub(crate) ticket: Option<String>,
+    pub(crate) ticket_at_ms: Option<i64>,
     /// Fingerprints of earlier versions, whose repeats are duplicates.
     pub(crate) earlier: Vec<[u8; 16]>,
     /// Newest version of a change that came too late.

@@ -14,6 +14,7 @@ mod outcomes;
 mod replay;
 mod serve;
 mod status;
+mod told;
 pub mod webhooks;
 
 pub use serve::{Ops, OpsError};
@@ -40,6 +41,8 @@ pub struct View<B, O> {
     pub drain: Box<dyn Fn() -> DrainStatus + Send + Sync>,
     /// How the webhooks stand.
     pub webhooks: webhooks::Board,
+    /// The OMS told by itself that it refused an order with this code.
+    pub refused: Box<dyn Fn(&str) + Send + Sync>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// Time.

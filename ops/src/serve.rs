@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::{View, answer, claim, exceptions, health, orders, outcomes, replay, status};
+use crate::{View, answer, claim, exceptions, health, orders, outcomes, replay, status, told};
 
 /// Operators and their tools, at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -135,6 +135,7 @@ fn router<B: Buffer, O: OrderManagement>(view: Arc<View<B, O>>) -> Router {
         .route("/v1/oms/orders", get(orders::in_oms::<B, O>))
         .route("/v1/oms/claim", post(claim::claim::<B, O>))
         .route("/v1/oms/replay", post(replay::replay::<B, O>))
+        .route("/v1/oms/outcomes", post(told::tell::<B, O>))
         .route("/v1/exceptions", get(exceptions::list::<B, O>))
         .route("/v1/exceptions/{id}", get(exceptions::show::<B, O>))
         .route("/v1/exceptions/{id}/retry", post(exceptions::retry::<B, O>))
@@ -160,7 +161,7 @@ async fn answered_within(limit: Duration, request: Request, next: Next) -> Respo
         Err(_) => {
             let detail = format!(
                 "no answer from the buffer or the OMS within {} s, so a disk or the OMS may hang; /readyz?verbose and \
-                 /metrics need neither. If this was a retry or a discard, look whether it took effect",
+                 /metrics need neither. If this was a retry, a discard or an outcome, look whether it took effect",
                 limit.as_secs()
             );
             answer::Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-answer", detail)

@@ -26,6 +26,10 @@ pub struct DrainStatus {
     pub batch: usize,
     /// Calls under way.
     pub in_flight: usize,
+    /// Orders with the OMS under a ticket, their outcome not known, of this process's partitions.
+    pub outstanding: u64,
+    /// How many of them there may be; `None` without a limit.
+    pub outstanding_max: Option<u64>,
     /// What limits it now, one word.
     pub limiter: &'static str,
     /// Where the drain has stopped by itself: what happened, and what to do.
@@ -41,6 +45,8 @@ impl DrainStatus {
         burst: None,
         batch: 0,
         in_flight: 0,
+        outstanding: 0,
+        outstanding_max: None,
         limiter: "off",
         why: None,
     };

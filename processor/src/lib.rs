@@ -12,6 +12,7 @@
 //! ```text
 //! Buffer::lease -> summarise -> Governor::acquire -> (find, if sent before) -> Buffer::submitting
 //!               -> OrderManagement::submit -> Verdict -> Lease::settle
+//! Buffer::lease_ticketed -> find -> Verdict -> Lease::settle
 //! ```
 
 mod caught;
@@ -51,6 +52,9 @@ pub struct DrainConfig {
     /// a repeat of a forgotten one, and an OMS that does not refuse a second create is asked before it is sent.
     /// Default 30 days.
     pub remembered: Duration,
+    /// How long an order may be with the OMS under a ticket before it waits for a person. Default 1 h: an OMS that is 2,000
+    /// orders behind, and does but one in two seconds, is through with them by then.
+    pub ticket_deadline: Duration,
     /// How long one look for pending orders waits. Default 1 s; a pending order ends it at once.
     pub lease_wait: Duration,
     /// How long an order that the OMS refused waits at most before it is an exception, for the refusal of others may show
@@ -67,6 +71,7 @@ impl Default for DrainConfig {
             retry: RetryPolicy::default(),
             attempts_max: 5,
             remembered: Duration::from_secs(30 * 86_400),
+            ticket_deadline: Duration::from_secs(3_600),
             lease_wait: Duration::from_secs(1),
             refusal_hold: Duration::from_secs(30),
             fleet: None,
@@ -98,6 +103,7 @@ async fn keep_share<B: Buffer>(buffer: B, governor: Governor, mut stop: watch::R
 pub struct Drain {
     governor: Governor,
     refusals: Arc<Refusals>,
+    clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     workers: JoinSet<()>,
 }
@@ -134,6 +140,7 @@ impl Drain {
             retry: config.retry,
             attempts_max: config.attempts_max.max(1),
             remembered: config.remembered,
+            ticket_deadline: config.ticket_deadline,
             lease_wait: config.lease_wait,
             summarise,
             evidence: Evidence::default(),
@@ -142,6 +149,8 @@ impl Drain {
         let stop = watch::Sender::new(false);
         let mut workers = JoinSet::new();
         governor.set_share(shared.buffer.share());
+        let outstanding = shared.buffer.clone();
+        governor.count_outstanding(move || outstanding.outstanding());
         workers.spawn(keep_share(shared.buffer.clone(), governor.clone(), stop.subscribe()));
         if let Some(fleet) = config.fleet {
             governor.unclaimed(
@@ -150,16 +159,25 @@ impl Drain {
             let (oms, clock) = (Arc::clone(&shared.oms), Arc::clone(&clock));
             workers.spawn(claim::keep(oms, fleet, governor.clone(), clock, stop.subscribe()));
         }
-        workers.spawn(Arc::clone(&refusals).keep(governor.clone(), clock, stop.subscribe()));
+        let keeping = Arc::clone(&refusals);
+        workers.spawn(keeping.keep(governor.clone(), Arc::clone(&clock), stop.subscribe()));
+        workers.spawn(Worker::new(Arc::clone(&shared), stop.subscribe()).run_tickets());
         for _ in 0..config.limits.in_flight.max(1) {
             workers.spawn(Worker::new(Arc::clone(&shared), stop.subscribe()).run());
         }
-        Ok(Self { governor, refusals, stop, workers })
+        Ok(Self { governor, refusals, clock, stop, workers })
     }
 
     /// The governor: ceiling, pause, resume, state.
     pub fn governor(&self) -> &Governor {
         &self.governor
+    }
+
+    /// To be told of each order that the OMS refused by its own word, with its code: it counts for the brake as the answer to a send does.
+    pub fn refused(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let (governor, refusals) = (self.governor.clone(), Arc::clone(&self.refusals));
+        let clock = Arc::clone(&self.clock);
+        move |code| refusals.told(code, &governor, clock.elapsed())
     }
 
     /// Leases nothing more, lets calls under way finish for at most `grace`, gives every other lease back,

@@ -14,6 +14,7 @@ const CALLS: &str = "forebay_drain_calls_total";
 const CALL_SECONDS: &str = "forebay_drain_call_duration_seconds";
 const CEILING: &str = "forebay_drain_ceiling";
 const IN_FLIGHT: &str = "forebay_drain_in_flight";
+const OUTSTANDING: &str = "forebay_drain_outstanding";
 const BRAKED: &str = "forebay_drain_braked";
 const EXCEPTIONS: &str = "forebay_exceptions_total";
 const PANICS: &str = "forebay_drain_panics_total";
@@ -57,6 +58,7 @@ pub(crate) fn describe() {
     describe_histogram!(CALL_SECONDS, Unit::Seconds, "Time from a call's start to its answer");
     describe_gauge!(CEILING, "Orders a second the drain may send; 0 without a ceiling");
     describe_gauge!(IN_FLIGHT, "Calls under way");
+    describe_gauge!(OUTSTANDING, "Orders with the OMS under a ticket, their outcome not known");
     describe_gauge!(BRAKED, "1 while the drain has stopped by itself, by limiter word");
     brake(None);
     describe_counter!(EXCEPTIONS, "Process exceptions raised by the drain");
@@ -83,6 +85,7 @@ pub(crate) fn panic() {
 pub(crate) fn governor(state: &State) {
     gauge!(CEILING).set(state.ceiling_per_s.unwrap_or_default());
     gauge!(IN_FLIGHT).set(u32::try_from(state.in_flight).unwrap_or(u32::MAX));
+    gauge!(OUTSTANDING).set(u32::try_from(state.outstanding).unwrap_or(u32::MAX));
 }
 
 /// The brake that is on now, if any.

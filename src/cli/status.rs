@@ -76,6 +76,12 @@ fn table(status: &Value) -> Vec<String> {
     if at("/drain/why").is_string() {
         lines.push(format!("braked      {}", plain(&at("/drain/why"))));
     }
+    if let Some(most) = at("/drain/outstanding_max").as_u64() {
+        lines.push(format!(
+            "outstanding {} of at most {most} orders with the OMS under a ticket",
+            plain(&at("/drain/outstanding"))
+        ));
+    }
     lines.extend([format!(
         "oms         {} ({})",
         plain(&at("/oms/kind")),

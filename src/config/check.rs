@@ -265,12 +265,16 @@ fn promises(config: &Config) -> Vec<String> {
             (words, config.nats.outcome_ttl)
         }
     };
-    vec![
+    let mut promises = vec![
         durable,
         format!("one order, one summary ({})", guarantee.words()),
         rate,
         format!("the first answer of an order is kept for {remembered}"),
-    ]
+    ];
+    if config.oms.kind == OmsKind::Http {
+        promises.push(http::tickets(&config.oms));
+    }
+    promises
 }
 
 #[cfg(test)]

@@ -95,6 +95,9 @@ pub(crate) struct CallLimits {
     /// Percent of those, kept for others.
     #[serde(default)]
     pub(crate) reserve_percent: u8,
+    /// Orders with the OMS under a ticket.
+    #[serde(default = "outstanding")]
+    pub(crate) outstanding: u64,
 }
 
 /// Everything of it that cannot be, each fault with its knob.
@@ -134,6 +137,10 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
     must(
         oms.identity_max.is_none_or(|most| most > 0 && most <= 1_024),
         "oms.identity_max: must be 1 to 1024",
+    );
+    must(
+        oms.ticket_deadline >= Span::secs(60) && oms.ticket_deadline <= Span::secs(30 * 86_400),
+        "oms.ticket_deadline: must be 1m to 30d",
     );
     let Some(create) = &oms.create else {
         must(false, "oms.create: says how orders are created; at least its path is needed");
@@ -200,6 +207,10 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
             "oms.limits.calls_per_s: must be 0.01 to 100000",
         );
         must(limits.reserve_percent < 100, "oms.limits.reserve_percent: must be below 100");
+        must(
+            (1..=1_000_000).contains(&limits.outstanding),
+            "oms.limits.outstanding: must be 1 to 1000000",
+        );
     }
     faults
 }
@@ -212,6 +223,27 @@ pub(super) fn guarantee(oms: &Oms) -> Guarantee {
         create.is_some_and(|create| create.idempotency_header.is_some()),
         oms.find.is_some(),
     )
+}
+
+/// What becomes of orders that are taken under a ticket, in words.
+pub(super) fn tickets(oms: &Oms) -> String {
+    let (most, deadline) = (outstanding_of(oms), oms.ticket_deadline);
+    let closed = match oms.find {
+        Some(_) => "looked up, or told by POST /v1/oms/outcomes",
+        None => "told by POST /v1/oms/outcomes, for it cannot be asked (oms.find)",
+    };
+    format!(
+        "at most {most} orders are with the OMS under a ticket; each is {closed}, or waits for a person after {deadline}"
+    )
+}
+
+/// Orders with the OMS under a ticket, of all processes together.
+pub(crate) fn outstanding_of(oms: &Oms) -> u64 {
+    oms.limits.as_ref().map_or_else(outstanding, |limits| limits.outstanding)
+}
+
+fn outstanding() -> u64 {
+    2_000
 }
 
 fn one() -> usize {
@@ -285,6 +317,7 @@ mod tests {
                 "refuses_second = true\n[oms.limits]\nreserve_percent = 100",
                 "oms.limits.reserve_percent",
             ),
+            ("refuses_second = true\n[oms.limits]\noutstanding = 0", "oms.limits.outstanding"),
             (
                 "[oms.find]\npath = \"/o\"\nbatch = 2\nidentity = \"/ref\"\nid = \"/id\"",
                 "oms.find.items",

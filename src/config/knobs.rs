@@ -172,6 +172,7 @@ pub(crate) struct Oms {
     pub(crate) connect_timeout: Span,
     pub(crate) answer_timeout: Span,
     pub(crate) accept_doubles: bool,
+    pub(crate) ticket_deadline: Span,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth: Option<http::Auth>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -368,6 +369,7 @@ impl Default for Oms {
             connect_timeout: Span::secs(5),
             answer_timeout: Span::secs(30),
             accept_doubles: false,
+            ticket_deadline: Span::secs(3_600),
             auth: None,
             create: None,
             find: None,

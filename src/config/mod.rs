@@ -20,7 +20,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::Serialize;
 
 pub(crate) use check::check;
-pub(crate) use http::Auth;
+pub(crate) use http::{Auth, outstanding_of};
 pub(crate) use knobs::{Backend, Caller, Channel, Config, OmsKind, Role};
 pub(crate) use preset::body as preset_body;
 pub(crate) use sockets::{Sockets, inherited};

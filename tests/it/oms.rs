@@ -1,4 +1,4 @@
-//! `forebay oms serve`: ready, killed, started again, stopped in order.
+//! `forebay oms serve`: ready, killed, started again, stopped in order; and what it tells `forebay serve` by itself.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Request};
+use crate::harness::{Answer, Forebay, Request};
 
 pub(crate) struct Oms {
     child: Child,
@@ -169,4 +169,135 @@ fn an_oms_that_is_not_as_configured_is_found_out() {
     assert_eq!((&levels["limit"], status), (&json!("warn"), Some(0)), "{levels}");
     let (levels, status) = verify(r#"{"refuse_credentials": true}"#, "", "refuses_second = true");
     assert_eq!((&levels["look-up"], status), (&json!("fail"), Some(1)), "{levels}");
+}
+
+/// A Forebay that sends orders to that OMS, and cannot ask it.
+fn selling(directory: &Path, oms: &Oms) -> Forebay {
+    let (address, at) = (oms.address, directory.display());
+    Forebay::start(&format!(
+        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\naccept_doubles = true\n\
+         [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"http://{address}/oauth/token\"\n\
+         client_id_file = \"{at}/id\"\nclient_secret_file = \"{at}/secret\"\n\
+         [oms.create]\npath = \"/v1/orders\"\nbatch = 10\nanswers = {{ items = \"/results\" }}\n\
+         [oms.limits]\noutstanding = 60\n[drain]\nceiling_per_s = 500.0\n"
+    ))
+}
+
+fn post_orders(server: &Forebay, orders: std::ops::Range<u32>) {
+    for n in orders {
+        let body = format!(
+            r#"{{"id":"{n}","currency":"EUR","placed_at":"2026-11-27T09:00:00Z","lines":[{{"sku":"BOWL","name":"Bowl","quantity":1,"unit_price":"10.00","amount":"10.00"}}],"totals":{{"grand":"10.00"}}}}"#
+        );
+        let answer = server.post("forebay", "application/json", body.as_bytes());
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+}
+
+fn count(server: &Forebay, pointer: &str) -> u64 {
+    server.view("/v1/status").pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn control(oms: &Oms, change: &Value) {
+    let answer = send(&Request::post("/control", change.to_string().as_bytes()), oms.address);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// What each telling came to.
+fn tell(server: &Forebay, body: &str) -> Vec<String> {
+    let answer = server.operate(&Request::post("/v1/oms/outcomes", body.as_bytes()));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let word = |told: &Value| told["answer"].as_str().unwrap().to_owned();
+    answer.json()["results"].as_array().unwrap().iter().map(word).collect()
+}
+
+/// As many orders are outstanding as may be, and none is with a worker.
+fn is_full(server: &Forebay) -> Option<()> {
+    let lent = count(server, "/buffer/live/leased");
+    (count(server, "/drain/outstanding") == 60 && lent == 0).then_some(())
+}
+
+#[test]
+fn what_the_oms_tells_closes_its_tickets_through_a_kill_and_has_one_effect() {
+    let faults = r#"{"unique": false, "async_after_ms": 1000, "async_refuse_every": 8}"#;
+    let directory = directory(faults);
+    let oms = Oms::start(directory.path());
+    let mut server = selling(directory.path(), &oms);
+    post_orders(&server, 0..200);
+    server.until("as many as may be", is_full);
+    let status = server.view("/v1/status");
+    assert_eq!(status["drain"]["limiter"], "outstanding", "{status}");
+    assert_eq!(
+        (&status["drain"]["outstanding_max"], count(&server, "/buffer/live/pending")),
+        (&json!(60), 140)
+    );
+
+    // Dead between ticket and outcome: it still knows what is outstanding, and sends nothing more.
+    server.kill();
+    server.start_again();
+    server.until("the same after a kill", is_full);
+    let received = || send(&Request::get("/judge"), oms.address).json()["orders_received"].clone();
+    assert_eq!(received(), 60);
+
+    // From now on the OMS tells, and so it is sent the rest.
+    control(&oms, &json!({ "tell": format!("http://{}/v1/oms/outcomes", server.ops) }));
+    let ended = |server: &Forebay| {
+        let refused = count(server, "/buffer/exceptions/rejected");
+        (count(server, "/buffer/ended/summarised") + refused == 200).then_some(refused)
+    };
+    let refused = server.until("an outcome of each", ended);
+    assert!(refused > 0 && count(&server, "/drain/outstanding") == 0, "{refused}");
+    let judged = send(&Request::get("/judge"), oms.address).json();
+    assert_eq!((&judged["doubles"], &judged["orders_received"]), (&json!(0), &json!(200)));
+
+    // All of it again.
+    control(&oms, &json!({ "tell_again": true }));
+    let known = "forebay_buffer_told_total{effect=\"already_known\"}";
+    server.until("all of it told again", |server| {
+        let metrics = server.operate(&Request::get("/metrics")).text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(known))?;
+        (line.trim().parse::<f64>().ok()? >= 200.0).then_some(())
+    });
+    assert_eq!(ended(&server), Some(refused));
+    assert_eq!(received(), 200);
+}
+
+#[test]
+fn what_is_told_wrongly_changes_nothing_and_says_so() {
+    let directory = directory(r#"{"async_after_ms": 3600000}"#);
+    let oms = Oms::start(directory.path());
+    let server = selling(directory.path(), &oms);
+    post_orders(&server, 0..1);
+    server.until("a ticket", |server| (count(server, "/drain/outstanding") == 1).then_some(()));
+    let body = r#"{"identity":"forebay:demo:1","outcome":"created","id":"SO-1"}
+        {"identity":"forebay:demo:0","ticket":"TK-9","outcome":"invalid","code":"NO","reason":"no"}
+        {"ticket":"TK-9","outcome":"created","id":"SO-1"}
+        {"identity":"forebay:demo","outcome":"created","id":"SO-1"}
+        {"identity":"#;
+    let expected = ["unknown_order", "other_ticket", "unknown_order", "malformed", "malformed"];
+    assert_eq!(tell(&server, body), expected);
+    let refused = |body: &[u8]| {
+        let answer = server.operate(&Request::post("/v1/oms/outcomes", body));
+        (answer.status, answer.json()["type"].as_str().unwrap().to_owned())
+    };
+    let problem = |word: &str| format!("https://forebay.dev/problems/{word}");
+    assert_eq!(refused(b""), (400, problem("malformed")));
+    assert_eq!(refused(b"[{"), (400, problem("malformed")));
+    assert_eq!(refused(&vec![b' '; (1 << 20) + 1]), (413, problem("too-large")));
+    assert_eq!(refused("{}\n".repeat(1_001).as_bytes()), (413, problem("too-large")));
+    assert_eq!(count(&server, "/drain/outstanding"), 1);
+
+    // By its ticket; then by its identity, for a ticket that is closed is not known any more.
+    let created = r#"[{"ticket":"TK-0000000001","outcome":"created","id":"SO-0000000001"},
+        {"identity":"forebay:demo:0","outcome":"created","id":"SO-0000000001"},
+        {"identity":"forebay:demo:0","outcome":"created","id":"SO-0000000002"},
+        {"identity":"forebay:demo:0","outcome":"invalid","code":"NO"}]"#;
+    for first in ["done", "unknown_order"] {
+        let expected = [first, "already_known", "other_summary", "not_submitted"];
+        assert_eq!(tell(&server, created), expected);
+    }
+    let order = server.view("/v1/orders/forebay/demo/0");
+    assert_eq!(
+        (&order["state"], &order["summary_id"]),
+        (&json!("summarised"), &json!("SO-0000000001"))
+    );
 }

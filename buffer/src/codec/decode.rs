@@ -64,7 +64,9 @@ fn of_kind(kind: u8, ext: &Ext<'_>, body: Bytes) -> Option<Record> {
         }
         kinds::TICKET => {
             let ticket = ext.get(tags::TICKET)?.rest_text()?;
-            Record::Ticket { order: ext.subject()?, ticket }
+            let at_ms = ext.optional(tags::TICKET_AT, Take::i64)?;
+            let not_before_ms = ext.optional(tags::TICKET_LOOK, Take::i64)?;
+            Record::Ticket { order: ext.subject()?, ticket, at_ms, not_before_ms }
         }
         kinds::SETTLE => Record::Settle { entries: list(ext.get(tags::SETTLED)?, settled)? },
         kinds::RETRY => {
@@ -158,7 +160,7 @@ impl<'a> Ext<'a> {
             }
             let len = take.varint().ok_or_else(cut)?;
             let value = take.bytes(usize::try_from(len).unwrap_or(usize::MAX)).ok_or_else(cut)?;
-            match found.get_mut(usize::from(tag)) {
+            match tags::place(tag).and_then(|place| found.get_mut(place)) {
                 Some(place @ None) => *place = Some(value),
                 Some(Some(_)) => return Err(Undecodable(format!("extension {tag} twice"))),
                 None if tag >= tags::SKIPPABLE => {}
@@ -169,7 +171,7 @@ impl<'a> Ext<'a> {
     }
 
     fn get(&self, tag: u8) -> Option<Take<'a>> {
-        self.0.get(usize::from(tag)).copied().flatten().map(Take)
+        self.0.get(tags::place(tag)?).copied().flatten().map(Take)
     }
 
     /// Text, empty where it was left out.
@@ -240,6 +242,7 @@ impl<'a> Ext<'a> {
             sent_before: take.bool()?,
             not_before_ms: self.optional(tags::SNAPSHOT_NOT_BEFORE, Take::i64)?,
             ticket: self.optional(tags::TICKET, |take| take.rest_text())?,
+            ticket_at_ms: self.optional(tags::TICKET_AT, Take::i64)?,
             earlier: self
                 .get(tags::EARLIER)
                 .map_or(Some(Vec::new()), |take| list(take, Take::array))?,

@@ -60,9 +60,11 @@ pub(crate) fn extensions(record: &Record, out: &mut Vec<u8>) {
         Record::Submitting { orders } => ext.list(tags::ORDERS, orders, 8, |out, order| {
             out.extend_from_slice(&order.to_le_bytes());
         }),
-        Record::Ticket { order, ticket } => {
+        Record::Ticket { order, ticket, at_ms, not_before_ms } => {
             ext.u64(tags::SUBJECT, *order);
             ext.put(tags::TICKET, ticket.as_bytes());
+            ext.time(tags::TICKET_AT, *at_ms);
+            ext.time(tags::TICKET_LOOK, *not_before_ms);
         }
         Record::Settle { entries } => ext.settled(entries),
         Record::Retry { order, not_before_ms, attempts, sent, reason } => {
@@ -114,6 +116,13 @@ impl Ext<'_> {
         }
     }
 
+    /// A time, left out where there is none.
+    fn time(&mut self, tag: u8, at_ms: Option<i64>) {
+        if let Some(at_ms) = at_ms {
+            self.put(tag, &at_ms.to_le_bytes());
+        }
+    }
+
     fn u64(&mut self, tag: u8, value: u64) {
         self.put(tag, &value.to_le_bytes());
     }
@@ -153,12 +162,11 @@ impl Ext<'_> {
         let first = snapshot.first_accepted_at_ms.to_le_bytes();
         let rest = [snapshot.state as u8, snapshot.attempts, u8::from(snapshot.sent_before)];
         self.parts(tags::SNAPSHOT, &[&first, &rest]);
-        if let Some(not_before) = snapshot.not_before_ms {
-            self.put(tags::SNAPSHOT_NOT_BEFORE, &not_before.to_le_bytes());
-        }
+        self.time(tags::SNAPSHOT_NOT_BEFORE, snapshot.not_before_ms);
         if let Some(ticket) = &snapshot.ticket {
             self.put(tags::TICKET, ticket.as_bytes());
         }
+        self.time(tags::TICKET_AT, snapshot.ticket_at_ms);
         if !snapshot.earlier.is_empty() {
             self.list(tags::EARLIER, &snapshot.earlier, 16, |out, fingerprint| {
                 out.extend_from_slice(fingerprint);

@@ -84,10 +84,25 @@ mod tags {
     /// The text that goes with `RETRY`, `FAILED` or `ROW`.
     pub(super) const WHY: u8 = 30;
     pub(super) const SNAPSHOT_NEWEST: u8 = 32;
-    /// One past the highest.
-    pub(super) const COUNT: usize = 33;
+    /// One past the highest of them.
+    pub(super) const PLAIN: usize = 33;
     /// Unknown ones from here on may be passed over.
     pub(super) const SKIPPABLE: u8 = 128;
+    /// When a ticket was given.
+    pub(super) const TICKET_AT: u8 = 128;
+    /// When its order is to be looked up.
+    pub(super) const TICKET_LOOK: u8 = 129;
+    /// How many there are, and where each of them has its place.
+    pub(super) const COUNT: usize = PLAIN + 2;
+
+    /// Where a tag has its place, if it is known.
+    pub(super) fn place(tag: u8) -> Option<usize> {
+        let place = match tag.checked_sub(SKIPPABLE) {
+            None => Some(usize::from(tag)).filter(|place| *place < PLAIN),
+            Some(beyond) => Some(PLAIN + usize::from(beyond)),
+        };
+        place.filter(|place| *place < COUNT)
+    }
 }
 
 /// Bits of a delivery's flag byte.

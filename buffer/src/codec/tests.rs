@@ -100,7 +100,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         any::<u8>(),
         any::<bool>(),
         option::of(any::<i64>()),
-        option::of(".{0,20}"),
+        option::of((".{0,20}", option::of(any::<i64>()))),
         vec(any::<[u8; 16]>(), 0..4),
         option::of(any::<u64>()),
     )
@@ -115,6 +115,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 earlier,
                 newest,
             )| {
+                let (ticket, ticket_at_ms) = ticket.map_or((None, None), |(t, at)| (Some(t), at));
                 Snapshot {
                     state,
                     first_accepted_at_ms,
@@ -122,6 +123,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                     sent_before,
                     not_before_ms,
                     ticket,
+                    ticket_at_ms,
                     earlier,
                     newest,
                 }
@@ -171,7 +173,14 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         delivery().prop_map(Record::Stray),
         vec((any::<u64>(), any::<u8>()), 0..20).prop_map(|orders| Record::Leased { orders }),
         vec(any::<u64>(), 0..20).prop_map(|orders| Record::Submitting { orders }),
-        (order, ".{0,40}").prop_map(|(order, ticket)| Record::Ticket { order, ticket }),
+        (order, ".{0,40}", option::of(any::<i64>()), option::of(any::<i64>())).prop_map(
+            |(order, ticket, at_ms, not_before_ms)| Record::Ticket {
+                order,
+                ticket,
+                at_ms,
+                not_before_ms,
+            },
+        ),
         vec(settled(), 0..20).prop_map(|entries| Record::Settle { entries }),
         (order, any::<i64>(), any::<u8>(), any::<bool>(), ".{0,40}").prop_map(
             |(order, not_before_ms, attempts, sent, reason)| Record::Retry {

@@ -1,5 +1,7 @@
 //! One append, one sync; then what it says takes effect, and everybody is answered.
 
+use std::sync::atomic::Ordering;
+
 use super::group::{Group, Then};
 use super::journal::{Placed, WriteError};
 use super::lookup::Job;
@@ -8,7 +10,7 @@ use super::writer::{FULL_PAUSE, Fatal, Writer, answer};
 use crate::metrics;
 use crate::record::Record;
 use crate::state::{Before, Kept};
-use crate::{ActReceipt, AppendError, Durability};
+use crate::{ActReceipt, AppendError, Durability, Effect};
 
 impl Writer {
     /// One append, one sync; then everything is applied and everybody answered.
@@ -36,6 +38,10 @@ impl Writer {
             feed.forget_names();
         }
         self.tell();
+        if self.lazy.is_empty() {
+            // Noted, and so counted.
+            self.coming.clear();
+        }
         Ok(())
     }
 
@@ -136,15 +142,10 @@ impl Writer {
         if let Some(feed) = &mut self.feed {
             feed.note(&mut self.state, placed.location, record);
         }
-        match record {
-            Record::Settle { entries } => {
-                metrics::summarised(entries.len() as u64);
-                self.shared.meter.add(self.shared.clock.elapsed(), entries.len() as u64);
-            }
-            Record::Ticket { order, .. } => {
-                self.state.pause_ticket(*order, self.shared.clock.wall_ms());
-            }
-            _ => {}
+        self.shared.outstanding.store(self.state.outstanding(), Ordering::Release);
+        if let Record::Settle { entries } = record {
+            metrics::summarised(entries.len() as u64);
+            self.shared.meter.add(self.shared.clock.elapsed(), entries.len() as u64);
         }
     }
 
@@ -160,6 +161,9 @@ impl Writer {
             }
             Then::Again(reply) => {
                 reply.send(Ok(true)).ok();
+            }
+            Then::Told(reply) => {
+                reply.send(Ok(Effect::Done)).ok();
             }
             Then::Acted { exception, act, acting, reply } => {
                 let state = self.state.state_after(acting);
@@ -219,6 +223,7 @@ impl Writer {
             | Call::Sending { .. }
             | Call::Act { .. }
             | Call::SendAgain(_)
+            | Call::Tell { .. }
             | Call::TakeIn(_)
             | Call::Close { .. } => {}
         }

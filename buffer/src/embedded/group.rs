@@ -6,7 +6,7 @@ use super::answers::Reply;
 use super::shared::{Appended, Lent};
 use crate::record::Record;
 use crate::state::{Acting, Judged, Outcome};
-use crate::{Act, ActError, ActReceipt, AppendError, BufferError, Permit};
+use crate::{Act, ActError, ActReceipt, AppendError, BufferError, Effect, Permit};
 
 /// What is to be done once a record is durable and applied.
 pub(super) enum Then {
@@ -26,6 +26,7 @@ pub(super) enum Then {
     Lent(oneshot::Sender<Vec<Lent>>, Vec<Lent>),
     Sent(oneshot::Sender<Vec<bool>>, Vec<bool>),
     Again(oneshot::Sender<Result<bool, BufferError>>),
+    Told(oneshot::Sender<Result<Effect, BufferError>>),
 }
 
 impl Then {
@@ -34,7 +35,7 @@ impl Then {
         matches!(self, Self::Accepted { .. } | Self::Again(_))
     }
 
-    /// Nothing was written. Deliveries and acts hear why; the others hear a hang-up.
+    /// Nothing was written. Deliveries, acts and tellings hear why; the others hear a hang-up.
     pub(super) fn refuse(self, why: &AppendError) {
         match self {
             Self::Accepted { reply, .. } => reply.send(Err(why.clone())),
@@ -43,6 +44,9 @@ impl Then {
                 reply.send(Err(ActError::Buffer(failed))).ok();
             }
             Self::Again(reply) => {
+                reply.send(Err(BufferError::Failed(why.to_string()))).ok();
+            }
+            Self::Told(reply) => {
                 reply.send(Err(BufferError::Failed(why.to_string()))).ok();
             }
             Self::Nothing | Self::Lent(..) | Self::Sent(..) => {}

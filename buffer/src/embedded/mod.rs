@@ -47,10 +47,11 @@ use bytes::Bytes;
 use forebay_order::OrderKey;
 use tokio::sync::oneshot;
 
+use crate::metrics;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt, Status,
-    SummarisedPage,
+    Effect, Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt,
+    Status, SummarisedPage, Telling,
 };
 use feed::Feed;
 pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
@@ -161,6 +162,7 @@ impl Embedded {
         let feed = keeper.as_ref().map(|keeper| keeper.shared());
         let shared = Arc::new(Shared::new(admission, config.in_flight_orders, clock, reader, feed));
         shared.pending.store(recovered.state.pending(), Ordering::Relaxed);
+        shared.outstanding.store(recovered.state.outstanding(), Ordering::Release);
         let lookup = Lookup::start(&shared)?;
         let feed = keeper.map(|keeper| Feed::start(keeper, &shared)).transpose()?;
         let beside = (lookup, feed);
@@ -178,6 +180,42 @@ impl Embedded {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+
+    /// Orders under a ticket, or the others.
+    async fn lease_of(
+        &self,
+        limit: usize,
+        wait: Duration,
+        ticketed: bool,
+    ) -> Result<Vec<Lease>, BufferError> {
+        let (reply, mut answer) = oneshot::channel();
+        let now = wait.is_zero();
+        let decided = Arc::new(AtomicBool::new(false));
+        let call = Call::Lease { limit, ticketed, now, decided: Arc::clone(&decided), reply };
+        self.shared().call(call).await?;
+        let lent = if now {
+            answer.await.map_err(|_| self.shared().gone())?
+        } else {
+            match tokio::time::timeout(wait, &mut answer).await {
+                Ok(lent) => lent.map_err(|_| self.shared().gone())?,
+                Err(_) if !decided.swap(true, Ordering::AcqRel) => Vec::new(),
+                // The loan is being noted, which a slow disk draws out. To give it back would begin all over.
+                Err(_) => answer.await.map_err(|_| self.shared().gone())?,
+            }
+        };
+        self.leases(lent).await
+    }
+
+    /// The writer knows of those orders alone that are in memory.
+    async fn take_telling(&self, telling: Telling) -> Result<Effect, BufferError> {
+        let told = telling.clone();
+        let effect = self.ask(|reply| Call::Tell { telling: told, reply }).await??;
+        let Some(key) = telling.key.as_ref().filter(|_| effect == Effect::UnknownOrder) else {
+            return Ok(effect);
+        };
+        let ended = self.view(key).await?;
+        Ok(ended.map_or(effect, |ended| telling.beside(&ended)))
     }
 
     async fn ask<T>(
@@ -253,22 +291,25 @@ impl Buffer for Embedded {
     }
 
     async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
-        let (reply, mut answer) = oneshot::channel();
-        let now = wait.is_zero();
-        let decided = Arc::new(AtomicBool::new(false));
-        let call = Call::Lease { limit, now, decided: Arc::clone(&decided), reply };
-        self.shared().call(call).await?;
-        let lent = if now {
-            answer.await.map_err(|_| self.shared().gone())?
-        } else {
-            match tokio::time::timeout(wait, &mut answer).await {
-                Ok(lent) => lent.map_err(|_| self.shared().gone())?,
-                Err(_) if !decided.swap(true, Ordering::AcqRel) => Vec::new(),
-                // The loan is being noted, which a slow disk draws out. To give it back would begin all over.
-                Err(_) => answer.await.map_err(|_| self.shared().gone())?,
-            }
-        };
-        self.leases(lent).await
+        self.lease_of(limit, wait, false).await
+    }
+
+    async fn lease_ticketed(
+        &self,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Lease>, BufferError> {
+        self.lease_of(limit, wait, true).await
+    }
+
+    async fn tell(&self, telling: Telling) -> Result<Effect, BufferError> {
+        let effect = self.take_telling(telling).await?;
+        metrics::told(effect);
+        Ok(effect)
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.shared().outstanding()
     }
 
     async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {

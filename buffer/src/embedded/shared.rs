@@ -21,8 +21,8 @@ use crate::lease::{Ended, LeaseHome};
 use crate::record::Delivery;
 use crate::state::{Head, Kept, Loan, Meter, RowHead, Sight, Summarised};
 use crate::{
-    Act, ActError, ActReceipt, Admission, AppendError, BufferError, Clock, Envelope, OrderView,
-    Permit, Receipt, Status, Verdict,
+    Act, ActError, ActReceipt, Admission, AppendError, BufferError, Clock, Effect, Envelope,
+    OrderView, Permit, Receipt, Status, Telling, Verdict,
 };
 
 /// Most orders lent out at once. Each has its place in the settle queue, so that a verdict always has room.
@@ -50,13 +50,20 @@ pub(super) type Appended = Result<Receipt, AppendError>;
 pub(super) struct Settlement {
     pub(super) loan: Ended,
     pub(super) verdict: Option<Verdict>,
+    /// Held until its ticket is noted.
+    pub(super) coming: Option<Coming>,
 }
+
+/// An order whose ticket is about to be noted: it is outstanding already.
+pub(super) type Coming = Arc<()>;
 
 /// Everything else that is asked of the writer.
 pub(super) enum Call {
     /// Orders for a worker; `now`: whatever there is, even nothing.
     Lease {
         limit: usize,
+        /// Orders under a ticket, or the others.
+        ticketed: bool,
         now: bool,
         decided: Arc<AtomicBool>,
         reply: oneshot::Sender<Vec<Lent>>,
@@ -91,6 +98,10 @@ pub(super) enum Call {
         exception: u64,
         act: Act,
         reply: oneshot::Sender<Result<ActReceipt, ActError>>,
+    },
+    Tell {
+        telling: Telling,
+        reply: oneshot::Sender<Result<Effect, BufferError>>,
     },
     Status {
         reply: oneshot::Sender<Status>,
@@ -188,6 +199,9 @@ pub(super) struct Shared {
     /// What became of orders, for those who read it; `None` where that is not kept.
     pub(super) feed: Option<Arc<feed::Shared>>,
     pub(super) pending: AtomicU64,
+    /// Orders under a ticket that are noted, and the tickets that are about to be.
+    pub(super) outstanding: AtomicU64,
+    coming: Coming,
     pub(super) intake: Intake<Append>,
     pub(super) desks: Desks<Appended>,
     pub(super) settlements: ArrayQueue<Settlement>,
@@ -216,6 +230,8 @@ impl Shared {
             meter: Meter::default(),
             feed,
             pending: AtomicU64::new(0),
+            outstanding: AtomicU64::new(0),
+            coming: Coming::default(),
             intake: Intake::new(orders_max),
             desks: Desks::new(),
             settlements: ArrayQueue::new(LOANS_MAX),
@@ -246,6 +262,12 @@ impl Shared {
         let since = Some(self.busy_since_ms.load(Ordering::Relaxed)).filter(|since| *since > 0)?;
         let busy = Duration::from_millis(self.elapsed_ms().saturating_sub(since));
         (busy >= STALL).then_some(busy)
+    }
+
+    /// Orders with the OMS under a ticket. Looked at in this order none is missed while it is being noted.
+    pub(super) fn outstanding(&self) -> u64 {
+        let coming = Arc::strong_count(&self.coming) as u64 - 1;
+        coming + self.outstanding.load(Ordering::Acquire)
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -372,7 +394,9 @@ impl LeaseHome for Shared {
         let sequence = loan.sequence;
         // There is room: no more than LOANS_MAX loans are out, and each is settled once. Without room the order
         // would stay lent until the next start, never lost.
-        if self.settlements.push(Settlement { loan, verdict }).is_err() {
+        let is_taken = matches!(verdict, Some(Verdict::Submitted { .. }));
+        let coming = is_taken.then(|| Arc::clone(&self.coming));
+        if self.settlements.push(Settlement { loan, verdict, coming }).is_err() {
             tracing::error!(sequence, "no room for a verdict");
         }
         if self.intake.has_writer() {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::oneshot;
+
 use super::group::{Group, Then};
 use super::lookup::{Done, Found, Job, Place, Wanted};
 use super::shared::{Append, Call, LOANS_MAX, Lent, Phase, Seen, SendAgain};
@@ -10,7 +12,7 @@ use super::writer::{GROUP_RECORDS_MAX, Waiter, Writer, answer};
 use crate::lease::Ended;
 use crate::record::Record;
 use crate::state::{Kept, State};
-use crate::{AppendError, Durability};
+use crate::{AppendError, BufferError, Durability, Effect, Telling};
 
 /// Bytes of bodies and records one group takes at most; the last delivery may exceed it.
 const GROUP_BYTES_MAX: usize = 2 << 20;
@@ -34,6 +36,7 @@ impl Writer {
                 feed.name(sequence, named);
             }
             self.touched.extend(record.is_some().then_some(sequence));
+            self.coming.extend(settlement.coming.filter(|_| record.is_some()));
             match (record, self.lazy.last_mut()) {
                 // Settled orders share one record.
                 (Some(Record::Settle { entries: more }), Some(Record::Settle { entries }))
@@ -54,8 +57,8 @@ impl Writer {
         calls.extend(std::iter::from_fn(|| self.shared.next_call()).take(room));
         for call in calls {
             match call {
-                Call::Lease { limit, now, decided, reply } => {
-                    self.waiters.push_back(Waiter { limit, now, decided, reply });
+                Call::Lease { limit, ticketed, now, decided, reply } => {
+                    self.waiters.push_back(Waiter { limit, ticketed, now, decided, reply });
                 }
                 Call::Sending { loans, synced, reply } => {
                     let mut note = |&(sequence, loan)| self.state.sending(sequence, loan);
@@ -83,6 +86,7 @@ impl Writer {
                     }
                 },
                 Call::SendAgain(again) => self.send_again(again, group),
+                Call::Tell { telling, reply } => self.take_telling(telling, reply, group),
                 Call::Close { reply } => self.closers.push(reply),
                 Call::TakeIn(taking) => self.takings.push(*taking),
                 read => self.reads.push(read),
@@ -117,6 +121,31 @@ impl Writer {
         }
     }
 
+    /// Takes the OMS's own word of an order. Where the open group touches that order it is looked at again after it.
+    fn take_telling(
+        &mut self,
+        telling: Telling,
+        reply: oneshot::Sender<Result<Effect, BufferError>>,
+        group: &mut Group,
+    ) {
+        let now_ms = self.shared.clock.wall_ms();
+        let order = self.state.told_of(&telling);
+        if order.is_ok_and(|order| self.touched.contains(&order)) {
+            self.acts.push(Call::Tell { telling, reply });
+            return;
+        }
+        let record = order.and_then(|order| self.state.judge_telling(order, &telling, now_ms));
+        match record {
+            Ok(record) => {
+                self.touched.extend(order);
+                group.push(record, Then::Told(reply));
+            }
+            Err(effect) => {
+                reply.send(Ok(effect)).ok();
+            }
+        }
+    }
+
     /// Lends to those who wait. The loan is durable before the order is handed out, so that a start after a
     /// crash knows every order that may have been sent.
     pub(super) fn lend(&mut self, group: &mut Group) {
@@ -128,13 +157,17 @@ impl Writer {
         let now_ms = self.shared.clock.wall_ms();
         // Notes of loans that come to nothing must not use up what making room again needs.
         let full = self.full_now() || !self.journal.room_to_lend();
-        while let Some(waiter) = self.waiters.front().filter(|_| !full) {
+        for waiter in std::mem::take(&mut self.waiters) {
             let room = LOANS_MAX.saturating_sub(self.state.lent());
-            let loans = self.state.lend(waiter.limit.min(room), true, now_ms);
-            let Some(waiter) = (!loans.is_empty()).then(|| self.waiters.pop_front()).flatten()
-            else {
-                break;
+            let limit = if full { 0 } else { waiter.limit.min(room) };
+            let loans = match waiter.ticketed {
+                true => self.state.lend_ticketed(limit, now_ms),
+                false => self.state.lend(limit, true, now_ms),
             };
+            if loans.is_empty() {
+                self.waiters.push_back(waiter);
+                continue;
+            }
             if waiter.decided.swap(true, Ordering::AcqRel) {
                 // It has just stopped waiting.
                 loans.iter().for_each(|loan| self.state.unlend(loan));

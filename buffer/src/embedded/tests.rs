@@ -182,6 +182,7 @@ async fn a_copy_that_went_bad_gives_way_to_its_original() {
         sent_before: false,
         not_before_ms: None,
         ticket: None,
+        ticket_at_ms: None,
         earlier: Vec::new(),
         newest: None,
     };

@@ -21,7 +21,7 @@ use super::lookup::{Carried, Lookup};
 use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
-use super::shared::{Append, Appended, Call, Lent, Phase, Shared};
+use super::shared::{Append, Appended, Call, Coming, Lent, Phase, Shared};
 use super::take_in::Taking;
 use crate::clock::SetBack;
 use crate::metrics;
@@ -52,6 +52,8 @@ const CLOCK_SLACK: Duration = Duration::from_secs(3_600);
 /// A worker that waits for orders.
 pub(super) struct Waiter {
     pub(super) limit: usize,
+    /// Orders under a ticket, or the others.
+    pub(super) ticketed: bool,
     /// Does not wait: hears of nothing, too.
     pub(super) now: bool,
     /// Whoever sets it first decides: the writer that lends, or the worker that waited long enough.
@@ -69,6 +71,8 @@ pub(super) struct Writer {
     pub(super) recovery: Vec<String>,
     /// Records nobody waits for; they ride in the next group.
     pub(super) lazy: Vec<Record>,
+    /// Tickets among them.
+    pub(super) coming: Vec<Coming>,
     /// Orders the open group touches, and hashes of deliveries.
     pub(super) touched: HashSet<u64>,
     pub(super) touched_hashes: HashSet<u128>,
@@ -129,6 +133,7 @@ impl Writer {
             outcomes,
             recovery: report,
             lazy: Vec::new(),
+            coming: Vec::new(),
             touched: HashSet::new(),
             touched_hashes: HashSet::new(),
             deferred: VecDeque::new(),
@@ -259,9 +264,8 @@ impl Writer {
         if !self.lazy.is_empty() {
             pause = pause.min(LAZY_PAUSE);
         }
-        if !self.waiters.is_empty()
-            && let Some(due) = self.state.next_due_ms()
-        {
+        let due = self.waiters.iter().map(|waiter| self.state.next_due_ms(waiter.ticketed));
+        if let Some(due) = due.flatten().min() {
             let left = due.saturating_sub(self.shared.clock.wall_ms()).max(1);
             let left = Duration::from_millis(u64::try_from(left).unwrap_or(1));
             pause = pause.min(left).min(DUE_PAUSE);

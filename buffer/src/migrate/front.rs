@@ -15,8 +15,8 @@ use crate::control::Control;
 use crate::underway::Underway;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt, Status,
-    SummarisedPage,
+    Effect, Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt,
+    Status, SummarisedPage, Telling,
 };
 
 /// Batches on their way.
@@ -192,6 +192,34 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
             return Ok(Vec::new());
         }
         self.inner.new.lease(limit, wait).await
+    }
+
+    async fn lease_ticketed(
+        &self,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Lease>, BufferError> {
+        let quiet = self.inner.lends_from.saturating_sub(self.inner.clock.elapsed());
+        if !quiet.is_zero() {
+            sleep(quiet.min(wait)).await;
+            return Ok(Vec::new());
+        }
+        self.inner.new.lease_ticketed(limit, wait).await
+    }
+
+    async fn tell(&self, telling: Telling) -> Result<Effect, BufferError> {
+        if let Some(key) = &telling.key {
+            self.inner.take_in(self.inner.old.hasher().of_key(key), key).await?;
+        }
+        match self.inner.new.tell(telling).await? {
+            Effect::UnknownOrder if !self.inner.progress.is_done() => Err(self.inner.not_yet()),
+            effect => Ok(effect),
+        }
+    }
+
+    /// Of those that were taken in.
+    fn outstanding(&self) -> u64 {
+        self.inner.new.outstanding()
     }
 
     async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {

@@ -49,6 +49,7 @@ impl Outcome {
             sent_before: !recorded,
             not_before_ms: None,
             ticket: None,
+            ticket_at_ms: None,
             earlier: self.earlier.iter().map(|fingerprint| fingerprint.0).collect(),
             newest: self.newest,
         };

@@ -22,11 +22,12 @@ use super::table::Table;
 use super::take_in::TakingIn;
 use super::tend::Rounds;
 use super::{NatsConfig, OpenError};
+use crate::metrics;
 use crate::view::Fleet;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt, Status,
-    SummarisedPage,
+    Effect, Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt,
+    Status, SummarisedPage, Telling,
 };
 
 /// A start waits so long for what it took over to be read; the rest is read while it serves.
@@ -191,7 +192,27 @@ impl Buffer for Nats {
     }
 
     async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
-        self.shared.lease(limit, wait).await
+        self.shared.lease(limit, wait, false).await
+    }
+
+    async fn lease_ticketed(
+        &self,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Lease>, BufferError> {
+        self.shared.lease(limit, wait, true).await
+    }
+
+    async fn tell(&self, telling: Telling) -> Result<Effect, BufferError> {
+        let effect = self.shared.tell(&telling).await?;
+        metrics::told(effect);
+        Ok(effect)
+    }
+
+    fn outstanding(&self) -> u64 {
+        let coming = Arc::strong_count(&self.shared.coming) as u64 - 1;
+        let noted = self.shared.partitions.iter().map(|partition| partition.outstanding());
+        coming + noted.sum::<u64>()
     }
 
     async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {

@@ -14,17 +14,16 @@ use futures_util::stream;
 use hashbrown::HashMap;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::fleet::Ask;
 use super::known::Known;
 use super::page::Page;
 use super::partition::{End, Mine, Partition};
-use super::shared::{HandedOut, SETTLED_WAIT, Shared, failed};
+use super::shared::{Coming, HandedOut, Shared, failed};
 use super::table::{Put, Stored, TableError};
 use crate::lease::{Ended, LeaseHome};
 use crate::metrics;
 use crate::record::Record;
 use crate::state::Loan;
-use crate::{Act, ActError, ActReceipt, BufferError, Lease, OrderState, Verdict};
+use crate::{BufferError, Lease, OrderState, Verdict};
 
 /// Pages read at once.
 const READS: usize = 128;
@@ -32,28 +31,29 @@ const READS: usize = 128;
 const AGAIN: Duration = Duration::from_millis(200);
 
 impl Shared {
-    /// Lends up to `limit` orders of our partitions, oldest first; waits up to `wait` for the first.
+    /// Lends up to `limit` orders of our partitions, those under a ticket or the others, oldest first; waits up to `wait` for the first.
     pub(super) async fn lease(
         self: &Arc<Self>,
         limit: usize,
         wait: Duration,
+        ticketed: bool,
     ) -> Result<Vec<Lease>, BufferError> {
         let until = Instant::now() + wait;
         loop {
             self.open()?;
             let changed = self.changed.notified();
-            let leases = self.lend(limit).await;
+            let leases = self.lend(limit, ticketed).await;
             let left = until.saturating_duration_since(Instant::now());
             if !leases.is_empty() || left.is_zero() {
                 return Ok(leases);
             }
-            let pause = self.next_due().map_or(left, |due| due.min(left));
+            let pause = self.next_due(ticketed).map_or(left, |due| due.min(left));
             drop(timeout(pause, changed).await);
         }
     }
 
-    async fn lend(self: &Arc<Self>, limit: usize) -> Vec<Lease> {
-        let chosen = self.choose(limit);
+    async fn lend(self: &Arc<Self>, limit: usize, ticketed: bool) -> Vec<Lease> {
+        let chosen = if ticketed { self.choose_ticketed(limit) } else { self.choose(limit) };
         let noted = chosen.into_iter().map(|(partition, loans)| self.list(partition, loans));
         let mut loans: Vec<_> = join_all(noted).await.into_iter().flatten().collect();
         loans.sort_unstable_by_key(|(_, loan)| loan.sequence);
@@ -120,12 +120,34 @@ impl Shared {
         shares.filter(|(_, loans)| !loans.is_empty()).collect()
     }
 
+    /// Orders under a ticket of all our partitions that are to be looked up by now, longest due first.
+    fn choose_ticketed(&self, limit: usize) -> Vec<(&Partition, Vec<(u128, Loan)>)> {
+        let (now_ms, elapsed) = (self.clock.wall_ms(), self.clock.elapsed());
+        let mut due = Vec::new();
+        for partition in &self.partitions {
+            partition.with(|mine| {
+                let orders = mine.state.to_look_up(now_ms).take(limit);
+                if mine.may_lend(elapsed) {
+                    due.extend(orders.map(|(since, order)| (since, order, partition.number)));
+                }
+            });
+        }
+        due.sort_unstable();
+        due.truncate(limit);
+        let share = |partition: &Partition| {
+            let count = due.iter().filter(|(.., number)| *number == partition.number).count();
+            partition.with(|mine| mine.lend_ticketed(count, now_ms)).unwrap_or_default()
+        };
+        let shares = self.partitions.iter().map(|partition| (partition, share(partition)));
+        shares.filter(|(_, loans)| !loans.is_empty()).collect()
+    }
+
     /// When the next delayed order's time comes.
-    fn next_due(&self) -> Option<Duration> {
+    fn next_due(&self, ticketed: bool) -> Option<Duration> {
         let due = self
             .partitions
             .iter()
-            .filter_map(|p| p.with(|mine| mine.state.next_due_ms()).flatten())
+            .filter_map(|p| p.with(|mine| mine.state.next_due_ms(ticketed)).flatten())
             .min()?;
         let ms = due.saturating_sub(self.clock.wall_ms()).max(1);
         u64::try_from(ms).ok().map(Duration::from_millis)
@@ -309,7 +331,8 @@ impl Shared {
                 true => known.state() == Some(OrderState::Summarised),
                 false => known.is_over_by(out.loan),
             };
-            if late {
+            // The OMS said by itself meanwhile what became of it.
+            if late || (!settles && !known.waits()) {
                 break;
             }
             known.loan_is_over(out.loan);
@@ -372,17 +395,18 @@ impl Shared {
         if let Some(partition) = self.partition(out.hash) {
             partition.with(|mine| {
                 mine.take(out.hash, sequence, page);
-                if matches!(record, Record::Ticket { .. }) {
-                    mine.state.pause_ticket(order, self.clock.wall_ms());
-                }
                 mine.ended(order, out.loan);
             });
         }
+        self.count_settled(record);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn count_settled(&self, record: &Record) {
         if let Record::Settle { entries } = record {
             metrics::summarised(entries.len() as u64);
             self.meter.add(self.clock.elapsed(), entries.len() as u64);
         }
-        self.changed.notify_waiters();
     }
 
     /// Ends every loan, for an orderly close.
@@ -408,30 +432,6 @@ impl Shared {
             Err(error) => tracing::warn!(order, %error, "an order cannot be set aside"),
         }
     }
-
-    /// Retries or discards an open exception, whoever owns its partition.
-    pub(super) async fn act(&self, exception: u64, act: Act) -> Result<ActReceipt, ActError> {
-        self.open()?;
-        self.all_settled(SETTLED_WAIT).await;
-        let heard = self.ask(Ask::At { sequence: exception }).await.map_err(failed)?;
-        let Some(hash) = heard.hash else {
-            heard.whole().map_err(failed)?;
-            return Err(ActError::NotFound);
-        };
-        loop {
-            let known = self.look(hash).await?.known;
-            known.check_act(exception, act)?;
-            let record = Record::Act { exception, act, at_ms: self.clock.wall_ms() };
-            let page = known.page_with(record).ok_or(ActError::NotFound)?;
-            let put = self.write(hash, known.stored, page.clone()).await.map_err(failed)?;
-            if let Put::Done(sequence) = put {
-                let page = page.stored_at(sequence);
-                self.take(hash, sequence, &page);
-                let state = self.look(hash).await?.known.state().unwrap_or(OrderState::Discarded);
-                return Ok(ActReceipt { id: exception, act, state });
-            }
-        }
-    }
 }
 
 /// Whether a tenure goes on.
@@ -451,6 +451,8 @@ impl LeaseHome for Home {
     fn settle(&self, Ended { sequence, loan, .. }: Ended, verdict: Option<Verdict>) {
         let shared = &self.0;
         let Some(out) = shared.loans().remove(&(sequence, loan)) else { return };
+        let is_taken = matches!(verdict, Some(Verdict::Submitted { .. }));
+        let coming = is_taken.then(|| Arc::clone(&shared.coming));
         let now_ms = shared.clock.wall_ms();
         let partition = shared.partition(out.hash);
         let ours = partition.and_then(|partition| {
@@ -468,12 +470,12 @@ impl LeaseHome for Home {
                 record.map_or(End::Nothing, |record| End::Record(Box::new(record)))
             }
         };
-        spawn_end(shared, out, end);
+        spawn_end(shared, out, end, coming);
     }
 }
 
 /// Makes durable how a loan ended; whoever looks at the order here meanwhile waits.
-fn spawn_end(shared: &Arc<Shared>, out: HandedOut, end: End) {
+fn spawn_end(shared: &Arc<Shared>, out: HandedOut, end: End, coming: Option<Coming>) {
     if matches!(end, End::Nothing) {
         return;
     }
@@ -489,6 +491,6 @@ fn spawn_end(shared: &Arc<Shared>, out: HandedOut, end: End) {
                 task.changed.notify_waiters();
             }
         }
-        drop(turn);
+        drop((turn, coming));
     }));
 }

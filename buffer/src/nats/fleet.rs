@@ -22,7 +22,7 @@ use crate::{ExceptionCategory, OrderState, Status};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ask {
     /// Counts and ages.
@@ -31,6 +31,8 @@ pub(super) enum Ask {
     Rows { after: u64, limit: usize },
     /// Which key an order or an exception of that sequence is of.
     At { sequence: u64 },
+    /// Orders under a ticket.
+    Ticket { ticket: String },
 }
 
 /// What one process tells of its partitions.
@@ -39,7 +41,7 @@ pub(super) enum Ask {
 struct Told {
     partitions: BTreeSet<u16>,
     status: Option<Figures>,
-    /// Ids of exceptions, and the hashes of their orders' keys.
+    /// Ids of exceptions or orders, and the hashes of their keys.
     rows: Vec<(u64, String)>,
     hash: Option<String>,
 }
@@ -95,7 +97,7 @@ impl Shared {
                 else {
                     continue;
                 };
-                let told = self.tell(ask);
+                let told = self.known_here(&ask);
                 if !told.partitions.is_empty()
                     && let Ok(told) = serde_json::to_vec(&told)
                 {
@@ -107,7 +109,7 @@ impl Shared {
     }
 
     /// What this process knows of its own partitions.
-    fn tell(&self, ask: Ask) -> Told {
+    fn known_here(&self, ask: &Ask) -> Told {
         let mut told = Told::default();
         let mut status = Status::default();
         let elapsed = self.clock.elapsed();
@@ -120,12 +122,19 @@ impl Shared {
                 match ask {
                     Ask::Status => status.add(mine.state.status(self.clock.wall_ms())),
                     Ask::Rows { after, limit } => {
-                        let rows = mine.state.row_ids(after).take(limit);
+                        let rows = mine.state.row_ids(*after).take(*limit);
                         told.rows.extend(rows.map(|(id, hash)| (id, format!("{hash:x}"))));
                     }
                     Ask::At { sequence } => {
-                        let hash = mine.state.hash_at(sequence).map(|hash| format!("{hash:x}"));
+                        let hash = mine.state.hash_at(*sequence).map(|hash| format!("{hash:x}"));
                         told.hash = told.hash.take().or(hash);
+                    }
+                    Ask::Ticket { ticket } => {
+                        let orders = mine.state.under_ticket(ticket);
+                        let named = orders.filter_map(|order| {
+                            Some((order, format!("{:x}", mine.state.hash_at(order)?)))
+                        });
+                        told.rows.extend(named);
                     }
                 }
             });
@@ -145,7 +154,7 @@ impl Shared {
             silent: (0..self.store.partitions).collect(),
             nodes: 0,
         };
-        heard.add(self.tell(ask));
+        heard.add(self.known_here(&ask));
         if heard.silent.is_empty() {
             return Ok(heard);
         }

@@ -11,8 +11,8 @@ use crate::migrate::{Whole, fill_key, is_unknown};
 use crate::record::{Delivery, Record};
 use crate::state::{Head, Judged, Kept, Loan, Numbered, RowHead, State, content_among};
 use crate::{
-    Act, ActError, Durability, Envelope, ExceptionRow, OrderState, OrderView, Receipt,
-    SummarisedOrder, Verdict,
+    Act, ActError, Durability, Effect, Envelope, ExceptionRow, OrderState, OrderView, Receipt,
+    SummarisedOrder, Telling, Verdict,
 };
 
 /// One key's order, alone in a state of its own.
@@ -328,6 +328,14 @@ impl Known {
     /// [`ActError::NotFound`], [`ActError::NotPossible`].
     pub(super) fn check_act(&self, exception: u64, act: Act) -> Result<(), ActError> {
         self.state.check_act(exception, act).map(|_| ())
+    }
+
+    /// What the OMS's own word of it comes to.
+    ///
+    /// # Errors
+    /// The effect where nothing is to be written.
+    pub(super) fn judge_telling(&self, telling: &Telling, now_ms: i64) -> Result<Record, Effect> {
+        self.state.judge_telling(self.sequence(), telling, now_ms)
     }
 
     /// The record of a verdict on a loan nobody remembers; only that its summary exists is still of interest.

@@ -14,6 +14,7 @@
 
 use std::path::PathBuf;
 
+mod acts;
 mod again;
 mod buffer;
 mod config;

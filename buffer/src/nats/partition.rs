@@ -25,6 +25,7 @@ pub(super) struct Partition {
     /// Held while the owner's message is being replaced: each stands on the one before.
     pub(super) turn: tokio::sync::Mutex<()>,
     pending: AtomicU64,
+    outstanding: AtomicU64,
 }
 
 /// A partition that is ours.
@@ -74,6 +75,7 @@ impl Partition {
             mine: Mutex::new(None),
             turn: tokio::sync::Mutex::default(),
             pending: AtomicU64::new(0),
+            outstanding: AtomicU64::new(0),
         }
     }
 
@@ -82,7 +84,10 @@ impl Partition {
         // What a panic left half done is one order's state; the servers have the truth.
         let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
         let done = mine.as_mut().map(act);
-        self.pending.store(mine.as_ref().map_or(0, |mine| mine.state.pending()), Ordering::Relaxed);
+        let counts = |mine: &Mine| (mine.state.pending(), mine.state.outstanding());
+        let (pending, outstanding) = mine.as_ref().map(counts).unwrap_or_default();
+        self.pending.store(pending, Ordering::Relaxed);
+        self.outstanding.store(outstanding, Ordering::Release);
         done
     }
 
@@ -95,6 +100,7 @@ impl Partition {
     pub(super) fn lose(&self) {
         let mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.pending.store(0, Ordering::Relaxed);
+        self.outstanding.store(0, Ordering::Release);
         if let Some(mine) = mine {
             mine.feed.abort();
         }
@@ -103,6 +109,11 @@ impl Partition {
     /// Orders that wait here.
     pub(super) fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Orders that the OMS has under a ticket.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding.load(Ordering::Acquire)
     }
 }
 
@@ -218,7 +229,17 @@ impl Mine {
 
     /// Lends these, to be noted before they are handed out.
     pub(super) fn lend(&mut self, limit: usize, suspects: bool, now_ms: i64) -> Vec<(u128, Loan)> {
-        let loans = self.state.lend(limit, suspects, now_ms).into_iter();
+        let loans = self.state.lend(limit, suspects, now_ms);
+        self.list(loans)
+    }
+
+    /// The same of orders under a ticket that are to be looked up by now.
+    pub(super) fn lend_ticketed(&mut self, limit: usize, now_ms: i64) -> Vec<(u128, Loan)> {
+        let loans = self.state.lend_ticketed(limit, now_ms);
+        self.list(loans)
+    }
+
+    fn list(&mut self, loans: Vec<Loan>) -> Vec<(u128, Loan)> {
         let note = |loan: Loan| {
             let hash = self.state.hash_at(loan.sequence).unwrap_or_default();
             let (order, deaths) = (loan.sequence, loan.deaths);
@@ -226,7 +247,7 @@ impl Mine {
             self.lent.insert(loan.sequence, lent);
             (hash, loan)
         };
-        loans.map(note).collect()
+        loans.into_iter().map(note).collect()
     }
 
     /// Ends a loan.

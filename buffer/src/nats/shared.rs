@@ -60,6 +60,8 @@ pub(super) struct Shared {
     pub(super) tasks: Handle,
     pub(super) closing: AtomicBool,
     pub(super) loans: Mutex<Loans>,
+    /// One for each ticket that is about to be written, and this one.
+    pub(super) coming: Coming,
     /// Verdicts on their way, and deliveries: those of one key are judged in the order in which they were handed in.
     pub(super) settling: Arc<Underway>,
     pub(super) appending: Arc<Underway>,
@@ -67,6 +69,9 @@ pub(super) struct Shared {
     /// The stream has only room left for what becomes of its orders.
     full: AtomicBool,
 }
+
+/// An order whose ticket is about to be written: it is outstanding already.
+pub(super) type Coming = Arc<()>;
 
 /// Loans that were handed out, by order and loan.
 pub(super) type Loans = HashMap<(u64, u64), HandedOut>;
@@ -111,6 +116,7 @@ impl Shared {
             tasks: Handle::current(),
             closing: AtomicBool::new(false),
             loans: Mutex::default(),
+            coming: Coming::default(),
             settling: Arc::default(),
             appending: Arc::default(),
             trouble: Mutex::default(),

@@ -54,7 +54,9 @@ impl State {
             }
             Record::Leased { orders } => self.leased(orders),
             Record::Submitting { orders } => self.submitting(orders),
-            Record::Ticket { order, ticket } => self.ticket(*order, ticket),
+            Record::Ticket { order, ticket, at_ms, not_before_ms } => {
+                self.ticket(*order, ticket, *at_ms, *not_before_ms);
+            }
             Record::Settle { entries } => entries.iter().for_each(|entry| self.settled(entry)),
             Record::Retry { order, not_before_ms, attempts, sent, .. } => {
                 self.returned(*order, *not_before_ms, *attempts, *sent);
@@ -297,14 +299,14 @@ impl State {
         }
     }
 
-    fn ticket(&mut self, order: u64, ticket: &str) {
-        let Some(detail) = self.detail_mut(order) else { return };
-        detail.ticket = Some(ticket.into());
+    fn ticket(&mut self, order: u64, ticket: &str, at_ms: Option<i64>, not_before_ms: Option<i64>) {
+        self.give_ticket(order, ticket, at_ms);
         self.change(order, |order| {
             order.on_loan = false;
             order.deaths = 0;
             order.sent_before = true;
             order.state = OrderState::Submitted;
+            order.delay(not_before_ms);
         });
     }
 
@@ -314,6 +316,7 @@ impl State {
         if known.as_ref().is_none_or(|order| order.state == OrderState::Summarised) {
             return;
         }
+        self.take_ticket(entry.order);
         let anchor = known.map_or(0, |order| order.anchor);
         let ending = self.endings.add(anchor, entry.at_ms, &entry.summary_id);
         self.change(entry.order, |order| {
@@ -325,15 +328,15 @@ impl State {
             order.state = OrderState::Summarised;
             order.worth = Worth::Ended(ending);
         });
-        if let Some(detail) = self.detail_if(entry.order) {
-            detail.ticket = None;
-        }
         let (summary_id, existing) = (entry.summary_id.clone(), entry.existing);
         self.tell(What::Summarised { summary_id, existing }, entry.order, true, entry.at_ms);
         self.parked_too_late(entry.order);
     }
 
     fn returned(&mut self, order: u64, not_before_ms: i64, attempts: u8, sent: bool) {
+        if !sent {
+            self.take_ticket(order);
+        }
         self.change(order, |order| {
             order.on_loan = false;
             order.deaths = 0;
@@ -354,6 +357,9 @@ impl State {
         }
         // The OMS's own word. That it cannot be mapped now says nothing about an earlier attempt.
         let never_there = row.category == ExceptionCategory::Rejected;
+        if never_there {
+            self.take_ticket(order);
+        }
         self.close_own_rows(order);
         self.raise(id, row);
         let mut sent = false;
@@ -379,6 +385,8 @@ impl State {
         let order = row.order;
         match act {
             Act::Retry => {
+                // Once it is looked up and absent it may be sent again: a person said so.
+                self.take_ticket(order);
                 self.change(order, |order| {
                     order.attempts = 0;
                     order.not_before = None;

@@ -265,13 +265,15 @@ impl State {
             delivery.accepted_at_ms = ended_at_ms;
         }
         let exact = detail.and_then(|detail| detail.accepted_at_ms);
+        let ticket = detail.and_then(|detail| detail.ticket.as_deref());
         let snapshot = Snapshot {
             state: order.state,
             first_accepted_at_ms: exact.unwrap_or(head.first_accepted_at_ms),
             attempts: order.attempts,
             sent_before: order.sent_before,
             not_before_ms: order.not_before.map(|time| time.at_ms),
-            ticket: detail.and_then(|detail| detail.ticket.as_deref()).map(str::to_owned),
+            ticket: ticket.map(|ticket| ticket.text.to_string()),
+            ticket_at_ms: ticket.and_then(|ticket| ticket.at_ms),
             earlier: detail.iter().flat_map(|d| &d.earlier).map(|f| f.0).collect(),
             newest: detail.and_then(|detail| detail.newest),
         };

@@ -14,6 +14,8 @@ use crate::digest::{CurrencyCode, MONEY_SCALE};
 pub(super) struct Counts {
     /// By the state's number.
     states: [u64; 10],
+    /// With the OMS under a ticket, their outcome not known.
+    outstanding: u64,
     money: BTreeMap<CurrencyCode, i128>,
 }
 
@@ -22,6 +24,7 @@ impl Counts {
         if let Some(count) = self.states.get_mut(usize::from(order.state as u8)) {
             *count += 1;
         }
+        self.outstanding += u64::from(order.is_outstanding());
         self.add_money(order, 1);
     }
 
@@ -29,6 +32,7 @@ impl Counts {
         if let Some(count) = self.states.get_mut(usize::from(order.state as u8)) {
             *count = count.saturating_sub(1);
         }
+        self.outstanding = self.outstanding.saturating_sub(u64::from(order.is_outstanding()));
         self.add_money(order, -1);
     }
 
@@ -41,6 +45,10 @@ impl Counts {
 
     pub(super) fn of(&self, state: OrderState) -> u64 {
         self.states.get(usize::from(state as u8)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding
     }
 
     /// Live orders by state.

@@ -1,6 +1,7 @@
 //! Loans: which orders are lent out by this process, and the verdicts that end them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -22,13 +23,10 @@ pub(crate) const DAMAGED: &str =
 /// an order for years.
 const BACKOFF_MAX_MS: i64 = 24 * 3_600 * 1_000;
 
-/// How long an order waits before its ticket is asked after again.
-const TICKET_PAUSE_MS: i64 = 5_000;
-
 /// Bytes of a reason that are kept.
-const REASON_MAX: usize = 512;
+pub(super) const REASON_MAX: usize = 512;
 /// Bytes of an OMS's id of a summary that are kept, and the longest ticket that is taken.
-const ID_MAX: usize = 1_024;
+pub(super) const ID_MAX: usize = 1_024;
 const TICKET_TOO_LONG: &str = "the order management system took the order under a ticket of more than 1,024 bytes, which is not \
      kept; look for the order there, then retry or discard this";
 
@@ -45,6 +43,7 @@ pub(crate) struct Loan {
     pub(crate) sent_before: bool,
     pub(crate) look_first: bool,
     pub(crate) ticket: Option<String>,
+    pub(crate) ticket_at_ms: Option<i64>,
 }
 
 impl Loan {
@@ -100,9 +99,9 @@ impl State {
         self.change_retries(|time_ms| time_ms.saturating_sub(by_ms));
     }
 
-    /// When the next delayed order's time comes.
-    pub(crate) fn next_due_ms(&self) -> Option<i64> {
-        self.queue.next_due_ms()
+    /// When the next delayed order's time comes; of those under a ticket, or of the others.
+    pub(crate) fn next_due_ms(&self, ticketed: bool) -> Option<i64> {
+        self.queue.next_due_ms(ticketed)
     }
 
     /// Loans get numbers above this one.
@@ -120,6 +119,18 @@ impl State {
         chosen.into_iter().filter_map(|sequence| self.lend_one(sequence)).collect()
     }
 
+    /// Lends up to `limit` orders that are under a ticket and to be looked up by now, longest due first.
+    pub(crate) fn lend_ticketed(&mut self, limit: usize, now_ms: i64) -> Vec<Loan> {
+        let chosen = self.to_look_up(now_ms).take(limit).map(|(_, sequence)| sequence);
+        let chosen = chosen.collect::<Vec<_>>();
+        chosen.into_iter().filter_map(|sequence| self.lend_one(sequence)).collect()
+    }
+
+    /// Orders that are under a ticket and to be looked up by now, longest due first, each with since when.
+    pub(crate) fn to_look_up(&self, now_ms: i64) -> impl Iterator<Item = (i64, u64)> {
+        self.queue.to_look_up(now_ms)
+    }
+
     /// Whether an order is out that may have killed a process.
     pub(super) fn suspect_out(&self) -> bool {
         self.loans.out.values().any(|out| out.suspect)
@@ -131,7 +142,7 @@ impl State {
         let loan = self.loan(sequence, &order, self.loans.given);
         let out = Out {
             number: loan.number,
-            suspect: loan.deaths > 0,
+            suspect: loan.deaths > 0 && !order.ticketed,
             sent_before: loan.sent_before,
             sending: false,
         };
@@ -147,6 +158,7 @@ impl State {
 
     pub(super) fn loan(&self, sequence: u64, order: &Order, number: u64) -> Loan {
         let detail = self.detail(sequence);
+        let ticket = detail.and_then(|detail| detail.ticket.as_deref());
         Loan {
             sequence,
             number,
@@ -156,7 +168,8 @@ impl State {
             deaths: order.deaths,
             sent_before: order.sent_before,
             look_first: self.looks_first(order),
-            ticket: detail.and_then(|detail| detail.ticket.as_deref()).map(str::to_owned),
+            ticket: ticket.map(|ticket| ticket.text.to_string()),
+            ticket_at_ms: ticket.and_then(|ticket| ticket.at_ms),
         }
     }
 
@@ -196,6 +209,10 @@ impl State {
     /// takes effect when the loan ends.
     pub(crate) fn sending(&mut self, sequence: u64, number: u64) -> bool {
         let changed = self.parked(sequence).is_some();
+        // The OMS said by itself meanwhile what became of it.
+        if self.get(sequence).is_none_or(|order| !order.on_loan) {
+            return false;
+        }
         let Some(out) = self.loans.out.get_mut(&sequence) else { return false };
         if out.number != number {
             return false;
@@ -225,6 +242,8 @@ impl State {
             self.loans.out.remove(&sequence);
         }
         let order = self.get(sequence)?;
+        // A loan is over, too, once the OMS said by itself what became of the order.
+        let current = current.filter(|_| order.on_loan);
         let attempts = order.attempts;
         let settled = order.state == OrderState::Summarised;
         match (current, &verdict) {
@@ -241,8 +260,12 @@ impl State {
                     Settled { order: sequence, summary_id, existing, attempts, at_ms: now_ms };
                 Record::Settle { entries: vec![entry] }
             }
-            Some(Verdict::Submitted { ticket }) if ticket.len() <= ID_MAX => {
-                Record::Ticket { order: sequence, ticket }
+            Some(Verdict::Submitted { ticket, after }) if ticket.len() <= ID_MAX => {
+                // Looked up in vain, it is under the ticket it had.
+                let had = self.ticket_of(sequence).filter(|had| *had.text == *ticket);
+                let at_ms = had.map_or(Some(now_ms), |had| had.at_ms);
+                let not_before_ms = Some(not_before(now_ms, after));
+                Record::Ticket { order: sequence, ticket, at_ms, not_before_ms }
             }
             Some(Verdict::Submitted { .. }) => Record::Failed {
                 order: sequence,
@@ -252,12 +275,11 @@ impl State {
                 reason: TICKET_TOO_LONG.to_owned(),
             },
             Some(Verdict::Retry { after, counts, sent, reason }) => {
-                let after =
-                    i64::try_from(after.as_millis()).unwrap_or(i64::MAX).min(BACKOFF_MAX_MS);
                 // A worker that was allowed to send again knew that nothing had arrived before.
                 let sent = sent || (sent_before && !sending);
                 let attempts = attempts.saturating_add(u8::from(counts));
-                let not_before_ms = if after > 0 { now_ms.saturating_add(after) } else { 0 };
+                let not_before_ms =
+                    if after.as_millis() == 0 { 0 } else { not_before(now_ms, after) };
                 let reason = cut(reason, REASON_MAX);
                 Record::Retry { order: sequence, not_before_ms, attempts, sent, reason }
             }
@@ -274,11 +296,6 @@ impl State {
                 reason: "returned".to_owned(),
             },
         })
-    }
-
-    /// Delays, in this process only, the next look at an order whose ticket was just noted.
-    pub(crate) fn pause_ticket(&mut self, sequence: u64, now_ms: i64) {
-        self.change(sequence, |order| order.delay(Some(now_ms.saturating_add(TICKET_PAUSE_MS))));
     }
 
     /// Ends every loan, for an orderly close.
@@ -411,8 +428,14 @@ impl State {
     }
 }
 
+/// So long from now, at most a day.
+fn not_before(now_ms: i64, after: Duration) -> i64 {
+    let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+    now_ms.saturating_add(after_ms.min(BACKOFF_MAX_MS))
+}
+
 /// A text cut to so many bytes, at a character.
-fn cut(mut text: String, bytes_max: usize) -> String {
+pub(super) fn cut(mut text: String, bytes_max: usize) -> String {
     let end = (0..=bytes_max.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text.truncate(end.unwrap_or_default());
     text

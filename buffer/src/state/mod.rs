@@ -32,8 +32,10 @@ mod queue;
 mod row;
 mod sequences;
 mod slab;
+mod telling;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod view;
 mod whole;
 
@@ -68,6 +70,7 @@ use queue::Queue;
 use row::{Row, Rows};
 use sequences::Slots;
 use slab::Slab;
+use ticket::Tickets;
 
 /// Fingerprints of earlier versions remembered per order; a repeat of an even older one is stale by its
 /// version, or a conflict.
@@ -87,6 +90,7 @@ pub(crate) struct State {
     details: BTreeMap<u64, Detail>,
     not_before: BTreeMap<u64, NotBefore>,
     endings: Endings,
+    tickets: Tickets,
     /// Changes of orders of which only the outcome is kept, on their way to it.
     late: BTreeMap<u64, Late>,
     rows: Rows,
@@ -145,6 +149,7 @@ impl State {
             details: BTreeMap::new(),
             not_before: BTreeMap::new(),
             endings: Endings::default(),
+            tickets: Tickets::default(),
             late: BTreeMap::new(),
             rows: Rows::default(),
             queue: Queue::default(),
@@ -323,6 +328,7 @@ impl State {
     fn forget(&mut self, sequence: u64) {
         let Some(order) = self.get(sequence) else { return };
         let Some(id) = self.slots.get(sequence) else { return };
+        self.untie_ticket(sequence);
         self.queue.leave(sequence, &order);
         self.segments.leave(&order);
         self.keys.remove(order.hash, id);

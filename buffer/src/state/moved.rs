@@ -57,10 +57,8 @@ impl State {
         if order.ended() {
             self.end(sequence, delivery.accepted_at_ms);
         }
-        if let Some(ticket) = &snapshot.ticket
-            && let Some(detail) = self.detail_mut(sequence)
-        {
-            detail.ticket = Some(ticket.as_str().into());
+        if let Some(ticket) = &snapshot.ticket {
+            self.give_ticket(sequence, ticket, snapshot.ticket_at_ms);
         }
         if !snapshot.earlier.is_empty()
             && let Some(detail) = self.detail_mut(sequence)

@@ -147,6 +147,8 @@ pub(crate) struct Order {
     pub(crate) deaths: u8,
     /// Bytes of it may have reached the OMS.
     pub(crate) sent_before: bool,
+    /// The OMS has it under a ticket.
+    pub(super) ticketed: bool,
     /// The journal says it is lent out.
     pub(super) on_loan: bool,
     /// The bytes of its content are lost.
@@ -187,6 +189,7 @@ impl Order {
             attempts: 0,
             deaths: 0,
             sent_before: false,
+            ticketed: false,
             on_loan: false,
             lost: false,
         };
@@ -208,6 +211,7 @@ impl Order {
             attempts: 0,
             deaths: 0,
             sent_before: false,
+            ticketed: false,
             on_loan: false,
             lost: false,
         }
@@ -249,6 +253,11 @@ impl Order {
             OrderState::Submitted => !self.on_loan,
             _ => false,
         }
+    }
+
+    /// Whether it is with the OMS under a ticket, and its outcome is not known.
+    pub(crate) fn is_outstanding(&self) -> bool {
+        self.ticketed && self.state == OrderState::Submitted
     }
 
     /// Whether its outcome goes to the index when its segment retires. Cancelled and discarded orders are
@@ -304,12 +313,20 @@ pub(super) struct Detail {
     /// Fingerprints of earlier versions, and of changes that came too late.
     pub(super) earlier: Vec<Fingerprint>,
     pub(super) parked: Option<Box<Parked>>,
-    pub(super) ticket: Option<Box<str>>,
+    pub(super) ticket: Option<Box<Ticket>>,
     /// Newest version of a change that came too late.
     pub(super) newest: Option<u64>,
     /// When it was cancelled or discarded.
     pub(super) ended_at_ms: Option<i64>,
     pub(super) wide: Option<Box<(CurrencyCode, i128)>>,
+}
+
+/// The ticket under which an asynchronous OMS has an order.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket {
+    pub(super) text: Box<str>,
+    /// When it was given first, if that was noted.
+    pub(super) at_ms: Option<i64>,
 }
 
 /// A content that waits for a loan to end.

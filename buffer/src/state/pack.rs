@@ -34,6 +34,7 @@ impl Flags {
     pub(super) const DELAYED: u32 = 1 << 13;
     /// Its content is not in a journal: the place is the record's sequence.
     const ELSEWHERE: u32 = 1 << 14;
+    const TICKETED: u32 = 1 << 15;
     const ATTEMPTS_AT: u32 = 16;
     const DEATHS_AT: u32 = 24;
 
@@ -74,6 +75,7 @@ impl Flags {
             | order.hold.map_or(0, |reason| (reason as u32) << 4)
             | flag(order.sent_before, Self::SENT_BEFORE)
             | flag(order.on_loan, Self::ON_LOAN)
+            | flag(order.ticketed, Self::TICKETED)
             | flag(order.lost, Self::LOST)
             | flag(matches!(order.worth, Worth::Wide(..)), Self::WIDE)
             | flag(order.not_before.is_some(), Self::DELAYED)
@@ -113,6 +115,7 @@ pub(super) fn unpack(slot: &Slot, detail: Option<&Detail>, not_before: Option<No
         attempts: flags.byte(Flags::ATTEMPTS_AT),
         deaths: flags.byte(Flags::DEATHS_AT),
         sent_before: flags.has(Flags::SENT_BEFORE),
+        ticketed: flags.has(Flags::TICKETED),
         on_loan: flags.has(Flags::ON_LOAN),
         lost: flags.has(Flags::LOST),
     }
@@ -172,6 +175,7 @@ mod tests {
             attempts: 255,
             deaths: DEATHS_COUNTED,
             sent_before: true,
+            ticketed: true,
             on_loan: true,
             anchor: 2,
             ..plain.clone()

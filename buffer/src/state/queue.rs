@@ -15,12 +15,19 @@ pub(super) struct Queue {
     delayed_by_age: Sequences,
     /// By deaths, then age: the likely innocent first.
     suspects: BTreeSet<(u8, u64)>,
+    /// Those the OMS has under a ticket, by when they are to be looked up, then age. Nothing of them is sent, so they neither stand in
+    /// the way of others nor wait for them.
+    ticketed: BTreeSet<(i64, u64)>,
 }
 
 impl Queue {
     /// Takes an order in, if it waits at all.
     pub(super) fn enter(&mut self, sequence: u64, order: &Order) {
         if !order.waits() {
+            return;
+        }
+        if order.ticketed {
+            self.ticketed.insert((look_at(order), sequence));
             return;
         }
         match (order.deaths, order.not_before) {
@@ -40,6 +47,10 @@ impl Queue {
         if !order.waits() {
             return;
         }
+        if order.ticketed {
+            self.ticketed.remove(&(look_at(order), sequence));
+            return;
+        }
         match (order.deaths, order.not_before) {
             (0, None) => self.ready.remove(sequence),
             (0, Some(time)) => {
@@ -57,9 +68,15 @@ impl Queue {
         self.delayed.first().filter(|(time, _)| *time <= now_ms).map(|(_, sequence)| *sequence)
     }
 
-    /// When the next delayed order's time comes.
-    pub(super) fn next_due_ms(&self) -> Option<i64> {
-        self.delayed.first().map(|(time, _)| *time)
+    /// When the next delayed order's time comes; of those under a ticket, or of the others.
+    pub(super) fn next_due_ms(&self, ticketed: bool) -> Option<i64> {
+        let orders = if ticketed { &self.ticketed } else { &self.delayed };
+        orders.first().map(|(time, _)| *time)
+    }
+
+    /// Orders under a ticket that are to be looked up by now, longest due first.
+    pub(super) fn to_look_up(&self, now_ms: i64) -> impl Iterator<Item = (i64, u64)> {
+        self.ticketed.range(..=(now_ms, u64::MAX)).copied()
     }
 
     /// The suspect to try next.
@@ -72,8 +89,9 @@ impl Queue {
         self.ready.iter()
     }
 
+    /// Orders with a time before which they are not lent.
     pub(super) fn delayed(&self) -> impl Iterator<Item = u64> {
-        self.delayed.iter().map(|(_, sequence)| *sequence)
+        self.delayed.iter().chain(&self.ticketed).map(|(_, sequence)| *sequence)
     }
 
     /// How many are delayed.
@@ -81,7 +99,7 @@ impl Queue {
         self.delayed.len() as u64
     }
 
-    /// The oldest of all that wait.
+    /// The oldest of all that wait to be sent.
     pub(super) fn oldest(&self) -> Option<u64> {
         let suspect = self.suspects.iter().map(|(_, sequence)| *sequence).min();
         let firsts = [self.ready.first(), self.delayed_by_age.first(), suspect];
@@ -109,4 +127,9 @@ impl Queue {
     pub(super) fn ready_bytes(&self) -> usize {
         self.ready.bytes()
     }
+}
+
+/// When an order under a ticket is to be looked up.
+fn look_at(order: &Order) -> i64 {
+    order.not_before.map_or(i64::MIN, |time| time.at_ms)
 }

@@ -78,7 +78,7 @@ fn a_retry_time_from_a_clock_that_was_set_back_does_not_park_an_order_for_years(
     let mut state = accepted(&["1"]);
     apply(&mut state, 2, &retry(1, NOW_MS + 400 * 86_400_000));
     state.replayed(NOW_MS);
-    assert_eq!(state.next_due_ms(), Some(NOW_MS + 86_400_000));
+    assert_eq!(state.next_due_ms(false), Some(NOW_MS + 86_400_000));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_time_the_sender_asked_for_stands() {
     later.envelope.not_before_ms = Some(NOW_MS + 400 * 86_400_000);
     apply(&mut state, 1, &Record::Accept(later));
     state.replayed(NOW_MS);
-    assert_eq!(state.next_due_ms(), Some(NOW_MS + 400 * 86_400_000));
+    assert_eq!(state.next_due_ms(false), Some(NOW_MS + 400 * 86_400_000));
 }
 
 #[test]
@@ -186,7 +186,13 @@ fn records_of_orders_that_are_retired_have_no_effect() {
     apply(&mut state, 101, &Record::Settle { entries: vec![entry] });
     apply(&mut state, 102, &Record::Leased { orders: vec![(gone, 0)] });
     apply(&mut state, 103, &Record::Submitting { orders: vec![gone] });
-    apply(&mut state, 104, &Record::Ticket { order: gone, ticket: "T".into() });
+    let ticket = Record::Ticket {
+        order: gone,
+        ticket: "T".into(),
+        at_ms: Some(NOW_MS),
+        not_before_ms: Some(NOW_MS),
+    };
+    apply(&mut state, 104, &ticket);
     let delivery = delivery("gone", 2);
     let replace = Record::Replace { order: gone, parked: false, delivery: delivery.clone() };
     apply(&mut state, 105, &replace);

@@ -8,6 +8,7 @@ use forebay_buffer::{
 use forebay_order::{Fingerprint, HoldReason, OrderKey, Readiness, RecordedAs};
 
 use crate::support::*;
+pub(crate) use crate::tickets::*;
 
 /// Hands the names of all tests to a macro, which runs them on its backends.
 macro_rules! suite {
@@ -34,7 +35,6 @@ macro_rules! suite {
             an_order_may_be_sent_again_only_by_its_worker,
             retries_wait_their_time,
             a_time_not_to_drain_before_is_kept,
-            tickets_come_back_with_the_order,
             exceptions_are_listed_retried_and_discarded,
             what_the_oms_lost_is_sent_again,
             only_summarised_orders_are_sent_again,
@@ -44,6 +44,12 @@ macro_rules! suite {
             a_waiting_worker_is_woken,
             a_dropped_append_keeps_the_order,
             after_the_close_nothing_is_taken,
+            an_order_under_a_ticket_is_lent_to_be_looked_up_alone,
+            the_oms_tells_that_it_has_an_order,
+            a_telling_ends_the_loan_and_its_verdict_changes_nothing,
+            the_oms_tells_that_it_refused_an_order,
+            an_order_whose_outcome_is_unknown_is_closed_by_a_telling,
+            a_change_of_an_order_under_a_ticket_waits_for_what_is_told,
         }
     };
 }
@@ -325,7 +331,7 @@ pub(crate) async fn long_reasons_and_ids_are_cut<B: Buffer>(buffer: B, _: &HandC
             "1" => {
                 Verdict::Exception { category: ExceptionCategory::Rejected, reason: long.clone() }
             }
-            "2" => Verdict::Submitted { ticket: long.clone() },
+            "2" => taken(&long),
             _ => summarised(&long),
         };
         lease.settle(verdict);
@@ -507,18 +513,6 @@ pub(crate) async fn a_time_not_to_drain_before_is_kept<B: Buffer>(buffer: B, clo
     clock.advance(30_000);
     let leases = buffer.lease(1, SOON).await.unwrap();
     assert_eq!(leases[0].key.id, "1");
-}
-
-pub(crate) async fn tickets_come_back_with_the_order<B: Buffer>(buffer: B, clock: &HandClock) {
-    post(&buffer, delivery("1", 1, None)).await;
-    lend(&buffer).await.settle(Verdict::Submitted { ticket: "T-1".to_owned() });
-    assert_eq!(state(&buffer, "1").await, OrderState::Submitted);
-    none_to_lend(&buffer).await;
-    assert_eq!(buffer.pace().pending, 0);
-    clock.advance(60_000);
-    let lease = lend(&buffer).await;
-    assert_eq!(lease.ticket.as_deref(), Some("T-1"));
-    assert!(lease.sent_before);
 }
 
 /// Keys of all orders settled since then, page by page.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, Answer, AppendError, Buffer, Clock, Embedded, EmbeddedConfig, Envelope, ExceptionCategory,
-    OrderState, Status, Verdict,
+    Act, Answer, AppendError, Buffer, Clock, Effect, Embedded, EmbeddedConfig, Envelope,
+    ExceptionCategory, OrderState, Status, Verdict,
 };
 use forebay_order::{OrderKey, Readiness, RecordedAs};
 
 use crate::support::*;
+use crate::tickets;
 
 const SLOT: u64 = 64 << 10;
 
@@ -814,4 +815,44 @@ async fn whatever_races_an_order_is_summarised_once_and_its_newest_version_is_ne
             assert_eq!(body, format!("body {id} {VERSIONS}"), "of {id}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_under_a_ticket_and_what_was_told_of_it_survives_a_kill_and_is_carried_forward() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(HandClock::default()));
+    let open = || embedded(dir.path(), 32 << 10, &clock);
+    let buffer = open();
+    for (id, ticket) in [("1", "T-1"), ("2", "T-2"), ("3", "T-3")] {
+        tickets::submit(&buffer, id, ticket).await;
+    }
+    assert_eq!(buffer.outstanding(), 3);
+    assert_eq!(tickets::tell_of(&buffer, "2", tickets::created("S2")).await, Effect::Done);
+    drop(buffer);
+    let buffer = open();
+    assert_eq!(buffer.outstanding(), 2, "before anything was asked of it");
+    // So much else that the segment they came in is gone.
+    for n in 0..200 {
+        let mut recorded =
+            with(Readiness::Recorded(RecordedAs::Other), delivery(&n.to_string(), 9, None));
+        recorded.body = vec![7; 3_000].into();
+        post(&buffer, recorded).await;
+    }
+    drop(buffer);
+    let buffer = open();
+    assert_eq!(buffer.outstanding(), 2);
+    assert!(buffer.lease_ticketed(10, NOW).await.unwrap().is_empty(), "not yet to be looked up");
+    none_to_lend(&buffer).await;
+    clock.advance(10_000);
+    let leases = buffer.lease_ticketed(10, SOON).await.unwrap();
+    let tickets: Vec<_> = leases.iter().map(|l| (l.ticket.as_deref(), l.ticket_at_ms)).collect();
+    let expected = ["T-1", "T-3"].map(|ticket| (Some(ticket), Some(START_MS)));
+    assert_eq!(tickets, expected);
+    assert_eq!(tickets::tell_of(&buffer, "2", tickets::created("S2")).await, Effect::Known);
+    assert_eq!(tickets::tell_of(&buffer, "2", tickets::created("S3")).await, Effect::OtherSummary);
+    drop((leases, buffer));
+    // Killed while they were being looked up.
+    let buffer = open();
+    assert_eq!(buffer.outstanding(), 2);
+    let leases = buffer.lease_ticketed(10, SOON).await.unwrap();
+    assert_eq!(leases.len(), 2, "both at once, though they were lent when it died");
 }

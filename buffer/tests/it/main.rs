@@ -12,4 +12,5 @@ mod look_first;
 mod model;
 mod pinned;
 mod support;
+mod tickets;
 mod trouble;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, Answer, Buffer, ExceptionCategory, FeedEvent, FeedKind, Lease, OrderState, Verdict,
+    Act, Answer, Buffer, Clock, Effect, ExceptionCategory, FeedEvent, FeedKind, Lease, OrderState,
+    Telling, Verdict, Word,
 };
 use forebay_order::{HoldReason, OrderKey, Readiness};
 use proptest::collection::vec;
@@ -33,6 +34,14 @@ pub(crate) enum Command {
         dies: bool,
     },
     Lease,
+    /// An order under a ticket is lent.
+    LookUp,
+    /// The OMS says by itself what became of an order; whoever had it ends its loan so, too late.
+    Tell {
+        key: u8,
+        created: bool,
+        late: End,
+    },
     /// Ends the n-th loan.
     Settle {
         nth: usize,
@@ -59,9 +68,15 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
     Summarised,
-    Retry { later: bool, counts: bool, sent: bool },
+    Retry {
+        later: bool,
+        counts: bool,
+        sent: bool,
+    },
     Rejected,
     OutcomeUnknown,
+    /// Under a ticket, to be looked up in ten seconds.
+    Taken,
     Dropped,
 }
 
@@ -81,14 +96,17 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             amend,
         },
     );
-    let end = prop_oneof![
-        3 => Just(End::Summarised),
-        3 => any::<(bool, bool, bool)>()
-            .prop_map(|(later, counts, sent)| End::Retry { later, counts, sent }),
-        2 => Just(End::Rejected),
-        1 => Just(End::OutcomeUnknown),
-        2 => Just(End::Dropped),
-    ];
+    let end = || {
+        prop_oneof![
+            3 => Just(End::Summarised),
+            3 => Just(End::Taken),
+            3 => any::<(bool, bool, bool)>()
+                .prop_map(|(later, counts, sent)| End::Retry { later, counts, sent }),
+            2 => Just(End::Rejected),
+            1 => Just(End::OutcomeUnknown),
+            2 => Just(End::Dropped),
+        ]
+    };
     let act = prop_oneof![Just(Act::Retry), Just(Act::Discard)];
     let posts = vec((0..2_u8, 1..6_u8, prop::option::weighted(0.8, 1..5_u64)), 2..8);
     let burst = (posts, prop::bool::weighted(0.2));
@@ -97,7 +115,10 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         12 => post,
         3 => burst,
         5 => Just(Command::Lease),
-        5 => (0..3_usize, end).prop_map(|(nth, end)| Command::Settle { nth, end }),
+        5 => (0..3_usize, end()).prop_map(|(nth, end)| Command::Settle { nth, end }),
+        3 => Just(Command::LookUp),
+        4 => (0..KEYS, any::<bool>(), end())
+            .prop_map(|(key, created, late)| Command::Tell { key, created, late }),
         2 => (0..3_usize).prop_map(|nth| Command::Sending { nth }),
         1 => Just(Command::Advance),
         2 => (0..4_usize, act).prop_map(|(nth, act)| Command::Act { nth, act }),
@@ -132,6 +153,10 @@ struct Order {
     sent: bool,
     deaths: u8,
     lent: Option<Loan>,
+    /// Under a ticket, to be looked up from then on.
+    ticket: Option<i64>,
+    /// Why it waits for a person, if it does.
+    why: Option<ExceptionCategory>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +189,7 @@ impl Order {
             state => state,
         };
         (self.attempts, self.delayed, self.deaths) = (0, false, 0);
+        self.why = None;
         self.content = content;
     }
 
@@ -175,7 +201,8 @@ impl Order {
     }
 
     fn waits(&self) -> bool {
-        self.lent.is_none() && matches!(self.state, OrderState::Pending | OrderState::Submitted)
+        let here = matches!(self.state, OrderState::Pending | OrderState::Submitted);
+        self.lent.is_none() && self.ticket.is_none() && here
     }
 
     fn rows(&self) -> usize {
@@ -269,19 +296,47 @@ impl Model {
         }
     }
 
-    fn settle(&mut self, key: u8, end: End) {
+    /// Who is lent next to be looked up.
+    fn next_look(&self, now_ms: i64) -> Option<u8> {
+        let due = |order: &Order| order.ticket.filter(|at| *at <= now_ms);
+        let due = self.orders.iter().filter_map(|(key, order)| {
+            let waits = order.lent.is_none() && order.state == OrderState::Submitted;
+            Some((due(order).filter(|_| waits)?, order.place, *key))
+        });
+        due.min().map(|(_, _, key)| key)
+    }
+
+    /// The OMS's own word of an order.
+    fn tell(&mut self, key: u8, created: bool) -> Effect {
+        let Some(order) = self.orders.get_mut(&key) else { return Effect::UnknownOrder };
+        let rejected = order.why == Some(ExceptionCategory::Rejected);
+        let unknown = order.why == Some(ExceptionCategory::OutcomeUnknown);
+        match (order.state, created) {
+            (OrderState::Summarised, true) => return Effect::Known,
+            (_, true) if order.sent || order.lent.is_some() || rejected => {
+                order.end_as(OrderState::Summarised);
+                order.too_late();
+            }
+            (OrderState::Exception, false) if rejected => return Effect::Known,
+            (OrderState::Exception, false) if unknown => order.refused(),
+            (OrderState::Submitted, false) if order.ticket.is_some() => order.refused(),
+            _ => return Effect::NotSubmitted,
+        }
+        Effect::Done
+    }
+
+    fn settle(&mut self, key: u8, end: End, now_ms: i64) {
         let order = self.orders.get_mut(&key).unwrap();
         let loan = order.lent.take().unwrap();
         order.deaths = 0;
         match end {
             End::Summarised => {
-                (order.state, order.attempts) = (OrderState::Summarised, order.attempts + 1);
-                order.delayed = false;
-                if let Some(parked) = order.parked.take() {
-                    order.changes += 1;
-                    order.newest = order.newest.max(parked.version);
-                    order.seen.push(parked.bytes);
-                }
+                order.end_as(OrderState::Summarised);
+                order.too_late();
+            }
+            End::Taken => {
+                (order.sent, order.state) = (true, OrderState::Submitted);
+                (order.delayed, order.ticket) = (false, Some(now_ms + 10_000));
             }
             End::Retry { later, counts, sent } => {
                 order.attempts += u8::from(counts);
@@ -292,12 +347,13 @@ impl Model {
             End::Dropped => {
                 order.delayed = false;
                 order.sent = loan.sent_before || loan.sending;
+                order.ticket = order.ticket.map(|_| i64::MIN);
                 order.back();
             }
-            End::Rejected | End::OutcomeUnknown => {
-                (order.state, order.attempts) = (OrderState::Exception, order.attempts + 1);
-                order.delayed = false;
-                order.sent &= matches!(end, End::OutcomeUnknown);
+            End::Rejected => order.refused(),
+            End::OutcomeUnknown => {
+                order.end_as(OrderState::Exception);
+                order.why = Some(ExceptionCategory::OutcomeUnknown);
                 if !order.sent {
                     order.unpark();
                 }
@@ -310,8 +366,10 @@ impl Model {
             if order.lent.take().is_some() {
                 (order.sent, order.state) = (true, OrderState::Submitted);
                 (order.delayed, order.deaths) = (false, order.deaths + 1);
+                order.ticket = order.ticket.map(|_| i64::MIN);
                 if order.deaths >= 3 {
                     (order.state, order.deaths) = (OrderState::Exception, 0);
+                    order.why = Some(ExceptionCategory::Poison);
                 }
             }
         }
@@ -334,6 +392,30 @@ impl Order {
             sent: false,
             deaths: 0,
             lent: None,
+            ticket: None,
+            why: None,
+        }
+    }
+
+    /// Its loan, if there is one, is over.
+    fn end_as(&mut self, state: OrderState) {
+        (self.state, self.attempts) = (state, self.attempts + 1);
+        (self.delayed, self.deaths, self.lent, self.why) = (false, 0, None, None);
+    }
+
+    fn refused(&mut self) {
+        self.end_as(OrderState::Exception);
+        (self.why, self.sent, self.ticket) = (Some(ExceptionCategory::Rejected), false, None);
+        self.unpark();
+    }
+
+    /// A change that waited is an exception of its own.
+    fn too_late(&mut self) {
+        self.ticket = None;
+        if let Some(parked) = self.parked.take() {
+            self.changes += 1;
+            self.newest = self.newest.max(parked.version);
+            self.seen.push(parked.bytes);
         }
     }
 
@@ -448,13 +530,22 @@ impl<S: Store> Run<S> {
                 }
                 self.burst(posts, dies && S::KEPT && S::ONE_LINE).await;
             }
-            Command::Lease => self.lease().await,
+            Command::Lease => self.lease(false).await,
+            Command::LookUp => self.lease(true).await,
+            Command::Tell { key, created, late } => self.tell(key, created, late).await,
             Command::Settle { nth, end } if nth < self.leases.len() => {
                 let (n, lease) = self.leases.remove(nth);
-                self.model.settle(n, end);
-                settle(lease, end);
+                // Nothing is sent of an order under a ticket.
+                let end = match end {
+                    End::Retry { .. } | End::Rejected if lease.ticket.is_some() => End::Taken,
+                    end => end,
+                };
+                self.model.settle(n, end, self.clock.wall_ms());
+                settle(n, lease, end);
             }
-            Command::Sending { nth } if nth < self.leases.len() => {
+            Command::Sending { nth }
+                if self.leases.get(nth).is_some_and(|(_, lease)| lease.ticket.is_none()) =>
+            {
                 let (n, lease) = &self.leases[nth];
                 let order = self.model.orders.get_mut(n).unwrap();
                 let loan = order.lent.as_mut().unwrap();
@@ -480,7 +571,7 @@ impl<S: Store> Run<S> {
             Command::Flow => self.flow().await,
             Command::Close | Command::Crash if !S::KEPT => {
                 for (n, lease) in std::mem::take(&mut self.leases) {
-                    self.model.settle(n, End::Dropped);
+                    self.model.settle(n, End::Dropped, 0);
                     drop(lease);
                 }
             }
@@ -488,7 +579,7 @@ impl<S: Store> Run<S> {
                 self.store.buffer().close().await;
                 self.store.reopen().await;
                 for (n, _) in std::mem::take(&mut self.leases) {
-                    self.model.settle(n, End::Dropped);
+                    self.model.settle(n, End::Dropped, 0);
                 }
                 self.forget_deaths();
             }
@@ -537,17 +628,43 @@ impl<S: Store> Run<S> {
         }
     }
 
-    async fn lease(&mut self) {
+    async fn tell(&mut self, n: u8, created: bool, late: End) {
+        let word = match created {
+            true => Word::Created { summary_id: "S".into() },
+            false => Word::Invalid { reason: "no".into() },
+        };
+        let telling = Telling { key: Some(key(n)), ticket: None, word };
+        self.store.buffer().status().await.unwrap();
+        let expected = self.model.tell(n, created);
+        assert_eq!(self.store.buffer().tell(telling).await.unwrap(), expected, "of {n}");
+        let over = self.model.orders.get(&n).is_some_and(|order| order.lent.is_none());
+        if let Some(nth) = self.leases.iter().position(|(lent, _)| over && *lent == n) {
+            let (_, lease) = self.leases.remove(nth);
+            // That it exists counts, whoever says it.
+            let late =
+                if matches!(late, End::Summarised) && !created { End::Dropped } else { late };
+            settle(n, lease, late);
+        }
+    }
+
+    async fn lease(&mut self, ticketed: bool) {
         // A verdict that is under way is seen before the loan.
         self.store.buffer().status().await.unwrap();
-        let leases = self.store.buffer().lease(1, NOW).await.unwrap();
-        let expected = self.model.next();
+        let (leases, expected) = match ticketed {
+            true => {
+                let leases = self.store.buffer().lease_ticketed(1, NOW).await;
+                (leases.unwrap(), self.model.next_look(self.clock.wall_ms()))
+            }
+            false => (self.store.buffer().lease(1, NOW).await.unwrap(), self.model.next()),
+        };
         let lent = leases.first().map(|lease| lease.key.clone());
         assert_eq!(lent, expected.map(key));
         let Some((n, lease)) = expected.zip(leases.into_iter().next()) else { return };
         let order = &self.model.orders[&n];
         assert_eq!(lease.body, vec![order.content.bytes; 700], "of {n}");
         assert_eq!((lease.attempts, lease.sent_before), (order.attempts, order.sent), "of {n}");
+        let ticket = order.ticket.map(|_| format!("T{n}"));
+        assert_eq!(lease.ticket, ticket, "of {n}");
         self.model.lend(n);
         self.leases.push((n, lease));
     }
@@ -570,12 +687,12 @@ impl<S: Store> Run<S> {
                 return;
             }
             (_, Act::Retry) => {
-                order.attempts = 0;
+                (order.attempts, order.ticket, order.why) = (0, None, None);
                 order.state = if order.sent { OrderState::Submitted } else { OrderState::Pending };
             }
             (_, Act::Discard) => {
                 order.seen.extend(order.parked.take().map(|parked| parked.bytes));
-                order.state = OrderState::Discarded;
+                (order.state, order.why) = (OrderState::Discarded, None);
             }
         }
         assert_eq!(acted.unwrap().state, order.state);
@@ -639,6 +756,10 @@ impl<S: Store> Run<S> {
                 assert_eq!(*count, expected, "{word} after {after}");
             }
         }
+        let outstanding =
+            |order: &&Order| order.ticket.is_some() && order.state == OrderState::Submitted;
+        let outstanding = self.model.orders.values().filter(outstanding).count() as u64;
+        assert_eq!(self.store.buffer().outstanding(), outstanding, "after {after}");
         let flowed = 8 * self.flows as u64;
         if S::COUNTS_ENDED {
             assert_eq!(status.ended["recorded"], flowed, "after {after}");
@@ -646,7 +767,7 @@ impl<S: Store> Run<S> {
     }
 }
 
-fn settle(lease: Lease, end: End) {
+fn settle(n: u8, lease: Lease, end: End) {
     let verdict = match end {
         End::Summarised => Verdict::Summarised { summary_id: "S".into(), existing: false },
         End::Retry { later, counts, sent } => Verdict::Retry {
@@ -662,6 +783,9 @@ fn settle(lease: Lease, end: End) {
             category: ExceptionCategory::OutcomeUnknown,
             reason: "who knows".into(),
         },
+        End::Taken => {
+            Verdict::Submitted { ticket: format!("T{n}"), after: Duration::from_secs(10) }
+        }
         End::Dropped => return drop(lease),
     };
     lease.settle(verdict);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use forebay_buffer::nats::NatsConfig;
 use forebay_buffer::{
-    Act, ActError, Answer, Buffer, BufferError, Envelope, ExceptionCategory, Lease, OrderState,
-    Verdict,
+    Act, ActError, Answer, Buffer, BufferError, Effect, Envelope, ExceptionCategory, Lease,
+    OrderState, Telling, Verdict,
 };
 use forebay_order::Readiness;
 use futures_util::future::join_all;
@@ -18,6 +18,7 @@ use crate::nodes::{
 use crate::proxy::Proxy;
 use crate::servers::Servers;
 use crate::support::{SOON, UNPAID, answer, delivery, post, with};
+use crate::tickets::{created, invalid, taken};
 
 fn cancel(id: &str) -> Envelope {
     with(Readiness::Cancelled, delivery(id, 9, Some(9)))
@@ -315,4 +316,43 @@ async fn any_process_knows_the_exceptions_and_counts_of_all_and_may_act() {
     assert!(matches!(nobody, Err(BufferError::Failed(_))), "nobody speaks for them: {nobody:?}");
     let silent = door.status().await.unwrap().fleet.unwrap().silent;
     assert_eq!(silent, u64::from(PARTITIONS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_told_closes_a_ticket_and_whoever_follows_an_owner_knows_what_is_outstanding() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let [one, other] = two(&servers).await;
+    let door = open(config(&servers, false)).await;
+    for id in 0..20 {
+        post(&door, delivery(&id.to_string(), 1, None)).await;
+    }
+    let nodes = [one, other];
+    for leases in lend_all(&nodes, 20).await {
+        for (id, lease) in leases {
+            lease.settle(taken(&format!("T-{id}")));
+        }
+    }
+    let outstanding = |nodes: &[forebay_buffer::nats::Nats]| {
+        nodes.iter().map(Buffer::outstanding).collect::<Vec<_>>()
+    };
+    assert_eq!(outstanding(&nodes).iter().sum::<u64>(), 20, "also while they are being noted");
+    until("all are noted", async || nodes[0].status().await.unwrap().live["submitted"] == 20).await;
+    let parts = outstanding(&nodes);
+    assert!(parts.iter().all(|part| *part > 3), "each counts its own: {parts:?}");
+    // By a process that owns nothing, and by both owners: of orders that may be the other's.
+    for (n, node) in [&door, &nodes[0], &nodes[1]].into_iter().cycle().take(18).enumerate() {
+        let word = if n % 6 == 5 { invalid() } else { created(&format!("S{n}")) };
+        let telling = Telling { key: None, ticket: Some(format!("T-{n}")), word };
+        assert_eq!(node.tell(telling).await.unwrap(), Effect::Done, "{n}");
+    }
+    until("two are left", async || outstanding(&nodes).iter().sum::<u64>() == 2).await;
+    assert_eq!(state(&door, "0").await, OrderState::Summarised);
+    assert_eq!(state(&door, "5").await, OrderState::Exception);
+    assert_eq!(door.exceptions(0, 10).await.unwrap().len(), 3);
+    // The one that stays counts what the one that ended had.
+    let [one, other] = nodes;
+    one.close().await;
+    until("the other counts all", async || other.outstanding() == 2).await;
+    other.close().await;
+    door.close().await;
 }

@@ -23,4 +23,6 @@ mod suite;
 #[expect(dead_code, reason = "shared with the tests of the other backends")]
 mod support;
 mod table;
+#[path = "../it/tickets.rs"]
+mod tickets;
 mod trouble;

@@ -9,8 +9,9 @@ use forebay_buffer::migrate::{Directory, Migrating, Sealed, embedded_to_nats, na
 use forebay_buffer::nats::{Nats, NatsConfig};
 use forebay_buffer::{
     Act, ActError, ActReceipt, Admission, Answer, AppendError, Buffer, BufferError, Clock,
-    Durability, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow, FeedError,
-    FeedPage, Lease, OrderState, OrderView, Pace, Permit, Receipt, Status, SummarisedPage, Verdict,
+    Durability, Effect, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow,
+    FeedError, FeedPage, Lease, OrderState, OrderView, Pace, Permit, Receipt, Status,
+    SummarisedPage, Telling, Verdict,
 };
 use forebay_order::{OrderKey, Readiness};
 use proptest::collection::vec;
@@ -84,6 +85,22 @@ impl Buffer for Either {
 
     async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
         each!(self, buffer => buffer.lease(limit, wait).await)
+    }
+
+    async fn lease_ticketed(
+        &self,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Lease>, BufferError> {
+        each!(self, buffer => buffer.lease_ticketed(limit, wait).await)
+    }
+
+    async fn tell(&self, telling: Telling) -> Result<Effect, BufferError> {
+        each!(self, buffer => buffer.tell(telling).await)
+    }
+
+    fn outstanding(&self) -> u64 {
+        each!(self, buffer => buffer.outstanding())
     }
 
     async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Durability, Envelope,
-    ExceptionRow, FeedError, FeedPage, Lease, Memory, OrderView, Pace, Permit, Receipt, Status,
-    SummarisedPage, SystemClock,
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Durability, Effect,
+    Envelope, ExceptionRow, FeedError, FeedPage, Lease, Memory, OrderView, Pace, Permit, Receipt,
+    Status, SummarisedPage, SystemClock, Telling,
 };
 use forebay_ingest::{Caller, Channel, Door, DoorConfig, DoorError, SourceRule};
 use forebay_order::{Format, OrderKey};
@@ -104,6 +104,22 @@ impl Buffer for TestBuffer {
 
     async fn lease(&self, limit: usize, wait: Duration) -> Result<Vec<Lease>, BufferError> {
         self.inner.lease(limit, wait).await
+    }
+
+    async fn lease_ticketed(
+        &self,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Lease>, BufferError> {
+        self.inner.lease_ticketed(limit, wait).await
+    }
+
+    async fn tell(&self, telling: Telling) -> Result<Effect, BufferError> {
+        self.inner.tell(telling).await
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.inner.outstanding()
     }
 
     async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Governor, Grant, Limiter, Shared};
+use super::{FULL_LOOK, Governor, Grant, Limiter, Shared};
 use crate::metrics;
 use crate::retry::RetryPolicy;
 
@@ -276,8 +276,26 @@ impl Governor {
         self.shared.brakes.longer()
     }
 
-    /// Returns once leasing makes sense: neither a pause nor the OMS's trouble keeps calls back, and no brake is on, or the
-    /// time has come for its next probe. Then the caller is the one to make it, with one order.
+    /// Returns once a look-up makes sense that sends nothing: neither a pause, the OMS's trouble nor refused credentials keep calls
+    /// back.
+    pub(crate) async fn may_look_up(&self) {
+        loop {
+            let mut paused = self.shared.paused.subscribe();
+            drop(paused.wait_for(|paused| !*paused).await);
+            let mut brakes = self.shared.brakes.slot.subscribe();
+            let refused = |slot: &Slot| slot.on.as_ref().is_some_and(|on| on.brake == Brake::Auth);
+            drop(brakes.wait_for(|slot| !refused(slot)).await);
+            let now = self.shared.clock.elapsed();
+            let left = self.shared.lock().not_before.saturating_sub(now);
+            if left.is_zero() && !*self.shared.paused.borrow() {
+                return;
+            }
+            super::sleep(left).await;
+        }
+    }
+
+    /// Returns once leasing makes sense: neither a pause nor the OMS's trouble keeps calls back, more orders may be outstanding, and
+    /// no brake is on, or the time has come for its next probe. Then the caller is the one to make it, with one order.
     pub async fn open(&self) -> Option<Probe> {
         loop {
             let mut paused = self.shared.paused.subscribe();
@@ -287,6 +305,10 @@ impl Governor {
             let left = self.shared.lock().not_before.saturating_sub(now);
             if !left.is_zero() {
                 super::sleep(left).await;
+                continue;
+            }
+            if self.shared.is_full() {
+                super::sleep(FULL_LOOK).await;
                 continue;
             }
             match self.shared.brakes.look(now) {
@@ -309,11 +331,11 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Waits for permission to send one order, as [`Governor::acquire`] but past the brake.
-    pub async fn acquire(&self) -> Grant {
-        let grant = self.governor.acquire_past(1, true).await;
+    /// Waits for permission to send one order, as [`Governor::acquire_unless_full`] but past the brake.
+    pub async fn acquire(&self) -> Option<Grant> {
+        let grant = self.governor.acquire_past(1, true).await?;
         self.governor.shared.brakes.probe_called();
-        grant
+        Some(grant)
     }
 }
 
@@ -378,7 +400,7 @@ mod tests {
         assert_eq!(granted(&governor).await, 0);
         let probe = governor.open().await.expect("a probe, for a brake is on");
         assert!(timeout(SECOND * 100, governor.open()).await.is_err(), "and no second beside it");
-        let grant = probe.acquire().await;
+        let grant = probe.acquire().await.unwrap();
         assert_eq!(grant.orders(), 1, "past those who wait");
         grant.spend();
         drop(probe);
@@ -397,7 +419,7 @@ mod tests {
             let began = Instant::now();
             let probe = governor.open().await.unwrap();
             waits.push(began.elapsed());
-            probe.acquire().await.spend();
+            probe.acquire().await.unwrap().spend();
         }
         let mean =
             |waits: &[Duration]| waits.iter().sum::<Duration>().as_secs_f64() / waits.len() as f64;

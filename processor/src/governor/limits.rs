@@ -24,6 +24,8 @@ pub struct Limits {
     pub batch: Option<usize>,
     /// Calls under way at once. Default 2: one that the OMS works on, one that waits for it.
     pub in_flight: usize,
+    /// Orders with the OMS under a ticket, their outcome not known, at most; with those that are on their way to it. Default: no limit.
+    pub outstanding: Option<u64>,
     /// How long the climb to the ceiling takes after a resume. Default 5 s.
     pub ramp: Duration,
     /// Waits between the probes while a brake is on. Default up to 1 s for the first, up to 30 s for any.
@@ -31,11 +33,19 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// No ceiling, 2 calls in flight, a ramp of 5 s.
+    /// No ceiling, 2 calls in flight, no limit of what is outstanding, a ramp of 5 s.
     fn default() -> Self {
         let ramp = Duration::from_secs(5);
         let probe = RetryPolicy { base: Duration::from_secs(1), max: Duration::from_secs(30) };
-        Self { ceiling_per_s: None, burst: None, batch: None, in_flight: 2, ramp, probe }
+        Self {
+            ceiling_per_s: None,
+            burst: None,
+            batch: None,
+            in_flight: 2,
+            outstanding: None,
+            ramp,
+            probe,
+        }
     }
 }
 
@@ -56,6 +66,8 @@ pub enum Limiter {
     InFlight,
     /// The OMS is in trouble, and is left alone for a while.
     Oms,
+    /// As many orders are with the OMS under a ticket as may be.
+    Outstanding,
     /// The OMS refuses the credentials, and is only probed.
     Auth,
     /// The OMS refuses order after order with one code, and is only probed.
@@ -79,6 +91,7 @@ impl Limiter {
             Self::Rate => "rate",
             Self::InFlight => "in_flight",
             Self::Oms => "oms",
+            Self::Outstanding => "outstanding",
             Self::Auth => "auth",
             Self::Rejected => "rejected",
             Self::Claim => "claim",
@@ -105,6 +118,10 @@ pub struct State {
     pub in_flight: usize,
     /// Orders in them.
     pub in_flight_orders: usize,
+    /// Orders with the OMS under a ticket, their outcome not known.
+    pub outstanding: u64,
+    /// This process's share of how many may be; `None` without a limit.
+    pub outstanding_max: Option<u64>,
     /// What holds the drain back.
     pub limiter: Limiter,
     /// Where a brake is on: what happened, and what to do.

@@ -9,6 +9,7 @@
 //! - It starts empty, and a resume climbs in ten equal steps over [`Limits::ramp`]: neither bursts.
 //! - Who waits first is served first. Giving up a wait costs the others nothing.
 //! - Only calls that reach the OMS spend: a [`Grant`] dropped unspent is given back.
+//! - With [`Limits::outstanding`] no more orders are with the OMS under a ticket, or on their way to it. Look-ups go on.
 //! - While a [`Brake`] is on, nothing is granted but its probes.
 //!
 //! Time is [`Clock::elapsed`], which neither jumps nor stops; waiting is by tokio's timer.
@@ -21,7 +22,7 @@ mod limits;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forebay_buffer::Clock;
@@ -38,6 +39,9 @@ const BATCH_MAX: usize = 256;
 
 /// Batches a second at the ceiling, where no batch is set: enough that each is a small part of any second.
 const BATCHES_PER_S: f64 = 40.0;
+
+/// How often it is looked whether more orders may be outstanding.
+const FULL_LOOK: Duration = Duration::from_millis(50);
 
 /// The burst in seconds of the ceiling, where none is set: two batches in flight and one that gathers.
 const BURST_S: f64 = 0.075;
@@ -56,6 +60,8 @@ struct Shared {
     changed: Notify,
     paused: watch::Sender<bool>,
     brakes: Brakes,
+    /// Counts the orders that are with the OMS under a ticket.
+    outstanding: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
     inner: Mutex<Inner>,
 }
 
@@ -84,6 +90,8 @@ enum Step {
     Granted(usize),
     Wait(Duration),
     Braked,
+    /// No more orders may be outstanding.
+    Full,
 }
 
 impl Governor {
@@ -115,6 +123,7 @@ impl Governor {
             changed: Notify::new(),
             paused: watch::Sender::new(false),
             brakes: Brakes::new(limits.probe),
+            outstanding: OnceLock::new(),
             inner: Mutex::new(inner),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -125,11 +134,31 @@ impl Governor {
     ///
     /// Dropping the future gives up the wait and costs nothing.
     pub async fn acquire(&self, orders: usize) -> Grant {
-        self.acquire_past(orders, false).await
+        loop {
+            if let Some(grant) = self.acquire_unless_full(orders).await {
+                return grant;
+            }
+            sleep(FULL_LOOK).await;
+        }
+    }
+
+    /// The same; `None` where no more orders may be outstanding, which may last.
+    pub async fn acquire_unless_full(&self, orders: usize) -> Option<Grant> {
+        self.acquire_past(orders.max(1), false).await
+    }
+
+    /// Waits for permission for a call that sends no order: it needs a call's place, and no token.
+    pub(crate) async fn acquire_look_up(&self) -> Option<Grant> {
+        self.acquire_past(0, true).await
+    }
+
+    /// Counts by this from now on how many orders are with the OMS under a ticket. It must not block; the first one stays.
+    pub fn count_outstanding(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.shared.outstanding.set(Box::new(count)).ok();
     }
 
     /// The same; a probe also while a brake is on, which others wait out without keeping the turn.
-    async fn acquire_past(&self, orders: usize, probe: bool) -> Grant {
+    async fn acquire_past(&self, orders: usize, probe: bool) -> Option<Grant> {
         loop {
             if !probe {
                 self.shared.brakes.off().await;
@@ -140,9 +169,10 @@ impl Governor {
                 match self.shared.step(orders, probe) {
                     Step::Granted(orders) => {
                         drop(waiting);
-                        return Grant { shared: Arc::clone(&self.shared), orders };
+                        return Some(Grant { shared: Arc::clone(&self.shared), orders });
                     }
                     Step::Braked => break,
+                    Step::Full => return None,
                     Step::Wait(wait) => {
                         tokio::select! {
                             () = self.shared.changed.notified() => {}
@@ -273,6 +303,7 @@ impl Governor {
         let now = self.shared.clock.elapsed();
         let paused = *self.shared.paused.borrow();
         let (braked, why) = (self.shared.brakes.limiter(), self.shared.brakes.why(now));
+        let (outstanding, is_full) = (self.shared.outstanding(), self.shared.is_full());
         let inner = self.shared.lock();
         let limiter = if paused {
             Limiter::Paused
@@ -282,6 +313,8 @@ impl Governor {
             braked
         } else if now < inner.not_before {
             Limiter::Oms
+        } else if is_full {
+            Limiter::Outstanding
         } else if let Some(waiting) = inner.waiting {
             waiting
         } else if inner.calls >= inner.in_flight() {
@@ -299,6 +332,8 @@ impl Governor {
             in_flight: inner.calls,
             in_flight_orders: inner.orders,
             why: inner.unclaimed.clone().filter(|_| limiter == Limiter::Claim).or(why),
+            outstanding,
+            outstanding_max: inner.outstanding_max(),
             limiter,
         }
     }
@@ -309,11 +344,31 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Orders with the OMS under a ticket.
+    fn outstanding(&self) -> u64 {
+        self.outstanding.get().map_or(0, |count| count())
+    }
+
+    /// How many more orders may be sent for what may be outstanding; `None` without a limit. Those in flight are counted first: one
+    /// that ends meanwhile counts twice then, and none is missed.
+    fn room(&self) -> Option<usize> {
+        let inner = self.lock();
+        let (most, in_flight) = (inner.outstanding_max()?, inner.orders);
+        drop(inner);
+        let left = usize::try_from(most.saturating_sub(self.outstanding())).unwrap_or(usize::MAX);
+        Some(left.saturating_sub(in_flight))
+    }
+
+    fn is_full(&self) -> bool {
+        self.room() == Some(0)
+    }
+
     fn step(&self, orders: usize, probe: bool) -> Step {
         let now = self.clock.elapsed();
         if !probe && self.brakes.on() {
             return Step::Braked;
         }
+        let room = self.room().filter(|_| orders > 0);
         let mut inner = self.lock();
         inner.waiting = None;
         if *self.paused.borrow() {
@@ -335,10 +390,13 @@ impl Shared {
             inner.waiting = Some(Limiter::InFlight);
             return Step::Wait(Duration::MAX);
         }
-        let orders = orders.clamp(1, inner.batch);
+        if room == Some(0) {
+            return Step::Full;
+        }
+        let orders = orders.min(inner.batch).min(room.unwrap_or(usize::MAX));
         let taken = match &mut inner.bucket {
-            Some(bucket) => bucket.take(orders, now),
-            None => Ok(orders),
+            Some(bucket) if orders > 0 => bucket.take(orders, now),
+            _ => Ok(orders),
         };
         match taken {
             Ok(orders) => {
@@ -368,6 +426,12 @@ impl Inner {
     /// Calls under way at most.
     fn in_flight(&self) -> usize {
         whole(self.limits.in_flight as f64 * self.share).max(1)
+    }
+
+    /// Orders outstanding at most: of this process's share one at least.
+    fn outstanding_max(&self) -> Option<u64> {
+        let most = self.limits.outstanding?;
+        Some((whole(most as f64 * self.share) as u64).max(1))
     }
 
     /// Lets the limits and the share have their effect.

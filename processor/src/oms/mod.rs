@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod ledger;
+mod plain;
 pub mod postgres;
 mod refuse;
 pub mod sqlite;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use forebay_order::{Fingerprint, OrderSummary};
 use serde::{Deserialize, Serialize};
+
+pub use plain::plain;
 
 /// An OMS that can be asked to create order summaries, and asked what it has.
 ///
@@ -35,6 +38,11 @@ pub trait OrderManagement: Send + Sync + 'static {
     /// else the order waits for a person.
     fn can_find(&self) -> bool {
         true
+    }
+
+    /// How many orders one look-up may ask for at most.
+    fn find_batch(&self) -> usize {
+        self.batch_max()
     }
 
     /// How long after a call's end its effect may still be missing from [`OrderManagement::find`]: before
@@ -336,6 +344,10 @@ impl OrderManagement for Oms {
 
     fn can_find(&self) -> bool {
         of!(self, oms => oms.can_find())
+    }
+
+    fn find_batch(&self) -> usize {
+        of!(self, oms => oms.find_batch())
     }
 
     fn visible_after(&self) -> Duration {

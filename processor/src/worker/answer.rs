@@ -6,7 +6,7 @@
 //! | existing, same content | summarised, existing |
 //! | existing, the OMS cannot tell the content | summarised, existing, counted apart. The identity is ours (channel, source, the sender's id) and the buffer keeps another content from it; an exception for each order that a crash redelivers would hide the true ones |
 //! | existing, other content | exception `identity_taken` |
-//! | accepted | submitted; looked up from time to time, and never sent again while it has its ticket |
+//! | accepted | submitted; looked up from time to time (`tickets.rs`), and never sent again while it has its ticket |
 //! | invalid | held until it is clear whose fault it is (`refusals.rs`): exception `rejected`, or the brake and retried, not counted |
 //! | retry | retry, not before the OMS said |
 //! | not done | the same, not counted; where it is all of a call, the call is overloaded |
@@ -51,7 +51,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
 
     /// One look-up, once what was sent before must be visible. Never an answer of another length.
     /// `sent`: one of them may have been sent, and so may come to be found yet.
-    async fn find(
+    pub(super) async fn find(
         &self,
         identities: &[Identity],
         sent: bool,
@@ -156,7 +156,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                     self.passed();
                     self.came_through();
                     metrics::order(OrderOutcome::Accepted);
-                    order.lease.settle(Verdict::Submitted { ticket });
+                    let after = self.next_look(Duration::ZERO);
+                    order.lease.settle(Verdict::Submitted { ticket, after });
                 }
                 Outcome::Invalid { code, reason } => {
                     let reason = format!("the OMS refused it, {code}: {reason}");
@@ -194,7 +195,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         lease.settle(Verdict::Summarised { summary_id: id, existing: true });
     }
 
-    fn settle_found(&self, lease: Lease, found: Found) {
+    pub(super) fn settle_found(&self, lease: Lease, found: Found) {
         let same = found.fingerprint.map(|fingerprint| fingerprint == lease.fingerprint);
         self.settle_existing(lease, found.id, same);
     }
@@ -220,11 +221,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         }
     }
 
-    /// An order that may be in an OMS that cannot be asked: one it took waits for what it says, another one for a person.
+    /// An order that may be in an OMS that cannot be asked waits for a person.
     pub(super) fn settle_unasked(&self, lease: Lease) {
-        if let Some(ticket) = lease.ticket.clone() {
-            return lease.settle(Verdict::Submitted { ticket });
-        }
         let reason = "it was sent, what became of it was not told, and the OMS cannot be asked (oms.find); look for it there, \
              then discard this, or retry it if it is absent";
         self.exception(lease, ExceptionCategory::OutcomeUnknown, reason.to_owned());
@@ -234,11 +232,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// all go back, to be looked up first the next time, and the batch is halted.
     async fn found_or_absent(&mut self, part: Vec<Order>, batch: &mut Batch) -> Vec<Order> {
         let identities: Vec<_> = part.iter().map(|order| order.lease.key.identity()).collect();
-        // What has a ticket is not sent again, however often it is absent.
-        let sent = |order: &Order| {
-            order.noted || (order.lease.sent_before && order.lease.ticket.is_none())
-        };
-        let sent = part.iter().any(sent);
+        let sent = part.iter().any(|order| order.noted || order.lease.sent_before);
         let mut absent = Vec::new();
         match self.find(&identities, sent).await {
             Ok(answers) => {
@@ -279,13 +273,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         if ask.is_empty() {
             return (send, false);
         }
-        for order in self.found_or_absent(ask, batch).await {
-            match order.lease.ticket.clone() {
-                // The OMS took it and is not through with it: absent is "not yet", never "send it again".
-                Some(ticket) => order.lease.settle(Verdict::Submitted { ticket }),
-                None => send.push(Order { ask: false, ..order }),
-            }
-        }
+        let absent = self.found_or_absent(ask, batch).await;
+        send.extend(absent.into_iter().map(|order| Order { ask: false, ..order }));
         if batch.halted.is_some() {
             self.release(std::mem::take(&mut send), batch.halted);
         }
@@ -378,7 +367,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     }
 
     /// How long the orders of a call that failed wait. Refused credentials have put the brake on, which is wait enough.
-    fn failed_call(&mut self, failure: &CallFailure) -> Duration {
+    pub(super) fn failed_call(&mut self, failure: &CallFailure) -> Duration {
         match failure {
             CallFailure::Unauthenticated => Duration::ZERO,
             CallFailure::Overloaded { after, .. } => self.trouble(*after),

@@ -24,6 +24,7 @@ mod prepare;
 mod refusals;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub(crate) struct Shared<B, O> {
     pub(crate) retry: RetryPolicy,
     pub(crate) attempts_max: u8,
     pub(crate) remembered: Duration,
+    pub(crate) ticket_deadline: Duration,
     pub(crate) lease_wait: Duration,
     pub(crate) summarise: Summarise,
     pub(crate) evidence: Evidence,
@@ -242,14 +244,15 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         Ok(noted)
     }
 
-    /// Permission to send so many; `None` where a pause, a brake that this is not the probe of, or the stop came first.
+    /// Permission to send so many; `None` where a pause, a brake that this is not the probe of, or the stop came first, or no more
+    /// orders may be outstanding.
     async fn grant(&self, orders: usize) -> Option<Grant> {
         let mut stop = self.stop.clone();
         let governor = &self.shared.governor;
         let acquire = async {
             match &self.probe {
                 Some(probe) => probe.acquire().await,
-                None => governor.acquire(orders).await,
+                None => governor.acquire_unless_full(orders).await,
             }
         };
         let grant = tokio::select! {
@@ -257,7 +260,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             () = stopped(&mut stop) => None,
             () = governor.paused() => None,
             () = governor.braked(), if self.probe.is_none() => None,
-            grant = acquire => Some(grant),
+            grant = acquire => grant,
         };
         metrics::governor(&self.shared.governor.state());
         grant

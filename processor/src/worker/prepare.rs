@@ -27,8 +27,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         // An idempotency key is forgotten sooner than an order that ended.
         let asks_forgotten = can_find && guarantee != Guarantee::UniqueId;
         for lease in leases {
-            let maybe_there = lease.sent_before || lease.ticket.is_some();
-            if maybe_there && !can_find && !(refuses_second && lease.ticket.is_none()) {
+            let maybe_there = lease.sent_before;
+            if maybe_there && !can_find && !refuses_second {
                 self.settle_unasked(lease);
                 continue;
             }

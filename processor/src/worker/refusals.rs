@@ -12,7 +12,8 @@
 //!   ever asked.
 //! - At most as many leases are held as outcomes are looked at. One that is dropped (a crash) comes back as *sent before*.
 //!
-//! An outcome is a create, an order that was there, a ticket or a refusal, each the answer to a send. What may be tried again,
+//! An outcome is a create, an order that was there, a ticket or a refusal, each the answer to a send, and a refusal that the OMS tells by
+//! itself of an order it had taken. What may be tried again,
 //! is unknown or is found by a look-up says nothing about refusals.
 //!
 //! Where fewer than 20 outcomes come in the time that the first refusal is held, the brake still goes on at the twentieth, but those
@@ -94,13 +95,27 @@ impl Refusals {
         Effect { exceptions: self.lock().next(now), trip: None }
     }
 
+    /// The OMS told by itself that it refused an order it had taken. That is an exception by then; but it counts, so that what is to come
+    /// is not refused likewise.
+    pub(crate) fn told(&self, code: &str, governor: &Governor, now: Duration) {
+        let code: String = code.chars().take(CODE_MAX).collect();
+        if !governor.braked_for(&code) {
+            take_effect(self.count(&code, None, now), governor);
+        }
+    }
+
     /// An order was refused, and is held.
     fn refused(&self, refusal: Refusal, now: Duration) -> Effect {
+        let code = refusal.code.clone();
+        self.count(&code, Some(refusal), now)
+    }
+
+    fn count(&self, code: &str, refusal: Option<Refusal>, now: Duration) -> Effect {
         let mut inner = self.lock();
         let exceptions = inner.next(now);
-        let (number, code) = (inner.last, Arc::<str>::from(refusal.code.as_str()));
+        let (number, code) = (inner.last, Arc::<str>::from(code));
         inner.refused.push_back((number, Arc::clone(&code)));
-        inner.held.push_back(Held { refusal, number, since: now });
+        inner.held.extend(refusal.map(|refusal| Held { refusal, number, since: now }));
         let same = inner.refused.iter().filter(|(_, refused)| *refused == code).count();
         if same < MANY {
             return Effect { exceptions, trip: None };
@@ -220,25 +235,25 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             return give_back(refusal, governor.longer_than_the_next_probe());
         }
         let now = self.shared.clock.elapsed();
-        self.take_effect(self.shared.refusals.refused(refusal, now));
+        take_effect(self.shared.refusals.refused(refusal, now), governor);
     }
 
     /// The OMS took an order that it was sent, or had it.
     pub(super) fn passed(&self) {
-        self.take_effect(self.shared.refusals.passed(self.shared.clock.elapsed()));
+        let now = self.shared.clock.elapsed();
+        take_effect(self.shared.refusals.passed(now), &self.shared.governor);
         if self.probe.is_some() {
             self.shared.governor.probe_passed();
         }
     }
+}
 
-    fn take_effect(&self, effect: Effect) {
-        effect.exceptions.into_iter().for_each(settle);
-        if let Some((brake, back)) = effect.trip {
-            let governor = &self.shared.governor;
-            governor.brake(brake);
-            for refusal in back {
-                give_back(refusal, governor.longer_than_the_next_probe());
-            }
+fn take_effect(effect: Effect, governor: &Governor) {
+    effect.exceptions.into_iter().for_each(settle);
+    if let Some((brake, back)) = effect.trip {
+        governor.brake(brake);
+        for refusal in back {
+            give_back(refusal, governor.longer_than_the_next_probe());
         }
     }
 }

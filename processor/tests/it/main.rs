@@ -32,4 +32,6 @@ mod sqlite;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tickets;
+#[cfg(test)]
 mod unruly;

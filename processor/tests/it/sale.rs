@@ -121,6 +121,44 @@ impl OrderManagement for Blind {
     }
 }
 
+/// A client that takes a ticket for no answer.
+struct Ticketless(Http);
+
+impl OrderManagement for Ticketless {
+    fn guarantee(&self) -> Guarantee {
+        self.0.guarantee()
+    }
+
+    fn is_test(&self) -> bool {
+        true
+    }
+
+    fn identity_max(&self) -> usize {
+        self.0.identity_max()
+    }
+
+    fn batch_max(&self) -> usize {
+        self.0.batch_max()
+    }
+
+    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
+        let outcomes = self.0.submit(batch).await?;
+        let lost = |outcome| match outcome {
+            Outcome::Accepted { .. } => Outcome::Unknown,
+            other => other,
+        };
+        Ok(outcomes.into_iter().map(lost).collect())
+    }
+
+    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
+        self.0.find(identities).await
+    }
+
+    async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
+        self.0.list(after, limit).await
+    }
+}
+
 fn cuts() -> Value {
     json!({ "unique": false, "drop_before_commit_every": 11, "drop_after_commit_every": 4,
             "drop_mid_answer_every": 7 })
@@ -295,7 +333,14 @@ async fn an_outage_and_its_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_that_are_only_taken_at_first_are_looked_for_until_they_are_there() {
-    let sale = Sale::of(json!({ "async_after_ms": 500 })).await;
-    let judged = sale.all_is_well(sale.drain(sale.oms.http())).await;
+    // An OMS that refuses no second create: whoever sends again what is absent under its ticket doubles.
+    let sale = Sale::of(json!({ "unique": false, "async_after_ms": 500 })).await;
+    let judged = sale.all_is_well(sale.drain(Http::open(looked_up(&sale.oms)).unwrap())).await;
     assert_eq!(judged["orders_by_outcome"]["accepted"], ORDERS, "none was sent twice: {judged}");
+    // In full calls, some seconds for all of them.
+    assert!(judged["calls_by_kind"]["find"].as_u64().unwrap() < ORDERS / 3, "{judged}");
+    let sale = Sale::of(json!({ "unique": false, "async_after_ms": 500 })).await;
+    let oms = Ticketless(Http::open(looked_up(&sale.oms)).unwrap());
+    let judged = sale.drained(sale.drain(oms)).await;
+    assert!(judged["doubles"].as_u64().unwrap() > 0, "the control must be found out: {judged}");
 }

@@ -26,7 +26,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::options::{Answers, Find, HttpOptions, List, Meaning, Rule};
-use crate::oms::{CallFailure, Found, Guarantee, Identity, Listed, Outcome, Scope};
+use crate::oms::{CallFailure, Found, Guarantee, Identity, Listed, Outcome, Scope, plain};
 use crate::outbound::{Answer, retry_after};
 
 /// Characters of the OMS's own words that are kept.
@@ -398,14 +398,4 @@ fn text(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// An OMS's words, cut, without what may be a person's: words with an `@`, and long numbers.
-fn plain(words: &str, most: usize) -> String {
-    let personal =
-        |word: &str| word.contains('@') || word.chars().filter(char::is_ascii_digit).count() > 6;
-    let kept: Vec<_> =
-        words.split_whitespace().map(|word| if personal(word) { "..." } else { word }).collect();
-    let text: String = kept.join(" ").chars().filter(|c| !c.is_control()).take(most).collect();
-    text
 }

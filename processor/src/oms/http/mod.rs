@@ -370,6 +370,10 @@ impl OrderManagement for Http {
         self.shared.options.find.is_some()
     }
 
+    fn find_batch(&self) -> usize {
+        self.shared.options.find.as_ref().map_or(1, |find| find.batch)
+    }
+
     fn visible_after(&self) -> Duration {
         self.shared.options.find.as_ref().map_or(Duration::ZERO, |find| find.visible_after)
     }

@@ -15,6 +15,7 @@ fn moved(accept: Record) -> Record {
         sent_before: true,
         not_before_ms: Some(2_000),
         ticket: Some("t".repeat(200)),
+        ticket_at_ms: None,
         earlier: vec![[7; 16]; 64],
         newest: Some(u64::MAX),
     };

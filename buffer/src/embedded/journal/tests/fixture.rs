@@ -85,6 +85,7 @@ fn snapshot() -> Snapshot {
         sent_before: true,
         not_before_ms: Some(-5),
         ticket: Some("ticket-1".to_owned()),
+        ticket_at_ms: None,
         earlier: vec![[1; 16], [2; 16]],
         newest: None,
     }
@@ -125,7 +126,12 @@ fn every_kind() -> Vec<Record> {
         Record::Stray(delivery(5, Readiness::FetchNeeded)),
         Record::Leased { orders: vec![(1, 0), (2, 3)] },
         Record::Submitting { orders: vec![1, 2] },
-        Record::Ticket { order: 1, ticket: "ticket-1".to_owned() },
+        Record::Ticket {
+            order: 1,
+            ticket: "ticket-1".to_owned(),
+            at_ms: None,
+            not_before_ms: None,
+        },
         Record::Settle { entries: vec![settled(1, "os-1", false), settled(2, "os-2", true)] },
         Record::Retry {
             order: 2,
