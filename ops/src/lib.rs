@@ -41,6 +41,8 @@ pub struct View<B, O> {
     pub drain: Box<dyn Fn() -> DrainStatus + Send + Sync>,
     /// How the webhooks stand.
     pub webhooks: webhooks::Board,
+    /// Who tells outcomes signs with one of these, where that is wanted.
+    pub outcomes_secrets: Option<webhooks::Secrets>,
     /// The OMS told by itself that it refused an order with this code.
     pub refused: Box<dyn Fn(&str) + Send + Sync>,
     /// Renders the metrics.

@@ -1,6 +1,6 @@
 //! `POST /v1/oms/outcomes`: the OMS, or whoever stands in for it, tells what became of orders.
 //!
-//! A JSON array, or one object a line. Each is answered by itself, in order; what is durable is said to be `done`, and the same again is
+//! Signed as a Standard Webhook, where a secret is configured. A JSON array, or one object a line. Each is answered by itself, in order; what is durable is said to be `done`, and the same again is
 //! `already_known`. So whoever got no answer tells the same again.
 
 use std::sync::Arc;
@@ -12,17 +12,20 @@ use forebay_order::OrderKey;
 use forebay_processor::OrderManagement;
 use forebay_processor::oms::plain;
 use futures_util::future::try_join_all;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::View;
 use crate::answer::{Answer, Problem, ok};
+use crate::webhooks::Secrets;
 
 const BYTES_MAX: usize = 1 << 20;
 const ITEMS_MAX: usize = 1_000;
 /// Tellings that are under way together.
 const TOGETHER: usize = 256;
+/// Seconds that the clock of whoever signs may be off.
+const TOLERANCE_S: u64 = 300;
 /// Characters of the OMS's own words that are kept.
 const CODE_MAX: usize = 64;
 const REASON_MAX: usize = 300;
@@ -63,9 +66,13 @@ type Read = (Telling, Option<String>);
 /// `POST /v1/oms/outcomes`
 pub(crate) async fn tell<B: Buffer, O: OrderManagement>(
     State(view): State<Arc<View<B, O>>>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer {
     let body = to_bytes(body, BYTES_MAX).await.map_err(|_| too_large())?;
+    if let Some(secrets) = &view.outcomes_secrets {
+        check_signature(secrets, &headers, &body, view.clock.wall_ms())?;
+    }
     let items = split(&body)?;
     if items.len() > ITEMS_MAX {
         return Err(too_large());
@@ -91,6 +98,35 @@ async fn one<B: Buffer, O: OrderManagement>(
         (view.refused)(&code);
     }
     Ok(Told { answer: effect.word(), detail: detail(effect).map(str::to_owned) })
+}
+
+/// Whether whoever tells has the secret, and said so just now.
+fn check_signature(
+    secrets: &Secrets,
+    headers: &HeaderMap,
+    body: &[u8],
+    now_ms: i64,
+) -> Result<(), Problem> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let not_signed =
+        |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "not-signed", detail.to_owned());
+    let (Some(id), Some(timestamp), Some(signatures)) =
+        (text("webhook-id"), text("webhook-timestamp"), text("webhook-signature"))
+    else {
+        return Err(not_signed(
+            "outcomes are taken signed only (oms.outcomes_secret_file): send webhook-id, webhook-timestamp and webhook-signature",
+        ));
+    };
+    if !secrets.signed(id, timestamp, body, signatures) {
+        return Err(not_signed("no signature is of a secret in oms.outcomes_secret_file"));
+    }
+    let at_s = timestamp.parse::<i64>().unwrap_or_default();
+    if at_s.abs_diff(now_ms / 1_000) > TOLERANCE_S {
+        return Err(not_signed(
+            "webhook-timestamp is more than five minutes off: sign anew, and look at the clocks",
+        ));
+    }
+    Ok(())
 }
 
 /// The items of a body, each by itself where they stand on lines.
@@ -175,6 +211,40 @@ fn too_large() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_signed_just_now_is_taken() {
+        // Of the specification's own libraries.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+        let secrets = Secrets::read(file.path()).unwrap();
+        let (id, at, signature) = (
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "1614265330",
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        );
+        let check = |id: &str, at: &str, signature: &str, body: &str, now_s: i64| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in
+                [("webhook-id", id), ("webhook-timestamp", at), ("webhook-signature", signature)]
+            {
+                if !value.is_empty() {
+                    headers.insert(name, value.parse().unwrap());
+                }
+            }
+            check_signature(&secrets, &headers, body.as_bytes(), now_s * 1_000).is_ok()
+        };
+        let body = r#"{"test": 2432232314}"#;
+        assert!(check(id, at, signature, body, 1_614_265_330));
+        assert!(check(id, at, &format!("v1a,x {signature}"), body, 1_614_265_630));
+        assert!(!check(id, at, signature, body, 1_614_265_631), "too old");
+        assert!(!check(id, at, signature, body, 1_614_265_029), "of the future");
+        assert!(!check(id, at, signature, "{}", 1_614_265_330));
+        assert!(!check("other", at, signature, body, 1_614_265_330));
+        assert!(!check(id, "1614265331", signature, body, 1_614_265_330));
+        assert!(!check(id, at, "v1,AAAA", body, 1_614_265_330));
+        assert!(!check(id, at, "", body, 1_614_265_330));
+    }
 
     fn items(body: &str) -> Vec<Result<Read, String>> {
         let items = split(&Bytes::copy_from_slice(body.as_bytes())).unwrap();

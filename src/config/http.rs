@@ -118,8 +118,9 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
                 && oms.limits.is_none()
                 && oms.outcome.is_empty()
                 && oms.identity_max.is_none()
+                && oms.outcomes_secret_file.is_none()
                 && !oms.accept_doubles,
-            "oms.preset, auth, create, find, list, limits, outcome, identity_max, accept_doubles: only for oms.kind = \"http\"",
+            "oms.preset, auth, create, find, list, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
         );
         return faults;
     }

@@ -174,6 +174,8 @@ pub(crate) struct Oms {
     pub(crate) accept_doubles: bool,
     pub(crate) ticket_deadline: Span,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outcomes_secret_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth: Option<http::Auth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) create: Option<http::Create>,
@@ -370,6 +372,7 @@ impl Default for Oms {
             answer_timeout: Span::secs(30),
             accept_doubles: false,
             ticket_deadline: Span::secs(3_600),
+            outcomes_secret_file: None,
             auth: None,
             create: None,
             find: None,

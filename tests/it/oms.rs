@@ -172,10 +172,10 @@ fn an_oms_that_is_not_as_configured_is_found_out() {
 }
 
 /// A Forebay that sends orders to that OMS, and cannot ask it.
-fn selling(directory: &Path, oms: &Oms) -> Forebay {
+fn selling(directory: &Path, oms: &Oms, more: &str) -> Forebay {
     let (address, at) = (oms.address, directory.display());
     Forebay::start(&format!(
-        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\naccept_doubles = true\n\
+        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\naccept_doubles = true\n{more}\
          [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"http://{address}/oauth/token\"\n\
          client_id_file = \"{at}/id\"\nclient_secret_file = \"{at}/secret\"\n\
          [oms.create]\npath = \"/v1/orders\"\nbatch = 10\nanswers = {{ items = \"/results\" }}\n\
@@ -221,7 +221,7 @@ fn what_the_oms_tells_closes_its_tickets_through_a_kill_and_has_one_effect() {
     let faults = r#"{"unique": false, "async_after_ms": 1000, "async_refuse_every": 8}"#;
     let directory = directory(faults);
     let oms = Oms::start(directory.path());
-    let mut server = selling(directory.path(), &oms);
+    let mut server = selling(directory.path(), &oms, "");
     post_orders(&server, 0..200);
     server.until("as many as may be", is_full);
     let status = server.view("/v1/status");
@@ -265,7 +265,7 @@ fn what_the_oms_tells_closes_its_tickets_through_a_kill_and_has_one_effect() {
 fn what_is_told_wrongly_changes_nothing_and_says_so() {
     let directory = directory(r#"{"async_after_ms": 3600000}"#);
     let oms = Oms::start(directory.path());
-    let server = selling(directory.path(), &oms);
+    let server = selling(directory.path(), &oms, "");
     post_orders(&server, 0..1);
     server.until("a ticket", |server| (count(server, "/drain/outstanding") == 1).then_some(()));
     let body = r#"{"identity":"forebay:demo:1","outcome":"created","id":"SO-1"}
@@ -300,4 +300,27 @@ fn what_is_told_wrongly_changes_nothing_and_says_so() {
         (&order["state"], &order["summary_id"]),
         (&json!("summarised"), &json!("SO-0000000001"))
     );
+}
+
+#[test]
+fn where_a_secret_is_configured_nothing_unsigned_is_taken() {
+    let directory = directory("{}");
+    let oms = Oms::start(directory.path());
+    let secret = directory.path().join("outcomes.secret");
+    std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    let more = format!("outcomes_secret_file = \"{}\"\n", secret.display());
+    let server = selling(directory.path(), &oms, &more);
+    let body = br#"{"ticket":"TK-1","outcome":"created","id":"SO-1"}"#;
+    let unsigned = Request::post("/v1/oms/outcomes", body);
+    // One of long ago, of another body.
+    let stale = unsigned
+        .clone()
+        .header("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek")
+        .header("webhook-timestamp", "1614265330")
+        .header("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    for request in [unsigned, stale] {
+        let answer = server.operate(&request);
+        assert_eq!(answer.status, 401, "{}", answer.text());
+        assert_eq!(answer.json()["type"], "https://forebay.dev/problems/not-signed");
+    }
 }

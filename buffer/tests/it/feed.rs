@@ -6,6 +6,7 @@ use forebay_buffer::{
 use forebay_order::{HoldReason, OrderKey, Readiness, RecordedAs};
 
 use crate::support::*;
+use crate::tickets;
 
 /// Hands the names of all tests to a macro, which runs them on its backends.
 macro_rules! feed_suite {
@@ -13,6 +14,7 @@ macro_rules! feed_suite {
         $on! {
             it_tells_what_becomes_of_an_order,
             what_changes_nothing_is_not_told,
+            what_the_oms_tells_by_itself_is_told_on,
             a_change_that_waited_is_told_when_it_takes_effect,
             exceptions_are_told_as_they_are_raised,
             bodies_without_a_key_are_told_too,
@@ -132,7 +134,7 @@ pub(crate) async fn what_changes_nothing_is_not_told<B: Buffer>(buffer: B, _: &H
     lease.settle(again);
     let lease = lend(&buffer).await;
     reader.hears_nothing(&buffer).await;
-    lease.settle(Verdict::Submitted { ticket: "T".into() });
+    lease.settle(Verdict::Submitted { ticket: "T".into(), after: NOW });
     // Whoever asks sees what was settled before.
     assert_eq!(buffer.status().await.unwrap().live["submitted"], 1);
     reader.hears_nothing(&buffer).await;
@@ -141,6 +143,22 @@ pub(crate) async fn what_changes_nothing_is_not_told<B: Buffer>(buffer: B, _: &H
     reader.hears_nothing(&buffer).await;
     post(&buffer, delivery("2", 1, Some(1))).await;
     reader.tells(&buffer, FeedKind::Accepted, "2").await;
+}
+
+pub(crate) async fn what_the_oms_tells_by_itself_is_told_on<B: Buffer>(buffer: B, _: &HandClock) {
+    let mut reader = Reader::default();
+    for id in ["1", "2"] {
+        tickets::submit(&buffer, id, &format!("T-{id}")).await;
+        reader.tells(&buffer, FeedKind::Accepted, id).await;
+    }
+    for _ in 0..2 {
+        tickets::tell_of(&buffer, "1", tickets::created("S1")).await;
+    }
+    let event = reader.tells(&buffer, FeedKind::Summarised, "1").await;
+    assert_eq!((event.summary_id.as_deref(), event.number.as_str()), (Some("S1"), "#1"));
+    tickets::tell_of(&buffer, "2", tickets::invalid()).await;
+    let event = reader.tells(&buffer, FeedKind::Exception, "2").await;
+    assert_eq!(event.exception.unwrap().category, ExceptionCategory::Rejected);
 }
 
 pub(crate) async fn a_change_that_waited_is_told_when_it_takes_effect<B: Buffer>(
