@@ -208,11 +208,14 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
     }
 
     async fn tell(&self, telling: Telling) -> Result<Effect, BufferError> {
+        let by_ticket = telling.key.is_none();
         if let Some(key) = &telling.key {
             self.inner.take_in(self.inner.old.hasher().of_key(key), key).await?;
         }
         match self.inner.new.tell(telling).await? {
-            Effect::UnknownOrder if !self.inner.progress.is_done() => Err(self.inner.not_yet()),
+            Effect::UnknownOrder if by_ticket && !self.inner.progress.is_done() => {
+                Err(self.inner.not_yet())
+            }
             effect => Ok(effect),
         }
     }

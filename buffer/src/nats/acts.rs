@@ -57,7 +57,8 @@ impl Shared {
             if let Some(lent) = lent {
                 known.loan_is_over(lent.loan);
             }
-            let Some(page) = known.page_with(record.clone()) else {
+            let keep_whole = !self.config.replay_window.is_zero();
+            let Some(page) = known.page_settling(record.clone(), keep_whole) else {
                 return Ok(Effect::UnknownOrder);
             };
             let put = self.write(hash, known.stored, page.clone()).await.map_err(failed)?;
