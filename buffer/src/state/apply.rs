@@ -269,8 +269,10 @@ impl State {
         for (sequence, deaths) in orders {
             self.loans.noted.insert(*sequence);
             self.change(*sequence, |order| {
-                if order.on_loan {
-                    // Lent again with no end of the loan before: the process had died in between.
+                if order.on_loan && *deaths <= order.deaths {
+                    // The note of this very loan, written anew when the order was carried forward.
+                } else if order.on_loan {
+                    // Lent again with no end of the loan before: the process had died in between, which was counted.
                     order.deaths = *deaths;
                     order.sent_before = true;
                     order.state = OrderState::Submitted;

@@ -359,3 +359,37 @@ fn what_was_held_while_it_was_about_to_be_lent_is_not_ready_when_the_loan_is_tak
     assert!(state.lend(1, true, NOW_MS).is_empty());
     assert!(state.loan_again(&later[0]).is_some());
 }
+
+/// A state into which records of an earlier process are read.
+fn replaying(records: &[Record]) -> State {
+    let mut state = State::new(b"secret");
+    for (sequence, record) in (1..).zip(records) {
+        apply(&mut state, sequence, record);
+    }
+    state.replayed(NOW_MS);
+    state
+}
+
+#[test]
+fn the_note_of_a_loan_that_is_carried_forward_is_no_second_loan() {
+    let mut live = accepted(&["1"]);
+    assert_eq!(live.lend(1, true, NOW_MS).len(), 1);
+    let moved = live.moved_record(1, &head("1", 1), delivery("1", 1)).unwrap();
+    let noted = live.leased_again(1).unwrap();
+    let unmappable = match rejected(1) {
+        Record::Failed { order, at_ms, attempts, reason, .. } => {
+            let category = ExceptionCategory::Unmappable;
+            Record::Failed { order, at_ms, attempts, category, reason }
+        }
+        other => other,
+    };
+    let lent = Record::Leased { orders: vec![(1, 0)] };
+    let accept = Record::Accept(delivery("1", 1));
+    // Its segment has not retired yet, so the original is read too.
+    let state = replaying(&[accept.clone(), lent.clone(), moved, noted, unmappable.clone()]);
+    assert_eq!(state.known_state(1), Some(OrderState::Exception));
+    assert!(!state.is_sent_before(1), "nothing was sent");
+    // One that was lent again by the next process was lent when the one before died.
+    let again = Record::Leased { orders: vec![(1, 1)] };
+    assert!(replaying(&[accept, lent, again, unmappable]).is_sent_before(1));
+}

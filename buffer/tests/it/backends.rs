@@ -71,9 +71,10 @@ macro_rules! feed_of_memory_and_disk {
 feed_suite!(feed_of_memory_and_disk);
 
 struct OnDisk {
+    // Let go first: the directory is removed with what follows.
+    buffer: Option<Embedded>,
     dir: tempfile::TempDir,
     clock: Arc<HandClock>,
-    buffer: Option<Embedded>,
 }
 
 /// The clock is moved by minutes: some are kept whole for long enough, others not.
