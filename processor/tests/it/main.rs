@@ -20,6 +20,8 @@ mod http;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod read_back;
@@ -27,6 +29,8 @@ mod read_back;
 mod reference;
 #[cfg(test)]
 mod sale;
+#[cfg(test)]
+mod scripted;
 #[cfg(test)]
 mod sqlite;
 #[cfg(test)]
