@@ -153,9 +153,7 @@ impl Drain {
         governor.count_outstanding(move || outstanding.outstanding());
         workers.spawn(keep_share(shared.buffer.clone(), governor.clone(), stop.subscribe()));
         if let Some(fleet) = config.fleet {
-            governor.unclaimed(
-                "the OMS has not said yet whether another fleet drains to it".to_owned(),
-            );
+            governor.await_claim();
             let (oms, clock) = (Arc::clone(&shared.oms), Arc::clone(&clock));
             workers.spawn(claim::keep(oms, fleet, governor.clone(), clock, stop.subscribe()));
         }

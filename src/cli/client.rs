@@ -42,7 +42,12 @@ fn address(service: &Service) -> Result<SocketAddr, Failure> {
     config::load(&flags).map(|config| config.ops.listen).map_err(|e| (EXIT_USAGE, e.to_string()))
 }
 
-async fn request(address: SocketAddr, method: Method, path: &str) -> Result<Value, Failure> {
+/// The same, of a service at that address.
+pub(crate) async fn request(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+) -> Result<Value, Failure> {
     let broken = |error: &dyn std::fmt::Display| {
         (
             EXIT_MISSED,

@@ -2,7 +2,7 @@
 
 pub(crate) mod buffer;
 mod check;
-mod client;
+pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod exceptions;

@@ -259,6 +259,11 @@ impl Governor {
         inner.failures
     }
 
+    /// Nothing is granted until the OMS has said whose it is.
+    pub(crate) fn await_claim(&self) {
+        self.shared.lock().claimed_until = Duration::ZERO;
+    }
+
     /// Nothing is granted until the OMS is known to be this fleet's; why, for people.
     pub(crate) fn unclaimed(&self, why: String) {
         let mut inner = self.shared.lock();

@@ -1,25 +1,25 @@
 //! `forebay demo`: the main job in one command, and the proof that it was done.
 //!
-//! Starts this binary's own `serve` on a fresh directory, plays a flash sale over real HTTP, waits for the
-//! drain, and accounts for every delivery. The service is a process of its own: nothing is shared with it
-//! but the two ports.
+//! Starts this binary's own `serve` on a fresh directory and a reference OMS for it to drain to, plays a flash sale over real HTTP, waits
+//! for the drain, and accounts for every delivery. Both are processes of their own: nothing is shared with them but ports. The OMS
+//! keeps books too, and what it says must be the same.
+
+mod oms;
+mod process;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use forebay_loadtest::{Books, Ledger, Mix, Progress, Sale, Target, play, reconcile};
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use crate::cli::{EXIT_MET, EXIT_MISSED, EXIT_USAGE, fail, print};
-
-/// How long the service may take to start, or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+use oms::{Judgement, ReferenceOms};
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -36,6 +36,9 @@ pub(crate) struct DemoArgs {
     /// Drain without a ceiling
     #[arg(long)]
     no_governor: bool,
+    /// Where the orders go: a reference OMS over HTTP, or the embedded tables
+    #[arg(long, value_enum, value_name = "KIND", default_value_t = OmsKind::Reference)]
+    oms: OmsKind,
     /// What everything random follows from
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -45,6 +48,15 @@ pub(crate) struct DemoArgs {
     /// Print the books as one line of JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Where the orders go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum OmsKind {
+    /// In a process of its own, over HTTP, with books of its own.
+    Reference,
+    /// In the service's own process.
+    Sqlite,
 }
 
 /// Exit 0 only when the books balance and nothing was lost or doubled.
@@ -74,7 +86,11 @@ async fn demo(args: &DemoArgs) -> Result<Books, String> {
     screen.say(&format!("preparing {} orders (seed {})", args.orders, args.seed));
     let sale = Sale { orders: args.orders, rate: args.rate, seed: args.seed, ..Sale::default() };
     let mut ledger = Ledger::new(Mix::new(&sale));
-    let mut service = Service::start(&directory.path, args).await?;
+    let mut oms = match args.oms {
+        OmsKind::Reference => Some(ReferenceOms::start(&directory.path).await?),
+        OmsKind::Sqlite => None,
+    };
+    let mut service = Service::start(&directory.path, args, oms.as_ref()).await?;
     screen.say(&format!("the sale begins; the service is process {}", service.pid));
     let target = service.target;
     let books = tokio::select! {
@@ -86,10 +102,28 @@ async fn demo(args: &DemoArgs) -> Result<Books, String> {
     let stopped = service.stop().await;
     let books = books.map_err(|error| service.with_log(&error, &directory))?;
     stopped.map_err(|error| service.with_log(&error, &directory))?;
+    if let Some(oms) = &mut oms {
+        let judgement = oms.judge().await?;
+        screen.say(&judgement.line());
+        oms.stop().await?;
+        agree(&books, &judgement)?;
+    }
     if args.keep {
         screen.say(&format!("kept in {}", directory.path.display()));
     }
     Ok(books)
+}
+
+/// Whether the OMS's books say what ours say.
+fn agree(books: &Books, judgement: &Judgement) -> Result<(), String> {
+    if judgement.doubles == 0 && judgement.creates == books.summarised {
+        return Ok(());
+    }
+    Err(format!(
+        "the books say that {} orders were summarised, once each; {}",
+        books.summarised,
+        judgement.line()
+    ))
 }
 
 async fn sale_and_drain(
@@ -125,54 +159,37 @@ struct Ready {
 }
 
 impl Service {
-    async fn start(directory: &Path, args: &DemoArgs) -> Result<Self, String> {
-        let explain = |error: std::io::Error| format!("cannot start the service: {error}");
-        let log = std::fs::File::create(directory.join("serve.log")).map_err(explain)?;
-        let binary = std::env::current_exe().map_err(explain)?;
-        let mut command = Command::new(binary);
+    async fn start(
+        directory: &Path,
+        args: &DemoArgs,
+        oms: Option<&ReferenceOms>,
+    ) -> Result<Self, String> {
+        // The sale's orders are marked synthetic, and reach only an OMS that is marked as a test one.
+        let config = match oms {
+            Some(oms) => oms.configuration(directory),
+            None => "[oms]\ntest = true\n".to_owned(),
+        };
+        let file = directory.join("forebay.toml");
+        std::fs::write(&file, config).map_err(|error| format!("{}: {error}", file.display()))?;
+        let mut command = process::this_binary()?;
         command
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
+            .arg("--config")
+            .arg(file)
             .arg("--data-dir")
             .arg(directory.join("data"))
-            .args(["--drain-rate", &args.drain_rate.to_string()])
-            // The sale's orders are marked synthetic, and reach only an OMS that is marked as a test one.
-            .env("FOREBAY_OMS__TEST", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true);
+            .args(["--drain-rate", &args.drain_rate.to_string()]);
         if args.no_governor {
             command.arg("--no-governor");
         }
-        let mut child = command.spawn().map_err(explain)?;
-        let stdout = child.stdout.take().ok_or("the service has no stdout")?;
-        let mut line = String::new();
-        let mut stdout = BufReader::new(stdout);
-        let read = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await;
-        let ready: Ready = match read {
-            Ok(Ok(_)) => serde_json::from_str(&line).map_err(|_| {
-                let log = std::fs::read_to_string(directory.join("serve.log")).unwrap_or_default();
-                format!("the service did not start:\n{log}")
-            })?,
-            Ok(Err(error)) => return Err(explain(error)),
-            Err(_) => return Err(format!("the service was not ready within {PATIENCE:?}")),
-        };
+        let log = directory.join("serve.log");
+        let (child, ready) = process::start::<Ready>(command, &log, "the service").await?;
         Ok(Self { child, pid: ready.pid, target: Target { orders: ready.orders, ops: ready.ops } })
     }
 
     /// Asks it to stop, and waits.
     async fn stop(&mut self) -> Result<(), String> {
-        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok())
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
-        {
-            let asked = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            asked.map_err(|error| format!("cannot stop the service: {error}"))?;
-        }
-        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(status) => Err(format!("the service ended with {status:?}")),
-            Err(_) => Err(format!("the service did not stop within {PATIENCE:?}")),
-        }
+        process::stop(&mut self.child, "the service").await
     }
 
     /// The error, with the end of the service's log.
