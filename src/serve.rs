@@ -11,7 +11,7 @@ use forebay_buffer::migrate::{Migration, embedded_to_nats, nats_to_embedded};
 use forebay_buffer::nats::Nats;
 use forebay_buffer::{Buffer, Clock, Embedded, SystemClock};
 use forebay_ingest::Door;
-use forebay_ops::webhooks::{Secrets, Webhooks};
+use forebay_ops::webhooks::{Secrets, Webhooks, store_name};
 use forebay_ops::{Ops, View};
 use forebay_processor::{Drain, Oms};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -240,7 +240,7 @@ impl Service<'_> {
         end: impl Future<Output = ()>,
     ) -> Result<Ended, String> {
         let Self { config, sockets, json, clock, signals, started, metrics, lookup_key } = self;
-        let (oms, fleet) = (Arc::new(oms), wiring::fleet(&lookup_key));
+        let (oms, fleet) = (Arc::new(oms), store_name(&lookup_key));
         // Before the door and the drain: a new one is told all that happens from here on.
         let webhooks = Webhooks::start(wiring::webhooks(config, &lookup_key), &buffer, &clock);
         let webhooks = webhooks.await.map_err(|error| error.to_string())?;

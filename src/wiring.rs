@@ -84,13 +84,6 @@ pub(crate) fn keep_lookup_key(data_dir: &Path, key: [u8; 32]) -> Result<(), Stri
     write_lookup_key(&path, key).map_err(|error| format!("cannot keep {}: {error}", path.display()))
 }
 
-/// What a store's fleet is known by to an OMS: of the key that all its processes share, and that goes with its orders to another
-/// store. Nothing can be derived from it.
-pub(crate) fn fleet(lookup_key: &[u8; 32]) -> String {
-    let id = blake3::derive_key("forebay 1 name of a fleet", lookup_key);
-    id.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn write_lookup_key(path: &Path, key: [u8; 32]) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();

@@ -35,7 +35,7 @@ pub struct View<B, O> {
     pub oms: Arc<O>,
     /// Its kind in the configuration's word.
     pub oms_kind: &'static str,
-    /// The fleet's name, by which the OMS knows whose orders are drained to it.
+    /// The store's name, by which the OMS knows whose orders are drained to it ([webhooks::store_name]).
     pub fleet: String,
     /// How the drain stands.
     pub drain: Box<dyn Fn() -> DrainStatus + Send + Sync>,
