@@ -15,6 +15,7 @@
 //! and no async thread waits for the disk. A caller that goes away undoes nothing.
 
 mod claim;
+mod items;
 mod open;
 mod read;
 mod rows;

@@ -1,11 +1,12 @@
 //! The rows of one order summary.
 
-use forebay_order::summary::{Address, Adjustment, DeliveryGroup, Line, Payment, Shopper, Tax};
+use forebay_order::summary::{Address, Adjustment, DeliveryGroup, Payment, Shopper, Tax};
 use forebay_order::{Fingerprint, OrderSummary};
 use rusqlite::{CachedStatement, Connection, params};
 use rust_decimal::Decimal;
 
-use crate::oms::words::{life_cycle, line_kind, payment_state, tax_locale};
+use super::items::Items;
+use crate::oms::words::{life_cycle, payment_state, tax_locale};
 
 /// The statements that insert a summary, each prepared once.
 pub(super) struct Inserts<'c> {
@@ -15,7 +16,7 @@ pub(super) struct Inserts<'c> {
     order: CachedStatement<'c>,
     delivery_group: CachedStatement<'c>,
     adjustment_group: CachedStatement<'c>,
-    item: CachedStatement<'c>,
+    items: Items<'c>,
     item_adjustment: CachedStatement<'c>,
     item_tax: CachedStatement<'c>,
     payment: CachedStatement<'c>,
@@ -30,7 +31,7 @@ impl<'c> Inserts<'c> {
             order: connection.prepare_cached(ORDER_SUMMARY)?,
             delivery_group: connection.prepare_cached(DELIVERY_GROUP)?,
             adjustment_group: connection.prepare_cached(ADJUSTMENT_GROUP)?,
-            item: connection.prepare_cached(ITEM)?,
+            items: Items::new(connection),
             item_adjustment: connection.prepare_cached(ITEM_ADJUSTMENT)?,
             item_tax: connection.prepare_cached(ITEM_TAX)?,
             payment: connection.prepare_cached(PAYMENT)?,
@@ -56,9 +57,16 @@ impl<'c> Inserts<'c> {
             self.adjustment_group.execute(params![order, position, group.name])?;
             adjustments.push(self.connection.last_insert_rowid());
         }
+        let mut alone = Vec::with_capacity(summary.lines.len());
         for line in &summary.lines {
-            let delivery = line.delivery_group.and_then(|at| deliveries.get(at));
-            let item = self.item(order, delivery.copied(), line)?;
+            let delivery = line.delivery_group.and_then(|at| deliveries.get(at)).copied();
+            if line.adjustments.is_empty() && line.taxes.is_empty() {
+                alone.push((line, delivery));
+                continue;
+            }
+            self.items.insert(order, &std::mem::take(&mut alone))?;
+            self.items.insert(order, &[(line, delivery)])?;
+            let item = self.connection.last_insert_rowid();
             for (position, adjustment) in (0_i64..).zip(&line.adjustments) {
                 let group = adjustment.group.and_then(|at| adjustments.get(at));
                 self.item_adjustment(item, position, group.copied(), adjustment)?;
@@ -67,6 +75,7 @@ impl<'c> Inserts<'c> {
                 self.item_tax(item, position, tax)?;
             }
         }
+        self.items.insert(order, &alone)?;
         for (position, payment) in (0_i64..).zip(&summary.payments) {
             self.payment(order, position, payment)?;
         }
@@ -180,21 +189,6 @@ impl<'c> Inserts<'c> {
         Ok(self.connection.last_insert_rowid())
     }
 
-    fn item(&mut self, order: i64, delivery: Option<i64>, line: &Line) -> rusqlite::Result<i64> {
-        self.item.execute(params![
-            order,
-            line.number,
-            line_kind(line.kind),
-            delivery,
-            line.product_code,
-            line.name,
-            text(&line.quantity),
-            text(&line.unit_price),
-            text(&line.line_amount),
-        ])?;
-        Ok(self.connection.last_insert_rowid())
-    }
-
     fn item_adjustment(
         &mut self,
         item: i64,
@@ -271,10 +265,6 @@ const DELIVERY_GROUP: &str = "INSERT INTO order_delivery_group_summary (order_su
 const ADJUSTMENT_GROUP: &str = "INSERT INTO order_adjustment_group_summary (order_summary_id, position, name) \
                  VALUES (?1, ?2, ?3)";
 
-const ITEM: &str = "INSERT INTO order_item_summary (order_summary_id, line_number, type, \
-             order_delivery_group_summary_id, product_code, name, quantity, unit_price, \
-             total_line_amount) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-
 const ITEM_ADJUSTMENT: &str = "INSERT INTO order_item_adjustment_line_summary (order_item_summary_id, position, \
              order_adjustment_group_summary_id, name, amount, total_tax_amount) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -286,6 +276,6 @@ const PAYMENT: &str = "INSERT INTO order_payment_summary (order_summary_id, posi
              gateway_reference) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 /// Money and quantities as decimal text, with the digits they have.
-fn text(decimal: &Decimal) -> String {
+pub(super) fn text(decimal: &Decimal) -> String {
     decimal.to_string()
 }
