@@ -8,7 +8,7 @@ use crate::volatile_disk::Mark;
 pub(super) enum Aim {
     /// The last group of a full segment; the next one goes to another slot.
     SegmentChange,
-    /// The checkpoint that lets a segment go.
+    /// The checkpoint that lets a segment go; in front of it stands how far the feed was told, a policy.
     Retirement,
     /// A group that begins with what became of orders.
     Drain,
@@ -22,14 +22,14 @@ const FIRST_KIND: usize = 80 + 16;
 const COPIES: u8 = 1;
 const SEAL: u8 = 2;
 const SETTLE: u8 = 14;
-const CHECKPOINT: u8 = 21;
+const POLICY: u8 = 20;
 
 impl Aim {
     /// The write that tells it.
     pub(super) fn mark(self) -> Mark {
         let (at, mask, bits) = match self {
             Self::SegmentChange => (FLAGS, SEAL, SEAL),
-            Self::Retirement => (FIRST_KIND, u8::MAX, CHECKPOINT),
+            Self::Retirement => (FIRST_KIND, u8::MAX, POLICY),
             Self::Drain => (FIRST_KIND, u8::MAX, SETTLE),
             Self::Recovery => (FLAGS, COPIES, COPIES),
         };
