@@ -1,5 +1,7 @@
 //! The rows of one order summary.
 
+use std::borrow::Cow;
+
 use forebay_order::summary::{Address, Adjustment, DeliveryGroup, Payment, Shopper, Tax};
 use forebay_order::{Fingerprint, OrderSummary};
 use rusqlite::{CachedStatement, Connection, params};
@@ -275,7 +277,10 @@ const ITEM_TAX: &str = "INSERT INTO order_item_tax_line_item_summary (order_item
 const PAYMENT: &str = "INSERT INTO order_payment_summary (order_summary_id, position, method, amount, state, \
              gateway_reference) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
-/// Money and quantities as decimal text, with the digits they have.
-pub(super) fn text(decimal: &Decimal) -> String {
-    decimal.to_string()
+/// Money and quantities as decimal text, with the digits they have. Most of an order's amounts are zero.
+pub(super) fn text(decimal: &Decimal) -> Cow<'static, str> {
+    match decimal.is_zero() && decimal.scale() == 0 && decimal.is_sign_positive() {
+        true => Cow::Borrowed("0"),
+        false => Cow::Owned(decimal.to_string()),
+    }
 }
