@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use super::allowance::{units_of, whole};
 use super::bucket::Bucket;
-use super::{units_of, whole};
 
 const SEEDS: u64 = 1_000;
 const PARTITIONS: usize = 8;

@@ -14,10 +14,13 @@
 //!
 //! Time is [`Clock::elapsed`], which neither jumps nor stops; waiting is by tokio's timer.
 
+mod allowance;
 mod brake;
 mod bucket;
+mod claim;
 #[cfg(test)]
 mod fleet_model;
+mod grant;
 mod limits;
 #[cfg(test)]
 mod tests;
@@ -28,23 +31,16 @@ use std::time::Duration;
 use forebay_buffer::Clock;
 use tokio::sync::{Notify, watch};
 
+use allowance::Allowance;
 use brake::Brakes;
-use bucket::{Bucket, NANO};
+use grant::Waiting;
 
 pub use brake::{Brake, Probe};
+pub use grant::Grant;
 pub use limits::{CEILING_MAX, CeilingError, Limiter, Limits, State};
-
-/// The most orders in one batch, whatever the ceiling.
-const BATCH_MAX: usize = 256;
-
-/// Batches a second at the ceiling, where no batch is set: enough that each is a small part of any second.
-const BATCHES_PER_S: f64 = 40.0;
 
 /// How often it is looked whether more orders may be outstanding.
 const FULL_LOOK: Duration = Duration::from_millis(50);
-
-/// The burst in seconds of the ceiling, where none is set: two batches in flight and one that gathers.
-const BURST_S: f64 = 0.075;
 
 /// Hands out permission to send orders to the OMS. Cloning gives another handle to the same one.
 #[derive(Clone)]
@@ -62,28 +58,7 @@ struct Shared {
     brakes: Brakes,
     /// Counts the orders that are with the OMS under a ticket.
     outstanding: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    limits: Limits,
-    /// How much of the limits is this process's; 1 unless others drain the same orders.
-    share: f64,
-    batch: usize,
-    burst_units: u64,
-    bucket: Option<Bucket>,
-    calls: usize,
-    orders: usize,
-    /// Nothing is granted from then on, for the OMS may be another fleet's.
-    claimed_until: Duration,
-    /// Why it is not claimed, for people.
-    unclaimed: Option<String>,
-    /// No call before this time, because the OMS is in trouble.
-    not_before: Duration,
-    /// Whole calls in a row that failed.
-    failures: u32,
-    /// What the holder of the turn waits for.
-    waiting: Option<Limiter>,
+    inner: Mutex<Allowance>,
 }
 
 enum Step {
@@ -100,23 +75,7 @@ impl Governor {
     /// # Errors
     /// [`CeilingError`] for a ceiling that is none.
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, CeilingError> {
-        let mut inner = Inner {
-            limits: Limits { in_flight: limits.in_flight.max(1), ..limits },
-            share: 1.0,
-            batch: limits.batch.unwrap_or(BATCH_MAX).max(1),
-            burst_units: 0,
-            bucket: None,
-            calls: 0,
-            orders: 0,
-            claimed_until: Duration::MAX,
-            unclaimed: None,
-            not_before: Duration::ZERO,
-            failures: 0,
-            waiting: None,
-        };
-        if let Some(ceiling) = limits.ceiling_per_s {
-            inner.set_ceiling(ceiling, clock.elapsed())?;
-        }
+        let allowance = Allowance::new(limits, clock.elapsed())?;
         let shared = Shared {
             clock,
             turn: tokio::sync::Mutex::new(()),
@@ -124,7 +83,7 @@ impl Governor {
             paused: watch::Sender::new(false),
             brakes: Brakes::new(limits.probe),
             outstanding: OnceLock::new(),
-            inner: Mutex::new(inner),
+            inner: Mutex::new(allowance),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -259,45 +218,6 @@ impl Governor {
         inner.failures
     }
 
-    /// Nothing is granted until the OMS has said whose it is.
-    pub(crate) fn await_claim(&self) {
-        self.shared.lock().claimed_until = Duration::ZERO;
-    }
-
-    /// Nothing is granted until the OMS is known to be this fleet's; why, for people.
-    pub(crate) fn unclaimed(&self, why: String) {
-        let mut inner = self.shared.lock();
-        if inner.unclaimed.as_ref() != Some(&why) {
-            tracing::warn!(%why, "the drain waits");
-        }
-        inner.claimed_until = Duration::ZERO;
-        inner.unclaimed = Some(why);
-    }
-
-    /// The OMS is this fleet's until then, by [`Clock::elapsed`].
-    pub(crate) fn claimed_until(&self, until: Duration) {
-        let mut inner = self.shared.lock();
-        inner.claimed_until = until;
-        inner.unclaimed = None;
-        drop(inner);
-        self.shared.changed.notify_one();
-    }
-
-    /// Nobody can say whose the OMS is.
-    pub(crate) fn claimed_for_ever(&self) {
-        self.claimed_until(Duration::MAX);
-    }
-
-    /// The OMS did not say whose it is: what it said before holds for its time.
-    pub(crate) fn claim_in_doubt(&self, reason: &str) {
-        let now = self.shared.clock.elapsed();
-        let mut inner = self.shared.lock();
-        if inner.claimed_until <= now {
-            inner.unclaimed =
-                Some(format!("the OMS did not say whether another fleet drains to it: {reason}"));
-        }
-    }
-
     /// A call was answered: the OMS is well.
     pub fn answered(&self) {
         self.shared.lock().failures = 0;
@@ -312,7 +232,7 @@ impl Governor {
         let inner = self.shared.lock();
         let limiter = if paused {
             Limiter::Paused
-        } else if inner.claimed_until <= now {
+        } else if inner.claimed.is_over(now) {
             Limiter::Claim
         } else if let Some(braked) = braked {
             braked
@@ -332,11 +252,11 @@ impl Governor {
         State {
             ceiling_per_s: inner.limits.ceiling_per_s,
             share: inner.share,
-            burst: inner.bucket.as_ref().map(|_| orders_of(inner.burst_units)),
+            burst: inner.burst(),
             batch: inner.batch,
             in_flight: inner.calls,
             in_flight_orders: inner.orders,
-            why: inner.unclaimed.clone().filter(|_| limiter == Limiter::Claim).or(why),
+            why: inner.claimed.why.clone().filter(|_| limiter == Limiter::Claim).or(why),
             outstanding,
             outstanding_max: inner.outstanding_max(),
             limiter,
@@ -345,7 +265,7 @@ impl Governor {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Allowance> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -383,7 +303,7 @@ impl Shared {
         if !left.is_zero() {
             return Step::Wait(left);
         }
-        if inner.claimed_until <= now {
+        if inner.claimed.is_over(now) {
             inner.waiting = Some(Limiter::Claim);
             return Step::Wait(Duration::MAX);
         }
@@ -417,140 +337,10 @@ impl Shared {
     }
 }
 
-impl Inner {
-    fn set_ceiling(&mut self, ceiling_per_s: f64, now: Duration) -> Result<(), CeilingError> {
-        let valid = ceiling_per_s > 0.0 && ceiling_per_s <= CEILING_MAX;
-        if !valid || units_of(ceiling_per_s) == 0 {
-            return Err(CeilingError(ceiling_per_s));
-        }
-        self.limits.ceiling_per_s = Some(ceiling_per_s);
-        self.apply(now);
-        Ok(())
-    }
-
-    /// Calls under way at most.
-    fn in_flight(&self) -> usize {
-        whole(self.limits.in_flight as f64 * self.share).max(1)
-    }
-
-    /// Orders outstanding at most: of this process's share one at least.
-    fn outstanding_max(&self) -> Option<u64> {
-        let most = self.limits.outstanding?;
-        Some((whole(most as f64 * self.share) as u64).max(1))
-    }
-
-    /// Lets the limits and the share have their effect.
-    fn apply(&mut self, now: Duration) {
-        let of_share = |orders: usize| whole(orders as f64 * self.share).max(1);
-        let Some(ceiling_per_s) = self.limits.ceiling_per_s.map(|all| all * self.share) else {
-            self.batch = of_share(self.limits.batch.unwrap_or(BATCH_MAX));
-            return;
-        };
-        let fortieth = whole(ceiling_per_s / BATCHES_PER_S).clamp(1, BATCH_MAX);
-        self.batch = self.limits.batch.map_or(fortieth, of_share);
-        let batch = u64::try_from(self.batch).unwrap_or(u64::MAX).saturating_mul(NANO);
-        let burst = match self.limits.burst {
-            Some(burst) => units_of(burst as f64 * self.share),
-            None => units_of(ceiling_per_s * BURST_S),
-        };
-        self.burst_units = burst.max(batch);
-        let rate = units_of(ceiling_per_s);
-        match &mut self.bucket {
-            // Nothing may be left for a share that comes after none.
-            Some(bucket) if self.share <= 0.0 => bucket.set(0, 0, 0, now),
-            Some(bucket) => bucket.set(rate, self.burst_units, batch, now),
-            None => {
-                self.bucket = Some(Bucket::new(rate, self.burst_units, batch, self.orders, now));
-            }
-        }
-    }
-}
-
-/// Forgets what was waited for, also when the wait is given up.
-struct Waiting<'a>(&'a Shared);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.lock().waiting = None;
-    }
-}
-
-/// Permission for one call with so many orders. Spend it when the call reached the OMS; dropped unspent,
-/// its tokens are given back. Either way the call counts as under way until then.
-#[must_use = "a grant dropped at once is given back"]
-pub struct Grant {
-    shared: Arc<Shared>,
-    orders: usize,
-}
-
-impl Grant {
-    /// Orders it is for.
-    pub fn orders(&self) -> usize {
-        self.orders
-    }
-
-    /// Gives back all but `orders` of it.
-    pub fn keep(&mut self, orders: usize) {
-        self.end(self.orders.saturating_sub(orders), false);
-    }
-
-    /// The call is over, and its orders reached the OMS.
-    pub fn spend(mut self) {
-        self.end(self.orders, true);
-    }
-
-    fn end(&mut self, orders: usize, spent: bool) {
-        let now = self.shared.clock.elapsed();
-        let mut inner = self.shared.lock();
-        inner.orders = inner.orders.saturating_sub(orders);
-        self.orders -= orders;
-        if let Some(bucket) = &mut inner.bucket {
-            match spent {
-                true => bucket.spend(orders, now),
-                false => bucket.give_back(orders, now),
-            }
-        }
-        drop(inner);
-        self.shared.changed.notify_one();
-    }
-}
-
-impl Drop for Grant {
-    fn drop(&mut self) {
-        self.end(self.orders, false);
-        let mut inner = self.shared.lock();
-        inner.calls = inner.calls.saturating_sub(1);
-        drop(inner);
-        self.shared.changed.notify_one();
-    }
-}
-
 /// Sleeps; [`Duration::MAX`] is for ever.
 async fn sleep(wait: Duration) {
     match wait {
         Duration::MAX => std::future::pending().await,
         wait => tokio::time::sleep(wait).await,
     }
-}
-
-/// A positive number of orders in units, rounded; saturates.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a float cast saturates; positive by the caller"
-)]
-fn units_of(orders: f64) -> u64 {
-    (orders * NANO as f64).round() as u64
-}
-
-/// A positive number's whole part; saturates.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a float cast saturates; positive by the caller"
-)]
-fn whole(number: f64) -> usize {
-    number as usize
-}
-
-fn orders_of(units: u64) -> f64 {
-    units as f64 / NANO as f64
 }
