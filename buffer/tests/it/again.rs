@@ -3,34 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::{Buffer, Embedded, EmbeddedConfig, Envelope, OrderState, Verdict};
+use forebay_buffer::{Buffer, Embedded, EmbeddedConfig, OrderState};
 use forebay_order::OrderKey;
 
 use crate::support::*;
 
 const SLOT: u64 = 64 << 10;
 const HOUR_MS: i64 = 3_600_000;
-
-/// Takes and summarises so many orders of 1 KiB, twenty at a time: a segment holds about fifty.
-async fn pass_through(buffer: &Embedded, prefix: &str, n: usize) {
-    for chunk in 0..n / 20 {
-        let body = || vec![b'x'; 1 << 10].into();
-        let id = |i: usize| format!("{prefix}-{}", chunk * 20 + i);
-        let orders = (0..20).map(|i| Envelope { body: body(), ..delivery(&id(i), 1, Some(1)) });
-        let posts: Vec<_> = orders.map(|order| post(buffer, order)).collect();
-        futures_util::future::join_all(posts).await;
-        let mut left = 20;
-        while left > 0 {
-            let leases = buffer.lease(20, SOON).await.unwrap();
-            assert!(!leases.is_empty(), "{left} never came");
-            left -= leases.len();
-            for lease in leases {
-                let summary_id = lease.key.id.clone();
-                lease.settle(Verdict::Summarised { summary_id, existing: false });
-            }
-        }
-    }
-}
 
 /// Orders that can be sent again.
 async fn kept_whole(buffer: &Embedded) -> usize {
@@ -79,8 +58,8 @@ async fn an_order_is_kept_whole_for_its_window_and_no_longer() {
     clock.advance(HOUR_MS / 2);
     let kept = until_kept(&buffer, |kept| kept <= 360).await;
     assert!(kept >= 300, "{kept}: those settled half an hour ago");
-    assert!(!buffer.send_again(&OrderKey::new("shopify", "demo", "early-0")).await.unwrap());
-    let late = OrderKey::new("shopify", "demo", "late-299");
+    assert!(!buffer.send_again(&OrderKey::new("shopify", "demo", "early-0-0")).await.unwrap());
+    let late = OrderKey::new("shopify", "demo", "late-14-19");
     assert!(buffer.send_again(&late).await.unwrap());
     assert_eq!(buffer.order(&late).await.unwrap().unwrap().state, OrderState::Submitted);
     clock.advance(HOUR_MS);

@@ -59,10 +59,6 @@ fn key(id: &str) -> OrderKey {
     OrderKey::new("shopify", "demo", id)
 }
 
-fn summarised(id: &str) -> Verdict {
-    Verdict::Summarised { summary_id: id.to_owned(), existing: false }
-}
-
 fn rejected() -> Verdict {
     Verdict::Exception { category: ExceptionCategory::Rejected, reason: "no such product".into() }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, Answer, AppendError, Buffer, Clock, Effect, Embedded, EmbeddedConfig, Envelope,
-    ExceptionCategory, OrderState, Status, Verdict,
+    Act, Answer, AppendError, Buffer, Clock, Effect, Embedded, EmbeddedConfig, ExceptionCategory,
+    OrderState, Status, Verdict,
 };
 use forebay_order::{OrderKey, Readiness, RecordedAs};
 
@@ -18,35 +18,6 @@ const SLOT: u64 = 64 << 10;
 
 fn key(id: &str) -> OrderKey {
     OrderKey::new("shopify", "demo", id)
-}
-
-/// A delivery with a body of that many bytes.
-fn large(id: &str, bytes: usize) -> Envelope {
-    Envelope { body: vec![b'x'; bytes].into(), ..delivery(id, 1, Some(1)) }
-}
-
-fn summarised(id: &str) -> Verdict {
-    Verdict::Summarised { summary_id: id.to_owned(), existing: false }
-}
-
-/// Sends and summarises `n` orders of 1 KiB, so that whole segments end.
-async fn pass_through(buffer: &Embedded, prefix: &str, n: usize) {
-    for chunk in 0..n.div_ceil(20) {
-        for i in 0..20 {
-            post(buffer, large(&format!("{prefix}-{chunk}-{i}"), 1 << 10)).await;
-        }
-        let mut left = 20;
-        while left > 0 {
-            let leases = buffer.lease(20, SOON).await.unwrap();
-            assert!(!leases.is_empty(), "{left} never came");
-            left -= leases.len();
-            for lease in leases {
-                let id = lease.key.id.clone();
-                assert!(id.starts_with(prefix), "{id} is not to be lent");
-                lease.settle(summarised(&id));
-            }
-        }
-    }
 }
 
 /// Waits, by asking, until what was said of the status holds.

@@ -62,10 +62,6 @@ impl Reader {
     }
 }
 
-fn summarised(id: &str) -> Verdict {
-    Verdict::Summarised { summary_id: id.to_owned(), existing: false }
-}
-
 fn rejected() -> Verdict {
     Verdict::Exception { category: ExceptionCategory::Rejected, reason: "no such product".into() }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use forebay_buffer::{
-    Answer, Buffer, Clock, Embedded, EmbeddedConfig, Envelope, Lease, Memory, Receipt,
+    Answer, Buffer, Clock, Embedded, EmbeddedConfig, Envelope, Lease, Memory, Receipt, Verdict,
 };
 use forebay_order::{Fingerprint, HoldReason, OrderKey, Readiness};
 
@@ -97,4 +97,33 @@ pub(crate) fn open(config: EmbeddedConfig, clock: &Arc<HandClock>) -> Embedded {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let on_failure = Box::new(|reason| panic!("the buffer failed: {reason}"));
     Embedded::open(config, clock, on_failure).unwrap()
+}
+
+/// A delivery with a body of that many bytes.
+pub(crate) fn large(id: &str, bytes: usize) -> Envelope {
+    Envelope { body: vec![b'x'; bytes].into(), ..delivery(id, 1, Some(1)) }
+}
+
+pub(crate) fn summarised(id: &str) -> Verdict {
+    Verdict::Summarised { summary_id: id.to_owned(), existing: false }
+}
+
+/// Takes and summarises `n` orders of 1 KiB, twenty at a time, so that whole segments end.
+pub(crate) async fn pass_through(buffer: &Embedded, prefix: &str, n: usize) {
+    for chunk in 0..n.div_ceil(20) {
+        let orders = (0..20).map(|i| large(&format!("{prefix}-{chunk}-{i}"), 1 << 10));
+        let posts: Vec<_> = orders.map(|order| post(buffer, order)).collect();
+        futures_util::future::join_all(posts).await;
+        let mut left = 20;
+        while left > 0 {
+            let leases = buffer.lease(20, SOON).await.unwrap();
+            assert!(!leases.is_empty(), "{left} never came");
+            left -= leases.len();
+            for lease in leases {
+                let id = lease.key.id.clone();
+                assert!(id.starts_with(prefix), "{id} is not to be lent");
+                lease.settle(summarised(&id));
+            }
+        }
+    }
 }
