@@ -88,45 +88,23 @@ fn looked_up(oms: &Reference) -> HttpOptions {
     options
 }
 
-/// A client that says of every order that it is absent.
-struct Blind(Http);
-
-impl OrderManagement for Blind {
-    fn guarantee(&self) -> Guarantee {
-        self.0.guarantee()
-    }
-
-    fn is_test(&self) -> bool {
-        true
-    }
-
-    fn identity_max(&self) -> usize {
-        self.0.identity_max()
-    }
-
-    fn batch_max(&self) -> usize {
-        self.0.batch_max()
-    }
-
-    async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
-        self.0.submit(batch).await
-    }
-
-    async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
-        Ok(identities.iter().map(|_| None).collect())
-    }
-
-    async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
-        self.0.list(after, limit).await
-    }
+/// A client that does one thing wrong.
+struct Careless {
+    oms: Http,
+    flaw: Flaw,
 }
 
-/// A client that takes a ticket for no answer.
-struct Ticketless(Http);
+#[derive(PartialEq)]
+enum Flaw {
+    /// It says of every order that it is absent.
+    Blind,
+    /// It takes a ticket for no answer.
+    Ticketless,
+}
 
-impl OrderManagement for Ticketless {
+impl OrderManagement for Careless {
     fn guarantee(&self) -> Guarantee {
-        self.0.guarantee()
+        self.oms.guarantee()
     }
 
     fn is_test(&self) -> bool {
@@ -134,28 +112,31 @@ impl OrderManagement for Ticketless {
     }
 
     fn identity_max(&self) -> usize {
-        self.0.identity_max()
+        self.oms.identity_max()
     }
 
     fn batch_max(&self) -> usize {
-        self.0.batch_max()
+        self.oms.batch_max()
     }
 
     async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
-        let outcomes = self.0.submit(batch).await?;
-        let lost = |outcome| match outcome {
-            Outcome::Accepted { .. } => Outcome::Unknown,
+        let outcomes = self.oms.submit(batch).await?;
+        let heard = |outcome| match outcome {
+            Outcome::Accepted { .. } if self.flaw == Flaw::Ticketless => Outcome::Unknown,
             other => other,
         };
-        Ok(outcomes.into_iter().map(lost).collect())
+        Ok(outcomes.into_iter().map(heard).collect())
     }
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
-        self.0.find(identities).await
+        match self.flaw {
+            Flaw::Blind => Ok(identities.iter().map(|_| None).collect()),
+            Flaw::Ticketless => self.oms.find(identities).await,
+        }
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
-        self.0.list(after, limit).await
+        self.oms.list(after, limit).await
     }
 }
 
@@ -178,7 +159,7 @@ async fn what_was_cut_off_is_looked_up_and_sent_again_only_if_it_is_absent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_sends_again_without_a_look_doubles() {
     let sale = Sale::of(cuts()).await;
-    let oms = Blind(Http::open(looked_up(&sale.oms)).unwrap());
+    let oms = Careless { oms: Http::open(looked_up(&sale.oms)).unwrap(), flaw: Flaw::Blind };
     let judged = sale.drained(sale.drain(oms)).await;
     assert!(judged["doubles"].as_u64().unwrap() > 0, "{judged}");
 }
@@ -340,7 +321,7 @@ async fn orders_that_are_only_taken_at_first_are_looked_for_until_they_are_there
     // In full calls, some seconds for all of them.
     assert!(judged["calls_by_kind"]["find"].as_u64().unwrap() < ORDERS / 3, "{judged}");
     let sale = Sale::of(json!({ "unique": false, "async_after_ms": 500 })).await;
-    let oms = Ticketless(Http::open(looked_up(&sale.oms)).unwrap());
+    let oms = Careless { oms: Http::open(looked_up(&sale.oms)).unwrap(), flaw: Flaw::Ticketless };
     let judged = sale.drained(sale.drain(oms)).await;
     assert!(judged["doubles"].as_u64().unwrap() > 0, "the control must be found out: {judged}");
 }
