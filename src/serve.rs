@@ -11,7 +11,7 @@ use forebay_buffer::migrate::{Migration, embedded_to_nats, nats_to_embedded};
 use forebay_buffer::nats::Nats;
 use forebay_buffer::{Buffer, Clock, Embedded, SystemClock};
 use forebay_ingest::Door;
-use forebay_ops::webhooks::{Secrets, Webhooks, store_name};
+use forebay_ops::webhooks::{Webhooks, store_name};
 use forebay_ops::{Ops, View};
 use forebay_processor::{Drain, Oms};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -267,10 +267,6 @@ impl Service<'_> {
         };
         let governor = drain.as_ref().map(|drain| drain.governor().clone());
         let refused = drain.as_ref().map(Drain::refused);
-        let secret_file = config.oms.outcomes_secret_file.as_deref();
-        let outcomes_secrets = secret_file.map(Secrets::read).transpose();
-        let outcomes_secrets =
-            outcomes_secrets.map_err(|error| format!("oms.outcomes_secret_file: {error}"))?;
         let view = View {
             buffer: buffer.clone(),
             oms,
@@ -278,7 +274,7 @@ impl Service<'_> {
             oms_kind: wiring::oms_word(config.oms.kind),
             drain: Box::new(move || wiring::drain_status(governor.as_ref())),
             webhooks: webhooks.board(),
-            outcomes_secrets,
+            outcomes_secret_file: config.oms.outcomes_secret_file.clone(),
             refused: Box::new(move |code| refused.iter().for_each(|refused| refused(code))),
             metrics,
             clock,

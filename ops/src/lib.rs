@@ -20,6 +20,7 @@ pub mod webhooks;
 pub use serve::{Ops, OpsError};
 pub use status::{DoorStatus, DrainStatus};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub struct View<B, O> {
     pub drain: Box<dyn Fn() -> DrainStatus + Send + Sync>,
     /// How the webhooks stand.
     pub webhooks: webhooks::Board,
-    /// Who tells outcomes signs with one of these, where that is wanted.
-    pub outcomes_secrets: Option<webhooks::Secrets>,
+    /// The secrets that whoever tells outcomes signs with; none: nobody has to.
+    pub outcomes_secret_file: Option<PathBuf>,
     /// The OMS told by itself that it refused an order with this code.
     pub refused: Box<dyn Fn(&str) + Send + Sync>,
     /// Renders the metrics.

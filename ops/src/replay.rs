@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::View;
 use crate::answer::{Answer, Problem, ok};
 
-/// Orders looked up for one answer at most: an OMS that may be asked a few times a second still gives it in time.
+/// Orders looked up for one answer at most. They are one call to the OMS, for a few one after the other would not be answered in time.
 const LOOKED_UP: usize = 50;
 
 /// Query of [`replay`].
@@ -50,7 +50,8 @@ pub(crate) async fn replay<B: Buffer, O: OrderManagement>(
             "this OMS cannot be asked what it has (oms.find), so nobody knows what it lacks";
         return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not-findable", detail));
     }
-    let page = view.buffer.summarised_since(query.since_ms, query.from, LOOKED_UP).await?;
+    let limit = LOOKED_UP.min(view.oms.find_batch()).max(1);
+    let page = view.buffer.summarised_since(query.since_ms, query.from, limit).await?;
     let mut replayed = Replayed { next: page.next, ..Replayed::default() };
     if page.orders.is_empty() {
         return ok(replayed);

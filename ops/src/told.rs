@@ -3,6 +3,7 @@
 //! Signed as a Standard Webhook, where a secret is configured. A JSON array, or one object a line. Each is answered by itself, in order; what is durable is said to be `done`, and the same again is
 //! `already_known`. So whoever got no answer tells the same again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -11,10 +12,11 @@ use forebay_buffer::{Buffer, Effect, Telling, Word};
 use forebay_order::OrderKey;
 use forebay_processor::OrderManagement;
 use forebay_processor::oms::plain;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::View;
 use crate::answer::{Answer, Problem, ok};
@@ -70,8 +72,8 @@ pub(crate) async fn tell<B: Buffer, O: OrderManagement>(
     body: Body,
 ) -> Answer {
     let body = to_bytes(body, BYTES_MAX).await.map_err(|_| too_large())?;
-    if let Some(secrets) = &view.outcomes_secrets {
-        check_signature(secrets, &headers, &body, view.clock.wall_ms())?;
+    if let Some(file) = view.outcomes_secret_file.clone() {
+        check_signature(&secrets(file).await?, &headers, &body, view.clock.wall_ms())?;
     }
     let items = split(&body)?;
     if items.len() > ITEMS_MAX {
@@ -79,8 +81,9 @@ pub(crate) async fn tell<B: Buffer, O: OrderManagement>(
     }
     let mut results = Vec::with_capacity(items.len());
     for some in items.chunks(TOGETHER) {
-        let told = some.iter().map(|item| one(&view, item));
-        results.extend(try_join_all(told).await?);
+        // All of them, for what is durable must have all its effects, also where another one failed.
+        let told = join_all(some.iter().map(|item| one(&view, item))).await;
+        results.extend(told.into_iter().collect::<Result<Vec<_>, _>>()?);
     }
     ok(serde_json::json!({ "results": results }))
 }
@@ -98,6 +101,16 @@ async fn one<B: Buffer, O: OrderManagement>(
         (view.refused)(&code);
     }
     Ok(Told { answer: effect.word(), detail: detail(effect).map(str::to_owned) })
+}
+
+/// The secrets as they stand in the file now, so that they can be changed without a restart.
+async fn secrets(file: PathBuf) -> Result<Secrets, Problem> {
+    let read = tokio::task::spawn_blocking(move || Secrets::read(&file)).await;
+    read.unwrap_or_else(|error| Err(error.to_string())).map_err(|why| {
+        tracing::error!(%why, "oms.outcomes_secret_file cannot be read; outcomes are not taken");
+        let detail = "the secret cannot be read (oms.outcomes_secret_file), see the log; send the same again later";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+    })
 }
 
 /// Whether whoever tells has the secret, and said so just now.
@@ -129,18 +142,19 @@ fn check_signature(
     Ok(())
 }
 
-/// The items of a body, each by itself where they stand on lines.
+/// The items of a body, each by itself; no more than there may be, and one.
 fn split(body: &Bytes) -> Result<Vec<Result<Value, String>>, Problem> {
     let malformed = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "malformed", detail);
+    let parse =
+        |item: &[u8]| serde_json::from_slice(item).map_err(|error| format!("no JSON: {error}"));
     if body.trim_ascii_start().first() == Some(&b'[') {
-        let items: Result<Vec<Value>, _> = serde_json::from_slice(body);
+        let items: Result<Vec<&RawValue>, _> = serde_json::from_slice(body);
         let items = items.map_err(|error| malformed(format!("no JSON array: {error}")))?;
-        return Ok(items.into_iter().map(Ok).collect());
+        let items = items.into_iter().take(ITEMS_MAX + 1);
+        return Ok(items.map(|item| parse(item.get().as_bytes())).collect());
     }
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let items: Vec<_> = lines
-        .map(|line| serde_json::from_slice(line).map_err(|error| format!("no JSON: {error}")))
-        .collect();
+    let items: Vec<_> = lines.take(ITEMS_MAX + 1).map(parse).collect();
     match items.is_empty() {
         true => {
             Err(malformed("nothing is told; send a JSON array, or one object a line".to_owned()))

@@ -51,10 +51,11 @@ fn read(args: &OutcomesArgs) -> Result<(), Failure> {
         let answer = client::ask(&args.service, Method::GET, &path)?;
         let events = answer.get("events").and_then(Value::as_array);
         let events = events.map(Vec::as_slice).unwrap_or_default();
-        for event in events {
+        // A page may have a few more: what one record says is not torn apart.
+        for event in events.iter().take(limit - printed) {
             print(&if args.service.json { event.to_string() } else { line(event) });
         }
-        printed += events.len();
+        printed += events.len().min(limit - printed);
         after = answer.get("next").and_then(Value::as_u64).unwrap_or(after);
         if events.is_empty() && !args.follow {
             break;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use forebay_ops::webhooks::Secrets;
 use forebay_processor::Guarantee;
 use forebay_processor::oms::http::{Answers, Method};
 use serde::{Deserialize, Serialize};
@@ -143,6 +144,9 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         oms.ticket_deadline >= Span::secs(60) && oms.ticket_deadline <= Span::secs(30 * 86_400),
         "oms.ticket_deadline: must be 1m to 30d",
     );
+    if let Some(Err(why)) = oms.outcomes_secret_file.as_deref().map(Secrets::read) {
+        must(false, &format!("oms.outcomes_secret_file: {why}"));
+    }
     let Some(create) = &oms.create else {
         must(false, "oms.create: says how orders are created; at least its path is needed");
         return faults;
