@@ -35,7 +35,8 @@ pub(crate) async fn keep<O: OrderManagement>(
     clock: Arc<dyn Clock>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut ours_from = None;
+    // The takeover that made it ours, and from when on it may be drained to.
+    let mut ours: Option<(Option<i64>, Duration)> = None;
     let ask = async {
         loop {
             let asked = clock.elapsed();
@@ -46,7 +47,11 @@ pub(crate) async fn keep<O: OrderManagement>(
                     let lately =
                         age_ms.is_some_and(|age| u128::from(age) < TAKEN_LATELY.as_millis());
                     let wait = if lately { TAKE_OVER } else { Duration::ZERO };
-                    let from = *ours_from.get_or_insert(asked + wait);
+                    let from = match ours {
+                        Some((of, from)) if of == taken_ms => from,
+                        _ => asked + wait,
+                    };
+                    ours = Some((taken_ms, from));
                     if asked >= from {
                         governor.claimed_until(asked + GOOD_FOR);
                     } else {
@@ -57,7 +62,7 @@ pub(crate) async fn keep<O: OrderManagement>(
                     }
                 }
                 Ok(Ok(Claim::Theirs { fleet: theirs, since_ms })) => {
-                    ours_from = None;
+                    ours = None;
                     governor.unclaimed(other(&fleet, &theirs, since_ms));
                 }
                 Ok(Err(failure)) => governor.claim_in_doubt(&failure.to_string()),

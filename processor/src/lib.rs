@@ -89,6 +89,7 @@ async fn keep_share<B: Buffer>(buffer: B, governor: Governor, mut stop: watch::R
     let keep = async {
         loop {
             governor.set_share(buffer.share());
+            metrics::governor(&governor.state());
             tokio::time::sleep(SHARE_PAUSE).await;
         }
     };
@@ -136,6 +137,7 @@ impl Drain {
             buffer,
             oms,
             governor: governor.clone(),
+            began: (clock.wall_ms(), clock.elapsed()),
             clock: Arc::clone(&clock),
             retry: config.retry,
             attempts_max: config.attempts_max.max(1),

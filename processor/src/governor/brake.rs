@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{FULL_LOOK, Governor, Grant, Limiter, Shared};
 use crate::metrics;
@@ -69,6 +69,8 @@ impl Brake {
 /// The brake that is on, if any, and the waits between its probes.
 pub(super) struct Brakes {
     slot: watch::Sender<Slot>,
+    /// Whose the next probe is: whoever waits longest, so that one that had no order to ask with does not keep others from it.
+    turn: Arc<Semaphore>,
     waits: RetryPolicy,
 }
 
@@ -78,7 +80,6 @@ struct Slot {
     /// Probes in a row that released nothing, and trips soon after a release.
     failures: u32,
     released: Option<Duration>,
-    probing: bool,
     /// The probe under way was granted its call.
     called: bool,
     rng: fastrand::Rng,
@@ -92,16 +93,9 @@ struct On {
     probes: u64,
 }
 
-/// What a worker that looks for orders is to do.
-enum Look {
-    Open,
-    Probe,
-    Wait(Duration),
-}
-
 impl Brakes {
     pub(super) fn new(waits: RetryPolicy) -> Self {
-        Self { slot: watch::Sender::new(Slot::default()), waits }
+        Self { slot: watch::Sender::new(Slot::default()), turn: Arc::new(Semaphore::new(1)), waits }
     }
 
     pub(super) fn on(&self) -> bool {
@@ -156,19 +150,10 @@ impl Brakes {
         taken
     }
 
-    fn look(&self, now: Duration) -> Look {
-        let mut look = Look::Open;
-        self.slot.send_if_modified(|slot| {
-            let Some(on) = &slot.on else { return false };
-            look = match on.probe_at.saturating_sub(now) {
-                _ if slot.probing => Look::Wait(Duration::MAX),
-                Duration::ZERO => Look::Probe,
-                left => Look::Wait(left),
-            };
-            slot.probing |= matches!(look, Look::Probe);
-            false
-        });
-        look
+    /// How long until the next probe may be made; `None` where no brake is on.
+    fn until_probe(&self, now: Duration) -> Option<Duration> {
+        let slot = self.slot.borrow();
+        slot.on.as_ref().map(|on| on.probe_at.saturating_sub(now))
     }
 
     fn probe_called(&self) {
@@ -180,7 +165,6 @@ impl Brakes {
 
     fn probe_over(&self, now: Duration) {
         self.slot.send_modify(|slot| {
-            slot.probing = false;
             if !std::mem::take(&mut slot.called) {
                 return; // Nobody was asked: there was no order to ask with.
             }
@@ -264,11 +248,12 @@ impl Governor {
         drop(self.shared.brakes.slot.subscribe().wait_for(|slot| slot.on.is_some()).await);
     }
 
-    /// Whether a pause, a brake or the OMS's trouble keeps calls back now.
+    /// Whether anything but the ceiling keeps calls back now.
     pub(crate) fn kept_back(&self) -> bool {
         let paused = *self.shared.paused.borrow();
         let in_trouble = || self.shared.clock.elapsed() < self.shared.lock().not_before;
-        paused || self.shared.brakes.on() || in_trouble()
+        let full = || self.shared.is_full();
+        paused || self.shared.brakes.on() || !self.is_claimed() || in_trouble() || full()
     }
 
     /// How long an order that a brake gives back waits: longer than the next probe, which so takes another one.
@@ -276,50 +261,67 @@ impl Governor {
         self.shared.brakes.longer()
     }
 
-    /// Returns once a look-up makes sense that sends nothing: neither a pause, the OMS's trouble nor refused credentials keep calls
-    /// back.
-    pub(crate) async fn may_look_up(&self) {
+    /// Returns once a look-up makes sense that sends nothing: neither a pause nor the OMS's trouble keeps calls back, and the OMS is
+    /// this fleet's. While the credentials are refused that look-up is a probe: where no more orders may be sent, only look-ups can
+    /// find out that they are good again.
+    pub(crate) async fn may_look_up(&self) -> Option<Probe> {
+        loop {
+            self.not_kept_back().await;
+            if self.shared.brakes.limiter() != Some(Limiter::Auth) {
+                return None;
+            }
+            if let Some(probe) = self.probe().await {
+                return probe;
+            }
+        }
+    }
+
+    /// Returns once neither a pause nor the OMS's trouble keeps calls back, and the OMS is this fleet's.
+    async fn not_kept_back(&self) {
         loop {
             let mut paused = self.shared.paused.subscribe();
             drop(paused.wait_for(|paused| !*paused).await);
-            let mut brakes = self.shared.brakes.slot.subscribe();
-            let refused = |slot: &Slot| slot.on.as_ref().is_some_and(|on| on.brake == Brake::Auth);
-            drop(brakes.wait_for(|slot| !refused(slot)).await);
             let now = self.shared.clock.elapsed();
             let left = self.shared.lock().not_before.saturating_sub(now);
-            if left.is_zero() && !*self.shared.paused.borrow() {
-                return;
+            match (left, self.is_claimed()) {
+                (Duration::ZERO, true) => return,
+                (Duration::ZERO, false) => super::sleep(FULL_LOOK).await,
+                (left, _) => super::sleep(left).await,
             }
-            super::sleep(left).await;
         }
+    }
+
+    /// No brake, or the caller's turn to make its next probe; `None` where something has changed meanwhile.
+    async fn probe(&self) -> Option<Option<Probe>> {
+        let brakes = &self.shared.brakes;
+        let Some(wait) = brakes.until_probe(self.shared.clock.elapsed()) else {
+            return Some(None);
+        };
+        let turn = async {
+            super::sleep(wait).await;
+            Arc::clone(&brakes.turn).acquire_owned().await.ok()
+        };
+        let turn = tokio::select! {
+            biased;
+            () = brakes.off() => None,
+            turn = turn => turn,
+        }?;
+        // Another one may have made it by now.
+        let due = brakes.until_probe(self.shared.clock.elapsed()) == Some(Duration::ZERO);
+        due.then(|| Some(Probe { governor: self.clone(), _turn: turn }))
     }
 
     /// Returns once leasing makes sense: neither a pause nor the OMS's trouble keeps calls back, more orders may be outstanding, and
     /// no brake is on, or the time has come for its next probe. Then the caller is the one to make it, with one order.
     pub async fn open(&self) -> Option<Probe> {
         loop {
-            let mut paused = self.shared.paused.subscribe();
-            drop(paused.wait_for(|paused| !*paused).await);
-            let mut slot = self.shared.brakes.slot.subscribe();
-            let now = self.shared.clock.elapsed();
-            let left = self.shared.lock().not_before.saturating_sub(now);
-            if !left.is_zero() {
-                super::sleep(left).await;
-                continue;
-            }
-            if self.shared.is_full() {
+            self.not_kept_back().await;
+            if !self.shared.has_room_for_a_call() {
                 super::sleep(FULL_LOOK).await;
                 continue;
             }
-            match self.shared.brakes.look(now) {
-                Look::Open => return None,
-                Look::Probe => return Some(Probe { governor: self.clone() }),
-                Look::Wait(wait) => {
-                    tokio::select! {
-                        _ = slot.changed() => {}
-                        () = super::sleep(wait) => {}
-                    }
-                }
+            if let Some(probe) = self.probe().await {
+                return probe;
             }
         }
     }
@@ -328,9 +330,17 @@ impl Governor {
 /// The right to make the one probe under way. Dropped, the next one's wait begins; a longer one, if a call was granted.
 pub struct Probe {
     governor: Governor,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Probe {
+    /// Waits for permission for the look-up that it is.
+    pub(crate) async fn acquire_look_up(&self) -> Option<Grant> {
+        let grant = self.governor.acquire_look_up().await?;
+        self.governor.shared.brakes.probe_called();
+        Some(grant)
+    }
+
     /// Waits for permission to send one order, as [`Governor::acquire_unless_full`] but past the brake.
     pub async fn acquire(&self) -> Option<Grant> {
         let grant = self.governor.acquire_past(1, true).await?;

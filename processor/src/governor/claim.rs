@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Governor;
+use super::{FULL_LOOK, Governor};
 
 /// For how long the OMS is known to be this fleet's.
 pub(super) struct Claimed {
@@ -46,6 +46,20 @@ impl Governor {
         inner.claimed = Claimed { until, why: None };
         drop(inner);
         self.shared.changed.notify_one();
+    }
+
+    /// Whether the OMS is this fleet's now.
+    pub(crate) fn is_claimed(&self) -> bool {
+        let now = self.shared.clock.elapsed();
+        !self.shared.lock().claimed.is_over(now)
+    }
+
+    /// Returns once the OMS is not known to be this fleet's; at once if it is not.
+    pub(crate) async fn claim_over(&self) {
+        while self.is_claimed() {
+            let for_ever = self.shared.lock().claimed.until == Duration::MAX;
+            super::sleep(if for_ever { Duration::MAX } else { FULL_LOOK }).await;
+        }
     }
 
     /// Nobody can say whose the OMS is.

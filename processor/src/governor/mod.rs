@@ -39,7 +39,7 @@ pub use brake::{Brake, Probe};
 pub use grant::Grant;
 pub use limits::{CEILING_MAX, CeilingError, Limiter, Limits, State};
 
-/// How often it is looked whether more orders may be outstanding.
+/// How often it is looked whether more orders may be outstanding, and whose the OMS is.
 const FULL_LOOK: Duration = Duration::from_millis(50);
 
 /// Hands out permission to send orders to the OMS. Cloning gives another handle to the same one.
@@ -145,7 +145,8 @@ impl Governor {
 
     /// Orders in one call at most, now.
     pub fn batch(&self) -> usize {
-        self.shared.lock().batch
+        let batch = self.shared.lock().batch;
+        batch.min(self.shared.room().unwrap_or(usize::MAX))
     }
 
     /// Changes the ceiling at once. What was gathered stays, within the new burst; nothing bursts.
@@ -286,6 +287,16 @@ impl Shared {
 
     fn is_full(&self) -> bool {
         self.room() == Some(0)
+    }
+
+    /// Whether there is room for a call that is worth it: for a batch, or a tenth of what may be outstanding.
+    fn has_room_for_a_call(&self) -> bool {
+        let inner = self.lock();
+        let tenth = inner.outstanding_max().map(|most| most / 10);
+        let tenth = tenth.and_then(|tenth| usize::try_from(tenth).ok()).unwrap_or(usize::MAX);
+        let enough = inner.batch.min(tenth).max(1);
+        drop(inner);
+        self.room().is_none_or(|room| room >= enough)
     }
 
     fn step(&self, orders: usize, probe: bool) -> Step {

@@ -50,6 +50,8 @@ pub(crate) struct Shared<B, O> {
     pub(crate) oms: Arc<O>,
     pub(crate) governor: Governor,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Wall clock and time passed at the start.
+    pub(crate) began: (i64, Duration),
     pub(crate) retry: RetryPolicy,
     pub(crate) attempts_max: u8,
     pub(crate) remembered: Duration,
@@ -58,6 +60,15 @@ pub(crate) struct Shared<B, O> {
     pub(crate) summarise: Summarise,
     pub(crate) evidence: Evidence,
     pub(crate) refusals: Arc<Refusals>,
+}
+
+impl<B, O> Shared<B, O> {
+    /// The wall clock as it was at the start, and the time that has passed since: a clock that is set forward makes nothing old.
+    fn steady_wall_ms(&self) -> i64 {
+        let (wall_ms, at) = self.began;
+        let passed = self.clock.elapsed().saturating_sub(at).as_millis();
+        wall_ms.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
 }
 
 pub(crate) struct Worker<B, O> {
@@ -216,10 +227,17 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         if leases.is_empty() {
             return if asked { grant.spend() } else { drop(grant) };
         }
+        let order = |(lease, summary)| Order { lease, summary, ask: false, noted: true };
+        if !self.shared.governor.is_claimed() {
+            // It may have become another fleet's while the buffer, or this process, stood still.
+            drop(grant);
+            batch.halted = Some(Duration::ZERO);
+            let part = leases.into_iter().zip(summaries).map(order).collect();
+            return self.release(part, batch.halted);
+        }
         let answer = self.submit(&summaries).await;
-        let part = leases.into_iter().zip(summaries);
-        let part = part.map(|(lease, summary)| Order { lease, summary, ask: false, noted: true });
-        self.settle_answer(part.collect(), answer, grant, batch).await;
+        let part = leases.into_iter().zip(summaries).map(order).collect();
+        self.settle_answer(part, answer, grant, batch).await;
     }
 
     /// Has the buffer note that these are being sent. Gives back apart those whose content changed, or that were called
@@ -259,6 +277,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             biased;
             () = stopped(&mut stop) => None,
             () = governor.paused() => None,
+            () = governor.claim_over() => None,
             () = governor.braked(), if self.probe.is_none() => None,
             grant = acquire => grant,
         };

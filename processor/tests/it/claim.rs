@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forebay_buffer::Clock;
+use forebay_buffer::{Buffer, Clock, Memory};
 use forebay_order::OrderSummary;
 use forebay_processor::{
     CallFailure, Claim, Drain, DrainConfig, Found, Guarantee, Identity, Limiter, Limits, Listed,
@@ -61,6 +61,17 @@ impl OrderManagement for Way {
         if self.cut_off.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
+        Ok(self.noted(fleet, take))
+    }
+}
+
+impl Way {
+    /// An operator takes it, wherever he is.
+    fn take_for(&self, fleet: &str) {
+        self.noted(fleet, true);
+    }
+
+    fn noted(&self, fleet: &str, take: bool) -> Claim {
         let mut note = self.note.lock().unwrap();
         let now_ms = self.clock.wall_ms();
         let there = note.get_or_insert_with(|| (fleet.to_owned(), now_ms, false));
@@ -68,16 +79,17 @@ impl OrderManagement for Way {
             *there = (fleet.to_owned(), now_ms, true);
         }
         let (theirs, since_ms, taken) = there.clone();
-        Ok(match theirs == fleet {
+        match theirs == fleet {
             true => Claim::Ours { taken_ms: taken.then_some(since_ms) },
             false => Claim::Theirs { fleet: theirs, since_ms },
-        })
+        }
     }
 }
 
 /// Two fleets with a few hundred orders each, ten a second, and the OMS they both know.
 struct Scene {
     drains: Vec<Drain>,
+    buffers: Vec<Memory>,
     ways: Vec<Arc<Way>>,
     came: Came,
 }
@@ -86,7 +98,7 @@ impl Scene {
     async fn new() -> Self {
         let clock = TokioClock::shared();
         let (note, came) = (Arc::new(Mutex::new(None)), Came::default());
-        let (mut drains, mut ways) = (Vec::new(), Vec::new());
+        let (mut drains, mut ways, mut buffers) = (Vec::new(), Vec::new(), Vec::new());
         for fleet in ["one", "other"] {
             let buffer = buffer(Arc::clone(&clock));
             for n in 0..3_000 {
@@ -104,13 +116,14 @@ impl Scene {
                 fleet: Some(fleet.to_owned()),
                 ..DrainConfig::default()
             };
+            buffers.push(buffer.clone());
             let drain = Drain::start(config, buffer, Arc::clone(&way), Arc::clone(&clock)).unwrap();
             drains.push(drain);
             ways.push(way);
             // The first one is there first.
             sleep(Duration::from_secs(1)).await;
         }
-        Self { drains, ways, came }
+        Self { drains, buffers, ways, came }
     }
 
     /// Limiter word of a fleet, and why.
@@ -150,6 +163,36 @@ async fn of_two_fleets_the_first_drains_until_the_other_takes_over() {
     assert!((29..=36).contains(&one_last), "{one_last}");
     assert!((89..=97).contains(&other_first), "{other_first}");
     assert!(other_last >= 118, "{other_last}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_that_waits_holds_no_order() {
+    let scene = Scene::new().await;
+    sleep(Duration::from_secs(10)).await;
+    let live = scene.buffers[1].status().await.unwrap().live;
+    assert_eq!((live["pending"], live["leased"]), (3_000, 0), "a cancel has its effect at once");
+    // Nor does one that has lost it.
+    scene.ways[1].claim("other", true).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(scene.buffers[0].status().await.unwrap().live["leased"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_taken_back_waits_too_though_it_never_heard_of_the_other() {
+    let scene = Scene::new().await;
+    scene.ways[0].cut_off.store(true, Ordering::Relaxed);
+    scene.ways[1].claim("other", true).await.unwrap();
+    sleep(Duration::from_secs(80)).await;
+    let (other_first, _) = scene.came("other").unwrap();
+    // Taken back at 82 s, of which the other one hears 5 s later.
+    scene.ways[0].take_for("one");
+    scene.ways[0].cut_off.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(120)).await;
+    let came = scene.came.lock().unwrap();
+    let last_of_other = came.iter().rev().find(|(_, whose)| *whose == "other").unwrap().0;
+    let again = came.iter().find(|(at, whose)| *whose == "one" && *at > other_first).unwrap().0;
+    assert!(last_of_other < again, "{last_of_other} and {again}");
+    assert!(again >= 82 + 60 - 2, "{again}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use forebay_buffer::{Act, Buffer, Effect, ExceptionCategory, Memory, OrderState, Telling, Word};
+use forebay_buffer::{
+    Act, Buffer, Clock, Effect, ExceptionCategory, Memory, OrderState, Telling, Word,
+};
 use forebay_order::OrderSummary;
 use forebay_processor::{
     CallFailure, Drain, DrainConfig, Found, Guarantee, Identity, Limiter, Limits, Listed,
@@ -27,6 +29,10 @@ struct Taker {
     asked: Mutex<Vec<(Duration, Vec<Identity>)>>,
     there: Mutex<HashSet<Identity>>,
     out_of_order: AtomicBool,
+    /// Refuses the credentials of whoever looks up.
+    refuses_us: AtomicBool,
+    /// Refuses every look-up that asks for this one.
+    unaskable: Option<Identity>,
 }
 
 impl Taker {
@@ -39,6 +45,8 @@ impl Taker {
             asked: Mutex::default(),
             there: Mutex::default(),
             out_of_order: AtomicBool::new(false),
+            refuses_us: AtomicBool::new(false),
+            unaskable: None,
         }
     }
 
@@ -65,6 +73,19 @@ impl Taker {
 
     fn has(&self, id: &str) {
         self.there.lock().unwrap().insert(key(id).identity());
+    }
+}
+
+/// A wall clock that is set forward by so many ms.
+struct Stepped(Arc<dyn Clock>, AtomicI64);
+
+impl Clock for Stepped {
+    fn wall_ms(&self) -> i64 {
+        self.0.wall_ms() + self.1.load(Ordering::Relaxed)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -110,6 +131,12 @@ impl OrderManagement for Taker {
         sleep(Duration::from_millis(20)).await;
         if self.out_of_order.load(Ordering::Relaxed) {
             return Err(CallFailure::NotSent("no route".to_owned()));
+        }
+        if self.refuses_us.load(Ordering::Relaxed) {
+            return Err(CallFailure::Unauthenticated);
+        }
+        if self.unaskable.as_ref().is_some_and(|unaskable| identities.contains(unaskable)) {
+            return Err(CallFailure::NotSent("it answered 400".to_owned()));
         }
         let there = self.there.lock().unwrap();
         let found = |identity: &Identity| {
@@ -200,6 +227,68 @@ async fn no_more_are_outstanding_than_may_be_and_look_ups_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn look_ups_find_out_that_credentials_are_good_again_where_nothing_can_be_sent() {
+    // Once with the cap full and orders behind it, once with nothing left to be sent.
+    for (orders, outstanding) in [(100, Some(10)), (10, None)] {
+        let sale = Sale::of(orders, Taker::new(), config(outstanding)).await;
+        let drain = sale.drain();
+        sleep(5 * SECOND).await;
+        assert_eq!(sale.oms.sent(), 10);
+        sale.oms.refuses_us.store(true, Ordering::Relaxed);
+        let asked_before = sale.oms.asks().len();
+        sleep(600 * SECOND).await;
+        assert_eq!(drain.governor().state().limiter, Limiter::Auth);
+        let asks = sale.oms.asks().len() - asked_before;
+        // A wait of up to half a minute between any two, so some forty.
+        assert!((20..80).contains(&asks), "{asks} probes in ten minutes");
+        sale.oms.refuses_us.store(false, Ordering::Relaxed);
+        (0..orders).for_each(|n| sale.oms.has(&n.to_string()));
+        sleep(60 * 60 * SECOND).await;
+        assert_eq!(sale.oms.sent(), orders);
+        let status = sale.buffer.status().await.unwrap();
+        assert_eq!(status.ended["summarised"], orders as u64, "{status:?}");
+        assert_eq!(sale.exceptions().await, []);
+        drain.stop(5 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_cannot_be_asked_for_keeps_up_no_others() {
+    let taker = Taker { unaskable: Some(key("7").identity()), ..Taker::new() };
+    let sale = Sale::of(100, taker, config(None)).await;
+    let drain = sale.drain();
+    sleep(5 * SECOND).await;
+    (0..100).for_each(|n| sale.oms.has(&n.to_string()));
+    sleep(300 * SECOND).await;
+    let status = sale.buffer.status().await.unwrap();
+    assert_eq!((status.ended["summarised"], status.live["submitted"]), (99, 1), "{status:?}");
+    assert_eq!(sale.state("7").await, OrderState::Submitted);
+    drain.stop(5 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_forward_makes_no_ticket_old() {
+    let clock = Arc::new(Stepped(TokioClock::shared(), AtomicI64::new(0)));
+    let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+    let buffer = buffer(Arc::clone(&shared));
+    for n in 0..20 {
+        Delivery::new(&n.to_string()).append(&buffer).await;
+    }
+    let oms = Arc::new(Taker::new());
+    let drain = Drain::start(config(None), buffer.clone(), Arc::clone(&oms), shared).unwrap();
+    sleep(5 * SECOND).await;
+    assert_eq!(oms.sent(), 20);
+    clock.1.store(86_400_000, Ordering::Relaxed);
+    sleep(600 * SECOND).await;
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+    (0..20).for_each(|n| oms.has(&n.to_string()));
+    sleep(120 * SECOND).await;
+    assert_eq!(buffer.status().await.unwrap().ended["summarised"], 20);
+    assert_eq!(oms.sent(), 20);
+    drain.stop(5 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_limit_all_are_sent_at_once() {
     let sale = Sale::of(100, Taker::new(), config(None)).await;
     let drain = sale.drain();
@@ -238,10 +327,18 @@ async fn look_ups_are_batched_and_take_none_of_the_orders_a_second() {
     assert!((245..=252).contains(&sent), "{sent} in 25 s at 10/s");
     let asks = sale.oms.asks();
     assert!(asks.iter().map(|(_, orders)| orders).sum::<usize>() > 500, "they were looked up");
-    sleep(Duration::from_secs(120)).await;
-    // Six hundred a minute are due by then: all in full calls of twenty, but for what comes due alone.
-    let late: Vec<_> = sale.oms.asks().into_iter().filter(|(at, _)| at.as_secs() > 85).collect();
-    assert!(!late.is_empty() && late.len() < 600, "{}", late.len());
+    drain.stop(SECOND).await;
+
+    // All were taken in the same moment, and so they are due together: by calls of twenty.
+    let sale = Sale::of(100, Taker::new(), config(None)).await;
+    let drain = sale.drain();
+    sleep(Duration::from_secs(60)).await;
+    let (calls, orders) = sale
+        .oms
+        .asks()
+        .iter()
+        .fold((0, 0), |(calls, orders), (_, asked)| (calls + 1, orders + asked));
+    assert!(orders >= 500 && calls <= orders / 5, "{calls} calls for {orders}");
     drain.stop(SECOND).await;
 }
 
