@@ -10,7 +10,9 @@ use forebay_buffer::{Clock, EmbeddedConfig};
 use forebay_ingest::{Channel, DoorConfig, SourceRule};
 use forebay_ops::{DrainStatus, webhooks};
 use forebay_order::{Format, Limits};
-use forebay_processor::oms::http::{Auth, CallLimits, Create, Find, Http, HttpOptions, List};
+use forebay_processor::oms::http::{
+    Auth, CallLimits, ClaimNote, Create, Find, Http, HttpOptions, List,
+};
 use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
 use forebay_processor::oms::postgres::{Postgres, PostgresOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
@@ -210,10 +212,13 @@ const IDENTITY_MAX: usize = 255;
 pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
     let oms = &config.oms;
     let create = oms.create.clone().ok_or("oms.create: is missing")?;
-    let template = |path: &PathBuf| {
+    let template = |knob: &str, path: &PathBuf| {
         std::fs::read_to_string(path)
-            .map_err(|error| format!("oms.create.body: {}: {error}", path.display()))
+            .map_err(|error| format!("{knob}: {}: {error}", path.display()))
     };
+    let body = create.body.as_ref().map(|path| template("oms.create.body", path)).transpose()?;
+    let claim_body = oms.claim.as_ref().and_then(|claim| claim.body.as_ref());
+    let claim_body = claim_body.map(|path| template("oms.claim.body", path)).transpose()?;
     let of_preset = || oms.preset.as_deref().and_then(config::preset_body).map(str::to_owned);
     let limits = oms.limits.as_ref().map(|limits| CallLimits {
         calls_per_s: limits.calls_per_s,
@@ -233,7 +238,7 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
             method: create.method,
             path: create.path,
             headers: create.headers,
-            body: create.body.as_ref().map(template).transpose()?.or_else(of_preset),
+            body: body.or_else(of_preset),
             values: create.values,
             batch: create.batch,
             bytes: create.bytes.bytes(),
@@ -252,6 +257,15 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
             visible_after: find.visible_after.0,
         }),
         list: oms.list.clone().map(|list| List { path: list.path, items: list.items }),
+        claim: oms.claim.clone().map(|claim| ClaimNote {
+            url: claim.url,
+            path: claim.path,
+            method: claim.method,
+            write_path: claim.write_path,
+            body: claim_body,
+            fleet: claim.fleet,
+            since_ms: claim.since_ms,
+        }),
         rules: oms.outcome.clone(),
         limits: limits.unwrap_or_default(),
     })

@@ -34,7 +34,7 @@ pub(crate) async fn claim<B: Buffer, O: OrderManagement>(
             ok(claim)
         }
         Claim::Untold => {
-            let detail = "this OMS does not keep whose orders are drained to it; see to it that no other fleet's are";
+            let detail = "this OMS does not keep whose orders are drained to it; see to it that no other fleet's are, or configure where it is to ([oms.claim])";
             Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not-claimable", detail))
         }
     }

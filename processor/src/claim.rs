@@ -16,14 +16,10 @@ use tokio::time::{sleep, timeout};
 use crate::governor::Governor;
 use crate::oms::{Claim, OrderManagement};
 
-/// It is asked so often,
-const ASK_PAUSE: Duration = Duration::from_secs(5);
-/// and waited for so long for the answer.
+/// After a question that failed it is asked again not later than this,
+const AGAIN: Duration = Duration::from_secs(10);
+/// and each answer is waited for so long.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// What it said is good for so long from when it was asked.
-const GOOD_FOR: Duration = Duration::from_secs(20);
-/// A fleet that took it over waits so long: then what the other one was told is not good any more, and its last calls are over.
-const TAKE_OVER: Duration = Duration::from_secs(60);
 /// One taken over earlier than that is nobody else's any more; the two clocks may differ by minutes.
 const TAKEN_LATELY: Duration = Duration::from_secs(600);
 
@@ -37,27 +33,29 @@ pub(crate) async fn keep<O: OrderManagement>(
 ) {
     // The takeover that made it ours, and from when on it may be drained to.
     let mut ours: Option<(Option<i64>, Duration)> = None;
+    let pace = oms.claim_pace();
     let ask = async {
         loop {
             let asked = clock.elapsed();
+            let mut next = pace.ask;
             match timeout(ASK_TIMEOUT, oms.claim(&fleet, false)).await {
                 Ok(Ok(Claim::Untold)) => return governor.claimed_for_ever(),
                 Ok(Ok(Claim::Ours { taken_ms })) => {
                     let age_ms = taken_ms.map(|taken| clock.wall_ms().abs_diff(taken));
                     let lately =
                         age_ms.is_some_and(|age| u128::from(age) < TAKEN_LATELY.as_millis());
-                    let wait = if lately { TAKE_OVER } else { Duration::ZERO };
+                    let wait = if lately { pace.take_over } else { Duration::ZERO };
                     let from = match ours {
                         Some((of, from)) if of == taken_ms => from,
                         _ => asked + wait,
                     };
                     ours = Some((taken_ms, from));
                     if asked >= from {
-                        governor.claimed_until(asked + GOOD_FOR);
+                        governor.claimed_until(asked + pace.good_for);
                     } else {
                         let left = from.saturating_sub(asked).as_secs();
                         governor.unclaimed(format!(
-                            "the OMS was taken over from another fleet, which may still be stopping; {left} s are left"
+                            "this fleet's claim on the OMS is new, and another one may still be stopping; {left} s are left"
                         ));
                     }
                 }
@@ -65,10 +63,16 @@ pub(crate) async fn keep<O: OrderManagement>(
                     ours = None;
                     governor.unclaimed(other(&fleet, &theirs, since_ms));
                 }
-                Ok(Err(failure)) => governor.claim_in_doubt(&failure.to_string()),
-                Err(_) => governor.claim_in_doubt("it does not answer"),
+                Ok(Err(failure)) => {
+                    next = next.min(AGAIN);
+                    governor.claim_in_doubt(&failure.to_string());
+                }
+                Err(_) => {
+                    next = next.min(AGAIN);
+                    governor.claim_in_doubt("it does not answer");
+                }
             }
-            sleep(ASK_PAUSE).await;
+            sleep(next).await;
         }
     };
     tokio::select! {

@@ -33,7 +33,8 @@ use tokio::task::JoinSet;
 
 pub use governor::{Brake, CeilingError, Governor, Grant, Limiter, Limits};
 pub use oms::{
-    CallFailure, Claim, Found, Guarantee, Identity, Listed, Oms, OrderManagement, Outcome, Scope,
+    CallFailure, Claim, ClaimPace, Found, Guarantee, Identity, Listed, Oms, OrderManagement,
+    Outcome, Scope,
 };
 pub use retry::RetryPolicy;
 

@@ -13,6 +13,10 @@ pub(crate) enum Kind {
     Find,
     /// Orders in the order they were committed.
     List,
+    /// A record of the caller's own, read,
+    Read,
+    /// and written.
+    Write,
     /// Something there is not.
     Other,
 }
@@ -25,13 +29,15 @@ impl Kind {
             Self::Create => "create",
             Self::Find => "find",
             Self::List => "list",
+            Self::Read => "read",
+            Self::Write => "write",
             Self::Other => "other",
         }
     }
 
     /// Whether limits count it: tokens come from another server in most OMSs.
     pub(crate) fn is_limited(self) -> bool {
-        matches!(self, Self::Create | Self::Find | Self::List)
+        !matches!(self, Self::Token | Self::Other)
     }
 }
 

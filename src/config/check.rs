@@ -273,6 +273,7 @@ fn promises(config: &Config) -> Vec<String> {
     ];
     if config.oms.kind == OmsKind::Http {
         promises.push(http::tickets(&config.oms));
+        promises.push(http::claim(&config.oms).to_owned());
     }
     promises
 }

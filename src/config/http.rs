@@ -1,4 +1,4 @@
-//! An OMS that is reached over HTTP, as it is configured: sections `[oms.auth]`, `[oms.create]`, `[oms.find]`, `[oms.list]`,
+//! An OMS that is reached over HTTP, as it is configured: sections `[oms.auth]`, `[oms.create]`, `[oms.find]`, `[oms.list]`, `[oms.claim]`,
 //! `[oms.limits]` and any number of `[[oms.outcome]]`.
 
 use std::collections::BTreeMap;
@@ -85,6 +85,26 @@ pub(crate) struct List {
     pub(crate) items: String,
 }
 
+/// Where it keeps whose orders are drained to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Claim {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    pub(crate) path: String,
+    #[serde(default = "put")]
+    pub(crate) method: Method,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) write_path: Option<String>,
+    /// The file of a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<PathBuf>,
+    #[serde(default = "fleet")]
+    pub(crate) fleet: String,
+    #[serde(default = "since_ms")]
+    pub(crate) since_ms: String,
+}
+
 /// What calls are kept to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,12 +136,13 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
                 && oms.create.is_none()
                 && oms.find.is_none()
                 && oms.list.is_none()
+                && oms.claim.is_none()
                 && oms.limits.is_none()
                 && oms.outcome.is_empty()
                 && oms.identity_max.is_none()
                 && oms.outcomes_secret_file.is_none()
                 && !oms.accept_doubles,
-            "oms.preset, auth, create, find, list, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
+            "oms.preset, auth, create, find, list, claim, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
         );
         return faults;
     }
@@ -173,9 +194,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
     if let Some(find) = &oms.find {
         must(find.path.starts_with('/'), "oms.find.path: must start with \"/\"");
         must(
-            find.url.as_deref().is_none_or(|url| {
-                (url.starts_with("http://") || url.starts_with("https://")) && !url.contains('@')
-            }),
+            find.url.as_deref().is_none_or(is_address),
             "oms.find.url: must begin with https:// (or http://), and hold no user or token, which would be shown",
         );
         must((1..=1_000).contains(&find.batch), "oms.find.batch: must be 1 to 1000");
@@ -184,6 +203,23 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
             "oms.find.items: with more than one identity a call (oms.find.batch) say where the list of orders is",
         );
         must(find.visible_after <= Span::secs(60), "oms.find.visible_after: must be at most 1m");
+    }
+    if let Some(claim) = &oms.claim {
+        must(claim.path.starts_with('/'), "oms.claim.path: must start with \"/\"");
+        must(
+            claim.write_path.as_deref().is_none_or(|path| path.starts_with('/')),
+            "oms.claim.write_path: must start with \"/\"",
+        );
+        must(
+            claim.url.as_deref().is_none_or(is_address),
+            "oms.claim.url: must begin with https:// (or http://), and hold no user or token, which would be shown",
+        );
+        for (knob, pointer) in [("fleet", &claim.fleet), ("since_ms", &claim.since_ms)] {
+            must(
+                pointer.starts_with('/'),
+                &format!("oms.claim.{knob}: {pointer:?} is no JSON pointer; begin it with \"/\""),
+            );
+        }
     }
     let certain =
         create.refuses_second || create.idempotency_header.is_some() || oms.find.is_some();
@@ -230,6 +266,23 @@ pub(super) fn guarantee(oms: &Oms) -> Guarantee {
     )
 }
 
+/// Whether it can be shown, and leads somewhere.
+fn is_address(url: &str) -> bool {
+    (url.starts_with("http://") || url.starts_with("https://")) && !url.contains('@')
+}
+
+/// Who sees to it that no other fleet drains to it, in words.
+pub(super) fn claim(oms: &Oms) -> &'static str {
+    match oms.claim {
+        Some(_) => {
+            "the OMS keeps whose orders are drained to it; the first drain begins three minutes after its claim"
+        }
+        None => {
+            "nothing keeps another fleet from draining to this OMS, too, and both from exceeding its ceiling together; see to it, or set [oms.claim]"
+        }
+    }
+}
+
 /// What becomes of orders that are taken under a ticket, in words.
 pub(super) fn tickets(oms: &Oms) -> String {
     let (most, deadline) = (outstanding_of(oms), oms.ticket_deadline);
@@ -249,6 +302,18 @@ pub(crate) fn outstanding_of(oms: &Oms) -> u64 {
 
 fn outstanding() -> u64 {
     2_000
+}
+
+fn put() -> Method {
+    Method::Put
+}
+
+fn fleet() -> String {
+    "/fleet".to_owned()
+}
+
+fn since_ms() -> String {
+    "/since_ms".to_owned()
 }
 
 fn one() -> usize {
@@ -334,6 +399,11 @@ mod tests {
             (
                 "refuses_second = true\nheaders = { Authorization = \"Bearer x\" }",
                 "oms.create.headers",
+            ),
+            ("refuses_second = true\n[oms.claim]\npath = \"claim\"", "oms.claim.path"),
+            (
+                "refuses_second = true\n[oms.claim]\npath = \"/c\"\nsince_ms = \"at\"",
+                "oms.claim.since_ms",
             ),
             (
                 "[oms.find]\nurl = \"oms.example.com\"\npath = \"/o\"\nidentity = \"/ref\"\nid = \"/id\"",

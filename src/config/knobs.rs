@@ -184,6 +184,8 @@ pub(crate) struct Oms {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) list: Option<http::List>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) claim: Option<http::Claim>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<http::CallLimits>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) outcome: Vec<Rule>,
@@ -377,6 +379,7 @@ impl Default for Oms {
             create: None,
             find: None,
             list: None,
+            claim: None,
             limits: None,
             outcome: Vec::new(),
             cut_every: None,

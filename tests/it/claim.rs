@@ -50,7 +50,7 @@ fn a_second_fleet_takes_orders_in_and_drains_none_until_it_takes_over() {
     second.until("the wait", |second| {
         let drain = second.view("/v1/status")["drain"].clone();
         let why = drain["why"].as_str().unwrap_or_default().to_owned();
-        why.contains("taken over from another fleet").then_some(())
+        why.contains("claim on the OMS is new").then_some(())
     });
     // The first one, should it come back, drains nothing.
     first.start_again();

@@ -316,7 +316,7 @@ impl Governor {
     pub async fn open(&self) -> Option<Probe> {
         loop {
             self.not_kept_back().await;
-            if !self.shared.has_room_for_a_call() {
+            if self.shared.is_full() {
                 super::sleep(FULL_LOOK).await;
                 continue;
             }

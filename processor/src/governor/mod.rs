@@ -285,18 +285,14 @@ impl Shared {
         Some(left.saturating_sub(in_flight))
     }
 
+    /// Whether there is no room for a call that is worth it: for a batch, or a tenth of what may be outstanding.
     fn is_full(&self) -> bool {
-        self.room() == Some(0)
-    }
-
-    /// Whether there is room for a call that is worth it: for a batch, or a tenth of what may be outstanding.
-    fn has_room_for_a_call(&self) -> bool {
         let inner = self.lock();
         let tenth = inner.outstanding_max().map(|most| most / 10);
         let tenth = tenth.and_then(|tenth| usize::try_from(tenth).ok()).unwrap_or(usize::MAX);
         let enough = inner.batch.min(tenth).max(1);
         drop(inner);
-        self.room().is_none_or(|room| room >= enough)
+        self.room().is_some_and(|room| room < enough)
     }
 
     fn step(&self, orders: usize, probe: bool) -> Step {

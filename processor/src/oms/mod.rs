@@ -84,6 +84,11 @@ pub trait OrderManagement: Send + Sync + 'static {
         std::future::ready(Ok(Claim::Untold))
     }
 
+    /// How often it is asked whose it is, and how long that is good for.
+    fn claim_pace(&self) -> ClaimPace {
+        ClaimPace::default()
+    }
+
     /// Summaries in the order they were committed, after the cursor (0 for the start), at most `limit`;
     /// for reconciliation. An OMS that cannot list answers `Ok(None)`.
     ///
@@ -101,7 +106,7 @@ pub trait OrderManagement: Send + Sync + 'static {
 pub enum Claim {
     /// The one's that asked.
     Ours {
-        /// When it was taken over from another, ms since 1970; `None` if it never was.
+        /// Since when, ms since 1970, where another's may have been until then; `None` where none can.
         taken_ms: Option<i64>,
     },
     /// Another's.
@@ -122,6 +127,28 @@ impl Claim {
             Self::Ours { taken_ms: taken.then_some(since_ms) }
         } else {
             Self::Theirs { fleet, since_ms }
+        }
+    }
+}
+
+/// How often an OMS is asked whose orders are drained to it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimPace {
+    /// It is asked so often.
+    pub ask: Duration,
+    /// What it said is good for so long from when it was asked.
+    pub good_for: Duration,
+    /// A fleet that took it over waits so long: then what the other one was told is not good any more, and its last calls are over.
+    pub take_over: Duration,
+}
+
+impl Default for ClaimPace {
+    /// Where asking costs next to nothing.
+    fn default() -> Self {
+        Self {
+            ask: Duration::from_secs(5),
+            good_for: Duration::from_secs(20),
+            take_over: Duration::from_secs(60),
         }
     }
 }
@@ -364,6 +391,10 @@ impl OrderManagement for Oms {
 
     async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
         of!(self, oms => oms.claim(fleet, take).await)
+    }
+
+    fn claim_pace(&self) -> ClaimPace {
+        of!(self, oms => oms.claim_pace())
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {

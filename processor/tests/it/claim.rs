@@ -20,12 +20,17 @@ type Came = Arc<Mutex<Vec<(u64, &'static str)>>>;
 /// What an OMS notes of fleets, and whose orders it is sent: each fleet's way to it.
 struct Way {
     fleet: &'static str,
-    note: Arc<Mutex<Option<(String, i64, bool)>>>,
+    note: Note,
     came: Came,
     clock: Arc<dyn Clock>,
     /// It cannot be asked whose it is, though orders reach it.
     cut_off: Arc<AtomicBool>,
+    /// Its first note is written whatever was written a moment before, as where it is a record over HTTP.
+    writes_over: AtomicBool,
 }
+
+/// Whose the OMS is as it notes it: a fleet, since when, taken from another.
+type Note = Arc<Mutex<Option<(String, i64, bool)>>>;
 
 impl OrderManagement for Way {
     fn guarantee(&self) -> Guarantee {
@@ -60,6 +65,9 @@ impl OrderManagement for Way {
     async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
         if self.cut_off.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
+        }
+        if self.writes_over.swap(false, Ordering::Relaxed) {
+            *self.note.lock().unwrap() = Some((fleet.to_owned(), self.clock.wall_ms(), true));
         }
         Ok(self.noted(fleet, take))
     }
@@ -96,6 +104,10 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::of(false).await
+    }
+
+    async fn of(writes_over: bool) -> Self {
         let clock = TokioClock::shared();
         let (note, came) = (Arc::new(Mutex::new(None)), Came::default());
         let (mut drains, mut ways, mut buffers) = (Vec::new(), Vec::new(), Vec::new());
@@ -110,6 +122,7 @@ impl Scene {
                 came: Arc::clone(&came),
                 clock: Arc::clone(&clock),
                 cut_off: Arc::default(),
+                writes_over: AtomicBool::new(writes_over),
             });
             let config = DrainConfig {
                 limits: Limits { ceiling_per_s: Some(10.0), ..Limits::default() },
@@ -156,13 +169,22 @@ async fn of_two_fleets_the_first_drains_until_the_other_takes_over() {
     assert_eq!(scene.limiter(0).0, Limiter::Claim);
     let (limiter, why) = scene.limiter(1);
     assert_eq!(limiter, Limiter::Claim);
-    assert!(why.starts_with("the OMS was taken over from another fleet"), "{why}");
+    assert!(why.starts_with("this fleet's claim on the OMS is new"), "{why}");
     sleep(Duration::from_secs(80)).await;
     let (_, one_last) = scene.came("one").unwrap();
     let (other_first, other_last) = scene.came("other").unwrap();
     assert!((29..=36).contains(&one_last), "{one_last}");
     assert!((89..=97).contains(&other_first), "{other_first}");
     assert!(other_last >= 118, "{other_last}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_claim_it_at_once_only_the_one_whose_note_stays_ever_drains() {
+    let scene = Scene::of(true).await;
+    sleep(Duration::from_secs(90)).await;
+    assert_eq!(scene.came("one"), None);
+    let (first, last) = scene.came("other").unwrap();
+    assert!((61..=67).contains(&first) && last >= 89, "{first} {last}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,6 +45,7 @@ pub(crate) fn options(url: String) -> HttpOptions {
             visible_after: Duration::ZERO,
         }),
         list: None,
+        claim: None,
         rules: Vec::new(),
         limits: CallLimits::default(),
     }

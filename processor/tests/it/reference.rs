@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use forebay_processor::oms::http::{
-    Answers, Auth, CallLimits, Create, Find, Http, HttpOptions, List, Meaning, Method, Rule,
+    Answers, Auth, CallLimits, ClaimNote, Create, Find, Http, HttpOptions, List, Meaning, Method,
+    Rule,
 };
 use forebay_processor::{Oms, Scope};
 use forebay_reference_oms::{Faults, Options, Server};
@@ -80,6 +81,15 @@ impl Reference {
             list: Some(List {
                 path: "/v1/orders/list?after={{ after }}&limit={{ limit }}".to_owned(),
                 items: "/items".to_owned(),
+            }),
+            claim: Some(ClaimNote {
+                url: None,
+                path: "/v1/records/forebay".to_owned(),
+                method: Method::Put,
+                write_path: None,
+                body: None,
+                fleet: "/fleet".to_owned(),
+                since_ms: "/since_ms".to_owned(),
             }),
             rules: vec![
                 overloaded(403, "REQUEST_LIMIT_EXCEEDED", Scope::Day),

@@ -12,6 +12,9 @@ use crate::order::{Found, Kind, Listed, Order, Outcome, Refusal};
 
 pub(super) struct Generic;
 
+/// Records of a caller's own, each at its name.
+const RECORDS: &str = "/v1/records/";
+
 impl Words for Generic {
     fn kind(&self, method: &Method, path: &str) -> Kind {
         match (method.as_str(), path) {
@@ -19,6 +22,8 @@ impl Words for Generic {
             ("POST", "/v1/orders") => Kind::Create,
             ("GET", "/v1/orders") => Kind::Find,
             ("GET", "/v1/orders/list") => Kind::List,
+            ("GET", path) if path.starts_with(RECORDS) => Kind::Read,
+            ("PUT", path) if path.starts_with(RECORDS) => Kind::Write,
             _ => Kind::Other,
         }
     }

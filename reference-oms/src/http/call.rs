@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderName, StatusCode, header};
 
 use super::answer::Answer;
-use super::{orders, token};
+use super::{orders, records, token};
 use crate::faults::Faults;
 use crate::latency;
 use crate::ledger::Note;
@@ -88,6 +88,8 @@ async fn done(oms: &Oms, call: &Call) -> Answer {
         Kind::Create => orders::create(oms, call).await,
         Kind::Find => orders::find(oms, call).await,
         Kind::List => orders::list(oms, call).await,
+        Kind::Read => records::read(oms, call).await,
+        Kind::Write => records::write(oms, call).await,
         Kind::Other => {
             Err(refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "nothing here", Why::Absent))
         }

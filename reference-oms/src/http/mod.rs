@@ -4,6 +4,7 @@ mod answer;
 mod call;
 mod control;
 mod orders;
+mod records;
 mod token;
 
 use std::sync::Arc;

@@ -99,7 +99,7 @@ fn query(call: &Call) -> Result<Vec<(String, String)>, Refusal> {
 
 /// The one refusal that is no fault on purpose.
 #[expect(clippy::needless_pass_by_value, reason = "stands where an error is mapped")]
-fn broken(failed: Failed) -> Refusal {
+pub(super) fn broken(failed: Failed) -> Refusal {
     tracing::error!(%failed, "the ledger failed a call");
     refusal(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", &failed, Why::Broken)
 }

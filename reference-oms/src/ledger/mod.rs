@@ -55,6 +55,7 @@ enum Read {
     Find { identities: Vec<String>, visible_us: i64, answer: Answer<Vec<Found>> },
     List { after: i64, limit: usize, now_us: i64, answer: Answer<Vec<Listed>> },
     Told { after: (i64, i64), limit: usize, now_us: i64, answer: Answer<Vec<Told>> },
+    Record { name: String, answer: Answer<Option<String>> },
 }
 
 impl Ledger {
@@ -138,6 +139,13 @@ impl Ledger {
         answered.await.map_err(|_| ended())?
     }
 
+    /// A record as it was written last, if it was.
+    pub(crate) async fn record(&self, name: String) -> Result<Option<String>, Failed> {
+        let (answer, answered) = oneshot::channel();
+        send(self.reads.as_ref(), Read::Record { name, answer }).await?;
+        answered.await.map_err(|_| ended())?
+    }
+
     /// Returns when everything noted before is written.
     pub(crate) async fn flush(&self) -> Result<(), Failed> {
         let (done, is_done) = oneshot::channel();
@@ -191,6 +199,10 @@ fn serve_reads(from: &Connection, mut reads: mpsc::Receiver<Read>) {
             Read::Told { after, limit, now_us, answer } => {
                 let told = read::told(from, after, limit, now_us);
                 drop(answer.send(told.map_err(|error| error.to_string())));
+            }
+            Read::Record { name, answer } => {
+                let record = read::record(from, &name);
+                drop(answer.send(record.map_err(|error| error.to_string())));
             }
             Read::List { after, limit, now_us, answer } => {
                 let listed = read::list(from, after, limit, now_us);

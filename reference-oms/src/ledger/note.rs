@@ -23,6 +23,8 @@ pub(crate) enum Note {
     Dropped { call: i64, at_us: i64, orders: usize },
     /// A token was issued.
     Token { call: i64, at_us: i64 },
+    /// A record was written.
+    Record { call: i64, name: String, body: String },
 }
 
 impl Note {
@@ -40,6 +42,9 @@ impl Note {
             Self::Dropped { call, at_us, orders } => to
                 .prepare_cached("INSERT INTO batches VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0)")?
                 .execute(params![call, at_us, whole(*orders)]),
+            Self::Record { call, name, body } => to
+                .prepare_cached("INSERT INTO records VALUES (?, ?, ?)")?
+                .execute(params![call, name, body]),
             Self::Token { call, at_us } => {
                 to.prepare_cached("INSERT INTO tokens VALUES (?, ?)")?.execute(params![call, at_us])
             }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
-const TABLES: [&str; 6] = ["calls", "answers", "batches", "creates", "tokens", "first_answers"];
+const TABLES: [&str; 7] =
+    ["calls", "answers", "batches", "creates", "tokens", "first_answers", "records"];
 
 /// How long one connection waits for another.
 const BUSY: Duration = Duration::from_secs(5);
@@ -55,7 +56,8 @@ pub(super) fn writer(path: &Path) -> Result<Connection, LedgerError> {
     let one = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let version = one("PRAGMA user_version").map_err(failed)?;
     let tables = one("SELECT count(*) FROM sqlite_schema").map_err(failed)?;
-    if version > SCHEMA_VERSION || (version == 0 && tables > 0) {
+    let fits = if version == 0 { tables == 0 } else { version == SCHEMA_VERSION };
+    if !fits {
         return Err(LedgerError::Foreign(path.to_owned()));
     }
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;

@@ -51,6 +51,13 @@ pub(super) fn list(
     Ok(page)
 }
 
+/// A record as it was written last.
+pub(super) fn record(from: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    let mut statement =
+        from.prepare_cached("SELECT body FROM records WHERE name = ? ORDER BY call DESC LIMIT 1")?;
+    statement.query_row([name], |row| row.get(0)).optional()
+}
+
 /// What became, by now, of orders that were only taken. One that is refused is known to be so at once.
 pub(super) fn told(
     from: &Connection,

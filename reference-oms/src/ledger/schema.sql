@@ -65,3 +65,11 @@ CREATE TABLE first_answers (
   body     INTEGER NOT NULL,
   outcomes TEXT NOT NULL
 ) STRICT;
+
+-- One a write of a record; the last one counts.
+CREATE TABLE records (
+  call INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  body TEXT NOT NULL
+) STRICT;
+CREATE INDEX records_by_name ON records (name, call);

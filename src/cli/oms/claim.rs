@@ -12,7 +12,7 @@ use crate::cli::{EXIT_MET, EXIT_MISSED, Service, client, fail, print};
 /// Arguments of `oms claim`.
 #[derive(Debug, Args)]
 pub(crate) struct ClaimArgs {
-    /// Take it over from another fleet, which you have stopped for good; the drain begins a minute later
+    /// Take it over from another fleet, which you have stopped for good; the drain begins a minute later, over HTTP three
     #[arg(long)]
     take: bool,
     #[command(flatten)]

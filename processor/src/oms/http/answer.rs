@@ -23,9 +23,12 @@ use std::time::Duration;
 
 use forebay_order::{Fingerprint, OrderSummary};
 use http::HeaderMap;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
 use serde_json::Value;
 
-use super::options::{Answers, Find, HttpOptions, List, Meaning, Rule};
+use super::claim::Noted;
+use super::options::{Answers, ClaimNote, Find, HttpOptions, List, Meaning, Rule};
 use crate::oms::{CallFailure, Found, Guarantee, Identity, Listed, Outcome, Scope, plain};
 use crate::outbound::{Answer, retry_after};
 
@@ -294,6 +297,49 @@ impl Reading {
         let items = items.map(serde_json::from_value).and_then(Result::ok);
         items
             .ok_or_else(|| CallFailure::Unknown("its list is not written as it must be".to_owned()))
+    }
+
+    /// Whose orders are drained to it; `None` for nobody's.
+    ///
+    /// # Errors
+    /// [`CallFailure`]: nobody can say.
+    pub(super) fn noted(
+        &self,
+        claim: &ClaimNote,
+        answer: &Answer,
+    ) -> Result<Option<Noted>, CallFailure> {
+        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        let status = answer.status.as_u16();
+        // One that is no JSON is a gateway's, which knows no record.
+        if status == 404 && body.is_some() {
+            return Ok(None);
+        }
+        self.written(answer)?;
+        let unclear = |what: &str| CallFailure::Unknown(format!("the claim's answer {what}"));
+        let body = body.ok_or_else(|| unclear("is no JSON"))?;
+        let Some(fleet) = body.pointer(&claim.fleet).and_then(text) else { return Ok(None) };
+        if fleet.is_empty() {
+            return Ok(None);
+        }
+        let since_ms = body.pointer(&claim.since_ms).and_then(text);
+        let since_ms = since_ms.and_then(|since| since.parse::<Decimal>().ok()?.trunc().to_i64());
+        let since_ms =
+            since_ms.ok_or_else(|| unclear("has no time where oms.claim.since_ms says"))?;
+        Ok(Some(Noted { fleet, since_ms }))
+    }
+
+    /// Whether a call of no order was done.
+    ///
+    /// # Errors
+    /// [`CallFailure`]: it was not, or nobody can say.
+    pub(super) fn written(&self, answer: &Answer) -> Result<(), CallFailure> {
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        let status = answer.status.as_u16();
+        let said = Said { status, code: self.code(body.as_ref()), body: body.as_ref() };
+        Err(self.failure(&said, answer))
     }
 
     /// Why a call failed that changes nothing.

@@ -14,9 +14,11 @@
 //! mod.rs       what the drain sees     options.rs   what differs from OMS to OMS
 //! template.rs  bodies and paths        answer.rs    what an answer means
 //! limits.rs    calls a second and day  token.rs     who we are
+//! claim.rs     whose orders it gets
 //! ```
 
 mod answer;
+mod claim;
 mod limits;
 mod options;
 mod template;
@@ -30,7 +32,9 @@ use forebay_order::OrderSummary;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
-use super::{CallFailure, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
+use super::{
+    CallFailure, Claim, ClaimPace, Found, Guarantee, Identity, Listed, OrderManagement, Outcome,
+};
 use crate::outbound::{Answer, Client, Deadlines, Failed, TlsError, tls_client};
 use answer::Reading;
 use limits::Calls;
@@ -38,7 +42,7 @@ use template::Templates;
 use token::Credentials;
 
 pub use options::{
-    Answers, Auth, CallLimits, Create, Find, HttpOptions, List, Meaning, Method, Rule,
+    Answers, Auth, CallLimits, ClaimNote, Create, Find, HttpOptions, List, Meaning, Method, Rule,
 };
 
 /// Why an OMS can never be reached like this.
@@ -81,9 +85,10 @@ pub struct Http {
 
 struct Shared {
     options: HttpOptions,
-    /// Without a slash at its end; where orders are created, and where they are looked up.
+    /// Without a slash at its end; where orders are created, where they are looked up, and where the claim is kept.
     base: String,
     find_base: String,
+    claim_base: String,
     idempotency: Option<HeaderName>,
     /// Of calls that create.
     headers: HeaderMap,
@@ -101,11 +106,14 @@ impl Http {
     /// [`OpenError`]: it can never be reached like this.
     pub fn open(options: HttpOptions) -> Result<Self, OpenError> {
         let base = address("oms.url", &options.url)?;
-        let find_base = options.find.as_ref().and_then(|find| find.url.as_deref());
-        let find_base = match find_base {
-            Some(url) => address("oms.find.url", url)?,
-            None => base.clone(),
+        let elsewhere = |name, url: Option<&str>| match url {
+            Some(url) => address(name, url),
+            None => Ok(base.clone()),
         };
+        let find_url = options.find.as_ref().and_then(|find| find.url.as_deref());
+        let find_base = elsewhere("oms.find.url", find_url)?;
+        let claim_url = options.claim.as_ref().and_then(|claim| claim.url.as_deref());
+        let claim_base = elsewhere("oms.claim.url", claim_url)?;
         let key = options.create.idempotency_header.as_deref();
         let idempotency = key.map(|name| {
             let wrong = |_| no_header("oms.create.idempotency_header", name);
@@ -119,6 +127,7 @@ impl Http {
         let shared = Shared {
             base,
             find_base,
+            claim_base,
             idempotency: idempotency.transpose()?,
             headers: headers.collect::<Result<_, OpenError>>()?,
             client: client(&options)?,
@@ -385,6 +394,14 @@ impl OrderManagement for Http {
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
         self.shared.find(identities).await
+    }
+
+    async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
+        claim::claim(&self.shared, fleet, take).await
+    }
+
+    fn claim_pace(&self) -> ClaimPace {
+        claim::PACE
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {

@@ -34,6 +34,8 @@ pub struct HttpOptions {
     pub find: Option<Find>,
     /// How they are listed, where that is possible.
     pub list: Option<List>,
+    /// Where it keeps whose orders are drained to it, if it does.
+    pub claim: Option<ClaimNote>,
     /// What answers mean, before what they usually do; the first that fits counts.
     pub rules: Vec<Rule>,
     /// What calls are kept to.
@@ -214,6 +216,25 @@ pub struct List {
     pub path: String,
     /// To the array of orders, in the order they were committed, each written as [`crate::Listed`] is.
     pub items: String,
+}
+
+/// The one record in which it keeps whose orders are drained to it.
+#[derive(Clone, Debug)]
+pub struct ClaimNote {
+    /// Where it is, if not at the address where orders are created.
+    pub url: Option<String>,
+    /// The path it is read at, below the address. 404 with a JSON body, or no name in it, says that nobody's are.
+    pub path: String,
+    /// How it is written, whether it is there or not.
+    pub method: Method,
+    /// The path it is written at, if that is another.
+    pub write_path: Option<String>,
+    /// The template of what is written (minijinja), which is given `fleet` and `since_ms`. `None`: an object of the two.
+    pub body: Option<String>,
+    /// In the record: the fleet's name, a text of up to 64 characters.
+    pub fleet: String,
+    /// In the record: since when, ms since 1970, as a number or its digits.
+    pub since_ms: String,
 }
 
 /// What an answer means.

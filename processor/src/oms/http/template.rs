@@ -15,8 +15,9 @@ use serde::de::IgnoredAny;
 use super::{HttpOptions, OpenError};
 use crate::oms::Identity;
 
-/// Values in it are written as JSON.
+/// Values in these are written as JSON.
 const BODY: &str = "oms.create.body";
+const CLAIM: &str = "oms.claim.body";
 /// Identities in these are written as a URL takes them.
 const CREATE: &str = "oms.create.path";
 const FIND: &str = "oms.find.path";
@@ -54,6 +55,13 @@ struct Order<'a> {
     order: &'a OrderSummary,
 }
 
+/// Whose orders are drained to it.
+#[derive(Serialize)]
+struct Claimed<'a> {
+    fleet: &'a str,
+    since_ms: i64,
+}
+
 #[derive(Serialize)]
 struct Page {
     after: u64,
@@ -84,7 +92,7 @@ impl Templates {
         environment.add_filter("plus", plus);
         environment.add_filter("total", total);
         environment.set_auto_escape_callback(|name| match name {
-            BODY => AutoEscape::Json,
+            BODY | CLAIM => AutoEscape::Json,
             _ => AutoEscape::None,
         });
         let sources = [
@@ -92,6 +100,7 @@ impl Templates {
             (CREATE, Some(&options.create.path)),
             (FIND, options.find.as_ref().map(|find| &find.path)),
             (LIST, options.list.as_ref().map(|list| &list.path)),
+            (CLAIM, options.claim.as_ref().and_then(|claim| claim.body.as_ref())),
         ];
         for (name, source) in sources {
             if let Some(source) = source {
@@ -109,16 +118,28 @@ impl Templates {
     pub(super) fn body(&self, batch: &[Arc<OrderSummary>]) -> Result<Bytes, String> {
         let orders = Orders { orders: batch.iter().map(|order| Order::of(order)).collect() };
         match self.environment.get_template(BODY) {
-            Ok(_) => {
-                let body = self.render(BODY, Given { orders, values: &self.values })?;
-                let json = serde_json::from_str::<IgnoredAny>(&body);
-                json.map_err(|error| format!("it makes no JSON: {error}"))?;
-                Ok(Bytes::from(body))
-            }
-            Err(_) => {
-                serde_json::to_vec(&orders).map(Bytes::from).map_err(|error| error.to_string())
-            }
+            Ok(_) => self.json(BODY, Given { orders, values: &self.values }),
+            Err(_) => plainly(&orders),
         }
+    }
+
+    /// The record that says whose orders are drained to it.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) fn claim(&self, fleet: &str, since_ms: i64) -> Result<Bytes, String> {
+        let claimed = Claimed { fleet, since_ms };
+        match self.environment.get_template(CLAIM) {
+            Ok(_) => self.json(CLAIM, claimed),
+            Err(_) => plainly(&claimed),
+        }
+    }
+
+    fn json(&self, name: &str, values: impl Serialize) -> Result<Bytes, String> {
+        let body = self.render(name, values)?;
+        let json = serde_json::from_str::<IgnoredAny>(&body);
+        json.map_err(|error| format!("it makes no JSON: {error}"))?;
+        Ok(Bytes::from(body))
     }
 
     /// The path that creates these.
@@ -157,6 +178,11 @@ impl Templates {
         let template = self.environment.get_template(name).map_err(|error| said(&error))?;
         template.render(Value::from(Serde(values))).map_err(|error| said(&error))
     }
+}
+
+/// Without a template.
+fn plainly(values: &impl Serialize) -> Result<Bytes, String> {
+    serde_json::to_vec(values).map(Bytes::from).map_err(|error| error.to_string())
 }
 
 /// An amount in the currency's smallest unit, as some OMSs count: `{{ amount|minor_units(order.currency) }}`. Rounded only on request,
