@@ -152,7 +152,7 @@ impl Writer {
 
     fn retire_on(&mut self, Retiring { epoch, step }: Retiring) -> Result<bool, Fatal> {
         let next = match step {
-            Step::Choosing { orders, again } => self.choose_live(epoch, orders, again)?,
+            Step::Choosing { orders, again } => Some(self.choose_live(epoch, orders, again)),
             Step::Reading(orders) => match self.carried.take() {
                 None => {
                     self.retiring = Some(Retiring { epoch, step: Step::Reading(orders) });
@@ -204,28 +204,18 @@ impl Writer {
     }
 
     /// Asks for some of what is live to be read. Once a whole look found nothing, the outcomes are next.
-    fn choose_live(
-        &mut self,
-        epoch: u64,
-        mut orders: Vec<u64>,
-        again: bool,
-    ) -> Result<Option<Step>, Fatal> {
-        let policies = self.state.policies_to_carry(epoch);
-        if !policies.is_empty() {
-            let written = self.write_carried(&policies)?;
-            return Ok(written.then_some(Step::Choosing { orders, again }));
-        }
+    fn choose_live(&mut self, epoch: u64, mut orders: Vec<u64>, again: bool) -> Step {
         let horizon_ms = self.sober_wall_ms().saturating_sub(self.horizon_ms);
         let carry = self.state.carry_from(epoch, &mut orders, CARRY_MAX, horizon_ms);
         if !carry.is_empty() {
             self.lookup.ask(Job::Carry(carry));
-            return Ok(Some(Step::Reading(orders)));
+            return Step::Reading(orders);
         }
-        Ok(Some(match (orders.is_empty(), again) {
+        match (orders.is_empty(), again) {
             (false, _) => Step::Choosing { orders, again },
             (true, true) => self.begin(epoch).step,
             (true, false) => Step::Gathering(self.state.hanging_on(epoch), Vec::new()),
-        }))
+        }
     }
 
     /// Writes a few things anew, those that are still as they were read; false if there is no room for it, or nothing
@@ -364,7 +354,8 @@ impl Writer {
         }
     }
 
-    /// Says durably that the segment is retired, and gives its slot back.
+    /// Says durably that the segment is retired, and gives its slot back. Standing orders go with it: only the checkpoint's own group
+    /// has room for certain.
     fn check_out(&mut self, epoch: u64, told: Option<u64>) -> Result<bool, Fatal> {
         if self.state.hangs(epoch) {
             // Something came to hang on it since it was looked through.
@@ -375,8 +366,9 @@ impl Writer {
         let ended = self.state.ended_codes();
         let now_ms = self.shared.clock.wall_ms();
         let fed = told.map(|told| fed_record(told, retired_below, now_ms));
-        let records: Vec<_> =
-            fed.into_iter().chain([Record::Checkpoint { retired_below, ended }]).collect();
+        let mut records = self.state.policies_to_carry(epoch);
+        records.extend(fed);
+        records.push(Record::Checkpoint { retired_below, ended });
         match self.journal.append(&records) {
             Ok(placed) => {
                 let placed = placed.into_iter().zip(&records);

@@ -127,9 +127,9 @@ impl Writer {
         scratch.plan(records, carried, &self.open, self.store.slot_bytes)?;
         let growth = !carried && scratch.items.iter().any(|item| group::is_growth(item.kind));
         let purpose = match growth {
-            // It gives at least one slot back at once.
-            _ if checkpoint > 0 && records.len() == 1 => Purpose::Opening,
             true => Purpose::Growth,
+            // It gives at least one slot back at once; what stands beside it is small.
+            false if checkpoint > 0 => Purpose::Opening,
             false => Purpose::Upkeep,
         };
         let mut fresh = self.take_slots(scratch, purpose)?;

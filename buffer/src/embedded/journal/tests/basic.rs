@@ -331,6 +331,24 @@ fn a_full_disk_refuses_orders_and_still_takes_settles_until_a_retirement_makes_r
 }
 
 #[test]
+fn with_the_reserve_used_up_too_a_checkpoint_still_goes_in_with_what_stands_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options();
+    small.disk_max = 8 * SLOT;
+    let (mut journal, _) = Journal::open(dir.path(), small).unwrap();
+    let note = Record::Submitting { orders: (0..1_000).collect() };
+    while journal.append(std::slice::from_ref(&note)).is_ok() {}
+    // Down to the last block.
+    while journal.append(&[Record::Submitting { orders: vec![1] }]).is_ok() {}
+    let below = journal.epoch();
+    let fed = Record::Policy { name: "fed".to_owned(), value: vec![1; 16], at_ms: 1 };
+    let checkpoint = Record::Checkpoint { retired_below: below, ended: Vec::new() };
+    journal.append(&[fed, checkpoint]).unwrap();
+    journal.retire(below).unwrap();
+    journal.append(&[accept(1, 10_000)]).unwrap();
+}
+
+#[test]
 fn a_reader_sees_every_durable_record_in_each_mode_and_a_store_may_change_its_mode() {
     let dir = tempfile::tempdir().unwrap();
     let mut last = Vec::new();
