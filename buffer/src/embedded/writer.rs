@@ -309,6 +309,8 @@ impl Writer {
         self.note_forgotten()?;
         if group.urgent() || due {
             self.commit(group)?;
+        } else if self.full_now() {
+            self.refuse_put_off();
         }
         if orders > 0 {
             let waited = self.shared.clock.elapsed().saturating_sub(self.oldest);

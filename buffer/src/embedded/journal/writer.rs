@@ -200,7 +200,7 @@ impl Writer {
                 Ok(slot) => fresh.push_back((Header { slot: slot.number, ..header }, slot)),
                 Err(NoSlot::Full(reason)) => {
                     tracing::warn!(reason, "no slot for the next segment");
-                    self.slots.give_back(fresh.into_iter().map(|(_, slot)| slot));
+                    self.slots.put_back(fresh.into_iter().map(|(_, slot)| slot));
                     return Err(WriteError::Full);
                 }
                 Err(NoSlot::Failed(fault)) => return Err(fault.into()),

@@ -201,6 +201,22 @@ fn where_no_slot_can_be_made_the_filler_tries_again_by_itself() {
 }
 
 #[test]
+fn refused_orders_do_not_have_the_filler_try_again_on_a_full_disk() {
+    let disk = Disk::default();
+    let (mut journal, _) = open_disk(&disk);
+    disk.set_full(true);
+    while journal.append(&[accept(1, 10_000)]).is_ok() {}
+    journal.pump();
+    for _ in 0..3 {
+        assert_eq!(journal.append(&[accept(1, 10_000)]), Err(WriteError::Full));
+        let before = disk.calls();
+        journal.pump();
+        assert_eq!(disk.calls(), before);
+        assert!(!journal.room_for_orders());
+    }
+}
+
+#[test]
 fn a_slot_that_was_removed_under_a_running_journal_ends_it() {
     let dir = tempfile::tempdir().unwrap();
     for write_mode in [WriteMode::Auto, WriteMode::Buffered] {
