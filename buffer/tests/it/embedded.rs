@@ -190,6 +190,31 @@ async fn an_order_that_kills_the_process_three_times_is_set_aside() {
 }
 
 #[tokio::test]
+async fn an_order_that_was_only_looked_up_killed_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let mut buffer = embedded(dir.path(), 1 << 20, &clock);
+    tickets::submit(&buffer, "1", "T-1").await;
+    clock.advance(10_000);
+    for _ in 0..4 {
+        let lost = tickets::lend_ticketed(&buffer).await;
+        drop(buffer);
+        drop(lost);
+        buffer = embedded(dir.path(), 1 << 20, &clock);
+    }
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+    assert_eq!(buffer.outstanding(), 1);
+    tickets::lend_ticketed(&buffer).await.settle(tickets::taken("T-1"));
+    // A read comes after all that was handed in before.
+    buffer.status().await.unwrap();
+    drop(buffer);
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    assert!(buffer.lease_ticketed(10, NOW).await.unwrap().is_empty(), "it keeps its pace");
+    clock.advance(10_000);
+    tickets::lend_ticketed(&buffer).await;
+}
+
+#[tokio::test]
 async fn segments_retire_and_their_outcomes_still_answer() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(HandClock::default());
