@@ -162,7 +162,7 @@ impl Writer {
                     self.carry(carried)?.then_some(Step::Choosing { orders, again: true })
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "a segment cannot be emptied");
+                    tracing::warn!(epoch, %error, "what a segment holds cannot be read to be carried forward; it stays");
                     None
                 }
             },
@@ -179,7 +179,7 @@ impl Writer {
                 self.retiring = Some(Retiring { epoch, step: Step::Storing(storing, orders) });
                 return Ok(false);
             }
-            Step::Storing(storing, orders) => self.stored(storing, orders),
+            Step::Storing(storing, orders) => self.stored(epoch, storing, orders),
             Step::Forgetting(mut orders) => {
                 let left = orders.len().saturating_sub(GATHER_MAX);
                 orders.drain(left..).for_each(|order| self.state.indexed(order));
@@ -251,7 +251,7 @@ impl Writer {
             }
             Err(WriteError::Full) => Ok(false),
             Err(error @ WriteError::TooLarge { .. }) => {
-                tracing::error!(%error, "a segment cannot be emptied");
+                tracing::error!(%error, "what is to be carried forward cannot be written; its segment stays");
                 Ok(false)
             }
             Err(error) => Err(self.shared.fail(error.to_string())),
@@ -325,7 +325,7 @@ impl Writer {
         Ok(Step::Storing(storing, orders))
     }
 
-    fn stored(&mut self, storing: Storing, orders: Vec<u64>) -> Option<Step> {
+    fn stored(&mut self, epoch: u64, storing: Storing, orders: Vec<u64>) -> Option<Step> {
         let panicked = |_| Err("its writer panicked".to_owned());
         match storing.join().unwrap_or_else(panicked) {
             Ok(stored) => {
@@ -334,7 +334,7 @@ impl Writer {
             }
             Err(reason) => {
                 metrics::outcomes_failed();
-                tracing::warn!(%reason, "outcomes cannot be stored; their segment stays");
+                tracing::warn!(epoch, %reason, "outcomes cannot be stored; their segment stays");
                 None
             }
         }
