@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::EmbeddedConfig;
 use super::answers::Reply;
+use super::coming::Coming;
 use super::feed::Feed;
 use super::group::Group;
 use super::journal::{Journal, ReadError, WriteError};
@@ -21,7 +22,7 @@ use super::lookup::{Carried, Lookup};
 use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
-use super::shared::{Append, Appended, Call, Coming, Lent, Phase, Shared};
+use super::shared::{Append, Appended, Call, Lent, Phase, Shared};
 use super::take_in::Taking;
 use crate::clock::SetBack;
 use crate::metrics;
