@@ -10,7 +10,7 @@ use super::writer::{FULL_PAUSE, Fatal, Writer, answer};
 use crate::metrics;
 use crate::record::Record;
 use crate::state::{Before, Kept};
-use crate::{ActReceipt, AppendError, Durability, Effect};
+use crate::{ActError, ActReceipt, AppendError, BufferError, Durability, Effect};
 
 impl Writer {
     /// One append, one sync; then everything is applied and everybody answered.
@@ -119,8 +119,23 @@ impl Writer {
                 then => then.refuse(&AppendError::Full),
             }
         }
+        self.refuse_put_off();
+    }
+
+    /// What is put off waits for an order that the open group touches. Where that cannot be written, it would be looked at again and
+    /// again for nothing.
+    pub(super) fn refuse_put_off(&mut self) {
         for append in self.deferred.drain(..) {
             append.reply.send(Err(AppendError::Full));
+        }
+        for act in std::mem::take(&mut self.acts) {
+            let full = || BufferError::Failed(AppendError::Full.to_string());
+            match act {
+                Call::Act { reply, .. } => drop(reply.send(Err(ActError::Buffer(full())))),
+                Call::Tell { reply, .. } => drop(reply.send(Err(full()))),
+                Call::SendAgain(again) => drop(again.reply.send(Err(full()))),
+                _ => {}
+            }
         }
     }
 

@@ -105,30 +105,31 @@ impl Directory for RealDirectory {
                 self.make_again()?;
                 how.open(&path)?
             }
-            opened => opened?,
+            opened => opened.map_err(named("making", name))?,
         };
-        Ok(Arc::new(RealFile(file)))
+        Ok(RealFile::of(file, name))
     }
 
+    /// Whoever opens many looks at the system's number of the error, so it stays as it is.
     fn open(&self, name: &str) -> io::Result<Arc<dyn PlainFile>> {
-        Ok(Arc::new(RealFile(File::open(self.path.join(name))?)))
+        Ok(RealFile::of(File::open(self.path.join(name))?, name))
     }
 
     fn open_to_write(&self, name: &str) -> io::Result<Arc<dyn PlainFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
-        Ok(Arc::new(RealFile(file)))
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name));
+        Ok(RealFile::of(file.map_err(named("opening", name))?, name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        fs::rename(self.path.join(from), self.path.join(to)).map_err(named("renaming", from))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        fs::remove_file(self.path.join(name)).map_err(named("removing", name))
     }
 
     fn sync(&self) -> io::Result<()> {
-        sync_directory(&self.path)
+        sync_directory(&self.path).map_err(named("syncing the names in", "its directory"))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -162,6 +163,16 @@ impl Directory for RealDirectory {
     }
 }
 
+/// Whether the file system, or a quota on it, has no room for something. Nothing is wrong with the disk then.
+pub(in crate::embedded) fn no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Says of an error what was being done to which file.
+fn named(act: &str, name: &str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{act} {name}: {error}"))
+}
+
 /// The file whose blocks are the reserve.
 const RESERVE: &str = "reserve";
 
@@ -171,22 +182,53 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    name: String,
+}
+
+impl RealFile {
+    fn of(file: File, name: &str) -> Arc<dyn PlainFile> {
+        Arc::new(Self { file, name: name.to_owned() })
+    }
+}
 
 impl PlainFile for RealFile {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        let about = self.file.metadata().map_err(named("looking at", &self.name))?;
+        Ok(about.len())
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset).map_err(named("writing", &self.name))
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        fill(&self.0, offset, into)
+        fill(&self.file, offset, into).map_err(named("reading", &self.name))
     }
 
     fn sync(&self) -> io::Result<()> {
-        sync(|| self.0.sync_all())
+        sync(|| self.file.sync_all()).map_err(named("syncing", &self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_was_done_to_which_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = RealDirectory::make(dir.path()).unwrap();
+        directory.create("1.feed").unwrap();
+        let to_read = directory.open("1.feed").unwrap();
+        for (error, expected) in [
+            (to_read.write_at(0, b"x").unwrap_err(), "writing 1.feed: "),
+            (directory.remove("2.feed").unwrap_err(), "removing 2.feed: "),
+            (directory.open_to_write("3.feed").map(drop).unwrap_err(), "opening 3.feed: "),
+        ] {
+            assert!(error.to_string().starts_with(expected), "{error}");
+        }
+        assert_eq!(directory.remove("2.feed").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -335,6 +335,12 @@ impl HandsOver for Directory {
     fn count(&self) -> u64 {
         self.0.orders.len() as u64 + self.0.archive.outcomes
     }
+
+    fn outstanding(&self) -> Vec<u128> {
+        let Inner { state, orders, .. } = &*self.0;
+        let under_ticket = orders.iter().filter(|order| state.is_outstanding(**order));
+        under_ticket.filter_map(|order| state.hash_at(*order)).collect()
+    }
 }
 
 /// Does what blocks on the disk.

@@ -10,6 +10,7 @@
 //! the lookup thread, never by the writer.
 
 mod answers;
+pub(crate) mod coming;
 mod commit;
 mod feed;
 mod files;

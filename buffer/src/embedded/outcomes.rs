@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::files::RealDirectory;
+use super::files::{RealDirectory, no_room};
 use crate::metrics;
 use crate::state::Outcome;
 use crate::view::OutcomeFigures;
@@ -318,8 +318,12 @@ impl Batch {
     ) -> io::Result<T> {
         let bytes = RUN_BYTES + ENTRY_BYTES.saturating_mul(outcomes as u64);
         match store() {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                if self.shared.home.give_room(bytes)? { store() } else { Err(error) }
+            Err(error) if no_room(&error) => {
+                if self.shared.home.give_room(bytes)? {
+                    store()
+                } else {
+                    Err(error)
+                }
             }
             stored => stored,
         }

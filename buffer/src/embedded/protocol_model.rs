@@ -7,6 +7,8 @@
 
 #[path = "answers.rs"]
 mod answers;
+#[path = "coming.rs"]
+mod coming;
 #[path = "intake.rs"]
 #[expect(dead_code, reason = "the model sleeps for itself")]
 mod intake;
@@ -33,7 +35,7 @@ mod sync {
     use std::time::Duration;
 
     use loom::sync::atomic::AtomicBool;
-    pub(super) use loom::sync::atomic::{AtomicU8, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
     pub(super) use loom::sync::{Mutex, MutexGuard};
 
     pub(super) use crate::embedded::sync::Step;
@@ -342,4 +344,23 @@ fn each_step_left_out_is_noticed() {
     noticed(Step::DropHandsRound, one_gives_up);
     noticed(Step::PushWakes, || two_wait(End::Never));
     noticed(Step::PushAfterTheEndHangsUp, || two_wait(End::Idle));
+}
+
+#[test]
+fn an_order_is_outstanding_while_its_ticket_is_being_noted() {
+    loom::model(|| {
+        let comings = Arc::new(coming::Comings::default());
+        let noted = Arc::new(sync::AtomicU64::new(0));
+        let coming = comings.begin();
+        let writer = thread::spawn({
+            let noted = Arc::clone(&noted);
+            move || {
+                noted.store(1, sync::Ordering::Release);
+                drop(coming);
+            }
+        });
+        let coming = comings.count();
+        assert!(coming + noted.load(sync::Ordering::Acquire) >= 1);
+        writer.join().unwrap();
+    });
 }

@@ -152,7 +152,7 @@ impl Writer {
 
     fn retire_on(&mut self, Retiring { epoch, step }: Retiring) -> Result<bool, Fatal> {
         let next = match step {
-            Step::Choosing { orders, again } => self.choose_live(epoch, orders, again)?,
+            Step::Choosing { orders, again } => Some(self.choose_live(epoch, orders, again)),
             Step::Reading(orders) => match self.carried.take() {
                 None => {
                     self.retiring = Some(Retiring { epoch, step: Step::Reading(orders) });
@@ -162,7 +162,7 @@ impl Writer {
                     self.carry(carried)?.then_some(Step::Choosing { orders, again: true })
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "a segment cannot be emptied");
+                    tracing::warn!(epoch, %error, "what a segment holds cannot be read to be carried forward; it stays");
                     None
                 }
             },
@@ -179,7 +179,7 @@ impl Writer {
                 self.retiring = Some(Retiring { epoch, step: Step::Storing(storing, orders) });
                 return Ok(false);
             }
-            Step::Storing(storing, orders) => self.stored(storing, orders),
+            Step::Storing(storing, orders) => self.stored(epoch, storing, orders),
             Step::Forgetting(mut orders) => {
                 let left = orders.len().saturating_sub(GATHER_MAX);
                 orders.drain(left..).for_each(|order| self.state.indexed(order));
@@ -204,28 +204,18 @@ impl Writer {
     }
 
     /// Asks for some of what is live to be read. Once a whole look found nothing, the outcomes are next.
-    fn choose_live(
-        &mut self,
-        epoch: u64,
-        mut orders: Vec<u64>,
-        again: bool,
-    ) -> Result<Option<Step>, Fatal> {
-        let policies = self.state.policies_to_carry(epoch);
-        if !policies.is_empty() {
-            let written = self.write_carried(&policies)?;
-            return Ok(written.then_some(Step::Choosing { orders, again }));
-        }
+    fn choose_live(&mut self, epoch: u64, mut orders: Vec<u64>, again: bool) -> Step {
         let horizon_ms = self.sober_wall_ms().saturating_sub(self.horizon_ms);
         let carry = self.state.carry_from(epoch, &mut orders, CARRY_MAX, horizon_ms);
         if !carry.is_empty() {
             self.lookup.ask(Job::Carry(carry));
-            return Ok(Some(Step::Reading(orders)));
+            return Step::Reading(orders);
         }
-        Ok(Some(match (orders.is_empty(), again) {
+        match (orders.is_empty(), again) {
             (false, _) => Step::Choosing { orders, again },
             (true, true) => self.begin(epoch).step,
             (true, false) => Step::Gathering(self.state.hanging_on(epoch), Vec::new()),
-        }))
+        }
     }
 
     /// Writes a few things anew, those that are still as they were read; false if there is no room for it, or nothing
@@ -261,7 +251,7 @@ impl Writer {
             }
             Err(WriteError::Full) => Ok(false),
             Err(error @ WriteError::TooLarge { .. }) => {
-                tracing::error!(%error, "a segment cannot be emptied");
+                tracing::error!(%error, "what is to be carried forward cannot be written; its segment stays");
                 Ok(false)
             }
             Err(error) => Err(self.shared.fail(error.to_string())),
@@ -335,7 +325,7 @@ impl Writer {
         Ok(Step::Storing(storing, orders))
     }
 
-    fn stored(&mut self, storing: Storing, orders: Vec<u64>) -> Option<Step> {
+    fn stored(&mut self, epoch: u64, storing: Storing, orders: Vec<u64>) -> Option<Step> {
         let panicked = |_| Err("its writer panicked".to_owned());
         match storing.join().unwrap_or_else(panicked) {
             Ok(stored) => {
@@ -344,7 +334,7 @@ impl Writer {
             }
             Err(reason) => {
                 metrics::outcomes_failed();
-                tracing::warn!(%reason, "outcomes cannot be stored; their segment stays");
+                tracing::warn!(epoch, %reason, "outcomes cannot be stored; their segment stays");
                 None
             }
         }
@@ -364,7 +354,8 @@ impl Writer {
         }
     }
 
-    /// Says durably that the segment is retired, and gives its slot back.
+    /// Says durably that the segment is retired, and gives its slot back. Standing orders go with it: only the checkpoint's own group
+    /// has room for certain.
     fn check_out(&mut self, epoch: u64, told: Option<u64>) -> Result<bool, Fatal> {
         if self.state.hangs(epoch) {
             // Something came to hang on it since it was looked through.
@@ -375,8 +366,9 @@ impl Writer {
         let ended = self.state.ended_codes();
         let now_ms = self.shared.clock.wall_ms();
         let fed = told.map(|told| fed_record(told, retired_below, now_ms));
-        let records: Vec<_> =
-            fed.into_iter().chain([Record::Checkpoint { retired_below, ended }]).collect();
+        let mut records = self.state.policies_to_carry(epoch);
+        records.extend(fed);
+        records.push(Record::Checkpoint { retired_below, ended });
         match self.journal.append(&records) {
             Ok(placed) => {
                 let placed = placed.into_iter().zip(&records);

@@ -11,6 +11,7 @@ use forebay_order::OrderKey;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::answers::{Awaited, Desk, Desks, Reply};
+use super::coming::{Coming, Comings};
 use super::feed;
 use super::intake::Intake;
 pub(super) use super::intake::Phase;
@@ -53,9 +54,6 @@ pub(super) struct Settlement {
     /// Held until its ticket is noted.
     pub(super) coming: Option<Coming>,
 }
-
-/// An order whose ticket is about to be noted: it is outstanding already.
-pub(super) type Coming = Arc<()>;
 
 /// Everything else that is asked of the writer.
 pub(super) enum Call {
@@ -201,7 +199,7 @@ pub(super) struct Shared {
     pub(super) pending: AtomicU64,
     /// Orders under a ticket that are noted, and the tickets that are about to be.
     pub(super) outstanding: AtomicU64,
-    coming: Coming,
+    coming: Comings,
     pub(super) intake: Intake<Append>,
     pub(super) desks: Desks<Appended>,
     pub(super) settlements: ArrayQueue<Settlement>,
@@ -231,7 +229,7 @@ impl Shared {
             feed,
             pending: AtomicU64::new(0),
             outstanding: AtomicU64::new(0),
-            coming: Coming::default(),
+            coming: Comings::default(),
             intake: Intake::new(orders_max),
             desks: Desks::new(),
             settlements: ArrayQueue::new(LOANS_MAX),
@@ -266,7 +264,7 @@ impl Shared {
 
     /// Orders with the OMS under a ticket. Looked at in this order none is missed while it is being noted.
     pub(super) fn outstanding(&self) -> u64 {
-        let coming = Arc::strong_count(&self.coming) as u64 - 1;
+        let coming = self.coming.count();
         coming + self.outstanding.load(Ordering::Acquire)
     }
 
@@ -395,7 +393,7 @@ impl LeaseHome for Shared {
         // There is room: no more than LOANS_MAX loans are out, and each is settled once. Without room the order
         // would stay lent until the next start, never lost.
         let is_taken = matches!(verdict, Some(Verdict::Submitted { .. }));
-        let coming = is_taken.then(|| Arc::clone(&self.coming));
+        let coming = is_taken.then(|| self.coming.begin());
         if self.settlements.push(Settlement { loan, verdict, coming }).is_err() {
             tracing::error!(sequence, "no room for a verdict");
         }

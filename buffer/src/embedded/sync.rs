@@ -1,7 +1,7 @@
 //! What the intake and the desks are built of. Their model (`protocol_model`) compiles the same two files over the checker's
 //! types instead of these.
 
-pub(super) use std::sync::atomic::{AtomicU8, Ordering};
+pub(super) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub(super) use std::sync::{Mutex, MutexGuard};
 pub(super) use std::thread::{Thread, park_timeout};
 

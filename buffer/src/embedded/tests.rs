@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_order::{Fingerprint, OrderKey};
@@ -12,7 +13,12 @@ use forebay_order::{Fingerprint, OrderKey};
 use super::journal::{Failed, Journal, Options, WriteError};
 use super::{Embedded, EmbeddedConfig};
 use crate::record::{Delivery, Record, Snapshot};
-use crate::{Act, Answer, AppendError, Buffer, Envelope, OrderState, Receipt, SystemClock};
+use crate::{
+    Act, Answer, AppendError, Buffer, Clock, Envelope, OrderState, Receipt, SystemClock, Telling,
+    Verdict, Word,
+};
+
+const SOON: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Now {
@@ -21,6 +27,8 @@ enum Now {
     OpenForOne,
     Held,
     Failing,
+    /// There is no room, not even in the reserve.
+    Full,
 }
 
 /// Holds or fails appends.
@@ -48,6 +56,7 @@ impl Gate {
             *now = Now::Held;
         }
         match *now {
+            Now::Full => Err(WriteError::Full),
             Now::Failing => Err(Failed { what: "sync", reason: "gate".to_owned() }.into()),
             _ => Ok(()),
         }
@@ -139,7 +148,7 @@ async fn when_the_sync_fails_nobody_hears_yes_or_no_and_nothing_more_is_taken() 
     assert!(matches!(later, Err(AppendError::Failed(_))), "{later:?}");
     assert!(buffer.health().unwrap_err().contains("gate"));
     assert!(buffer.order(&envelope(1).key).await.is_err());
-    assert!(buffer.lease(1, std::time::Duration::ZERO).await.is_err());
+    assert!(buffer.lease(1, Duration::ZERO).await.is_err());
     buffer.close().await;
     drop(buffer);
     assert_eq!(failures.load(Ordering::SeqCst), 1, "the hook is called once");
@@ -199,7 +208,7 @@ async fn a_copy_that_went_bad_gives_way_to_its_original() {
     std::fs::write(&slot, bytes).unwrap();
     let buffer = gated(&Gate::new(Now::Open), dir.path(), &Arc::default());
     assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
-    let leases = buffer.lease(1, std::time::Duration::from_secs(20)).await.unwrap();
+    let leases = buffer.lease(1, SOON).await.unwrap();
     assert_eq!(leases[0].body, vec![0xe7; 32]);
 }
 
@@ -254,9 +263,56 @@ async fn an_act_that_has_to_wait_is_not_dropped_though_every_place_is_taken() {
     }
 }
 
+/// A clock that stands still: nothing is tried again in its time.
+struct Still;
+
+impl Clock for Still {
+    fn wall_ms(&self) -> i64 {
+        1_790_000_000_000
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+/// The end of a loan cannot be written; what concerns its order is refused, and the writer does not look at it again and again.
+#[tokio::test]
+async fn on_a_full_disk_nobody_waits_for_what_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::new(Now::Open);
+    let config = EmbeddedConfig { slot_bytes: 1 << 20, ..EmbeddedConfig::new(dir.path()) };
+    let failed = Box::new(|reason| panic!("the buffer failed: {reason}"));
+    let theirs = gate.clone();
+    let buffer = Embedded::start(&config, Arc::new(Still), None, failed, |writer| {
+        writer.gate = Some(theirs);
+    })
+    .unwrap();
+    let post = |content| {
+        let permit = buffer.admission().admit(32).unwrap();
+        buffer.append(envelope(content), permit)
+    };
+    post(1).await.unwrap();
+    let mut leases = buffer.lease(1, SOON).await.unwrap();
+    gate.set(Now::Full);
+    let arrived = gate.arrived.load(Ordering::SeqCst);
+    leases.remove(0).settle(Verdict::Submitted { ticket: "T".into(), after: Duration::ZERO });
+    until(&gate, || gate.arrived.load(Ordering::SeqCst) > arrived).await;
+    let key = Some(envelope(1).key);
+    let word = Word::Created { summary_id: "S".into() };
+    let telling = Telling { key, ticket: None, word };
+    for _ in 0..3 {
+        let posted = tokio::time::timeout(SOON, post(2)).await.expect("nobody answers");
+        assert_eq!(posted.unwrap_err(), AppendError::Full);
+        let told = tokio::time::timeout(SOON, buffer.tell(telling.clone())).await;
+        let told = told.expect("nobody answers").unwrap_err();
+        assert!(told.to_string().contains("used up"), "{told}");
+    }
+}
+
 /// Waits until something holds; a gate that is held then would hold the test too, so it is opened before it fails.
 async fn until(gate: &Gate, holds: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + SOON;
     while !holds() {
         if tokio::time::Instant::now() > deadline {
             gate.set(Now::Open);

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::EmbeddedConfig;
 use super::answers::Reply;
+use super::coming::Coming;
 use super::feed::Feed;
 use super::group::Group;
 use super::journal::{Journal, ReadError, WriteError};
@@ -21,7 +22,7 @@ use super::lookup::{Carried, Lookup};
 use super::outcomes::Outcomes;
 use super::recovery::Recovered;
 use super::retire::Retiring;
-use super::shared::{Append, Appended, Call, Coming, Lent, Phase, Shared};
+use super::shared::{Append, Appended, Call, Lent, Phase, Shared};
 use super::take_in::Taking;
 use crate::clock::SetBack;
 use crate::metrics;
@@ -309,6 +310,8 @@ impl Writer {
         self.note_forgotten()?;
         if group.urgent() || due {
             self.commit(group)?;
+        } else if self.full_now() {
+            self.refuse_put_off();
         }
         if orders > 0 {
             let waited = self.shared.clock.elapsed().saturating_sub(self.oldest);

@@ -1,11 +1,12 @@
 //! The buffer that is served from meanwhile: the new store, with whatever the old one has of a key taken in first.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_order::{OrderKey, Readiness, RecordedAs};
+use hashbrown::HashSet;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -42,6 +43,8 @@ struct Inner<O, N> {
     line: Arc<Underway>,
     /// By the clock's elapsed time: before it somebody may still send what he was lent by the old store.
     lends_from: Duration,
+    /// Orders under a ticket that were not taken in yet.
+    outstanding: Mutex<HashSet<u128>>,
 }
 
 #[expect(private_bounds, reason = "stores are this crate's")]
@@ -56,6 +59,7 @@ impl<O: HandsOver, N: TakesIn> Migrating<O, N> {
     ) -> Self {
         let inner = Inner {
             progress: Progress::new(from_to, old.count(), is_whole),
+            outstanding: Mutex::new(old.outstanding().into_iter().collect()),
             old,
             new,
             line: Arc::default(),
@@ -112,8 +116,10 @@ impl<O: HandsOver, N: TakesIn> Inner<O, N> {
         let mut left = 0;
         while let Some(mut wholes) = batches.recv().await {
             wholes.retain(|whole| !stays_behind(whole.hash()));
-            let count = wholes.len() as u64;
+            let hashes: Vec<u128> = wholes.iter().map(Whole::hash).collect();
+            let count = hashes.len() as u64;
             left += self.new.take_in(wholes, None).await?;
+            self.taken_in(&hashes);
             self.progress.add(count);
         }
         Ok(left)
@@ -126,12 +132,27 @@ impl<O: HandsOver, N: TakesIn> Inner<O, N> {
         }
         let Some(whole) = self.old.find(hash).await? else { return Ok(()) };
         match self.new.take_in(vec![whole], Some(key.clone())).await? {
-            0 => Ok(()),
+            0 => {
+                self.taken_in(&[hash]);
+                Ok(())
+            }
             _ => Err(BufferError::Failed(
                 "what the store that is left has of its key cannot be kept in the new one"
                     .to_owned(),
             )),
         }
+    }
+
+    /// The new store counts what is outstanding of these.
+    fn taken_in(&self, hashes: &[u128]) {
+        let mut outstanding = self.outstanding();
+        for hash in hashes {
+            outstanding.remove(hash);
+        }
+    }
+
+    fn outstanding(&self) -> MutexGuard<'_, HashSet<u128>> {
+        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in what a delivery is to be judged beside.
@@ -220,9 +241,11 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
         }
     }
 
-    /// Of those that were taken in.
+    /// Of a stream that is left, of those that were taken in.
     fn outstanding(&self) -> u64 {
-        self.inner.new.outstanding()
+        // Looked at in this order none is missed while it is being taken in.
+        let left = self.inner.outstanding().len() as u64;
+        left + self.inner.new.outstanding()
     }
 
     async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {
@@ -255,13 +278,17 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
         }
     }
 
-    /// Those that were taken in.
+    /// Not before all are taken in: what is found among a part would pass for all. Of what had been summarised in the old store only the outcome
+    /// is taken in, so it is not among them.
     async fn summarised_since(
         &self,
         since_ms: i64,
         from: u64,
         limit: usize,
     ) -> Result<SummarisedPage, BufferError> {
+        if !self.inner.progress.is_done() {
+            return Err(self.inner.not_yet());
+        }
         self.inner.new.summarised_since(since_ms, from, limit).await
     }
 
@@ -305,5 +332,71 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
 impl<O, N: fmt::Debug> fmt::Debug for Migrating<O, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Migrating").field("new", &self.inner.new).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_order::Fingerprint;
+
+    use super::*;
+    use crate::embedded::hand_over::Directory;
+    use crate::embedded::take_in::TakingIn;
+    use crate::{Embedded, EmbeddedConfig, SystemClock, Verdict};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn key(id: &str) -> OrderKey {
+        OrderKey::new("shopify", "demo", id)
+    }
+
+    async fn settle(buffer: &Embedded, id: &str, verdict: Verdict) {
+        let body = Bytes::from_static(b"body");
+        let envelope = Envelope::new(key(id), Fingerprint([1; 16]), body);
+        let permit = buffer.admission().admit(4).unwrap();
+        buffer.append(envelope, permit).await.unwrap();
+        let mut leases = buffer.lease(1, SOON).await.unwrap();
+        buffer.submitting(&leases, true).await.unwrap();
+        leases.remove(0).settle(verdict);
+    }
+
+    fn failed(reason: String) {
+        panic!("the buffer failed: {reason}");
+    }
+
+    #[tokio::test]
+    async fn what_is_outstanding_or_summarised_in_the_old_store_is_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = |name: &str| EmbeddedConfig {
+            slot_bytes: 1 << 20,
+            replay_window: Duration::from_secs(3_600),
+            ..EmbeddedConfig::new(dir.path().join(name))
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let buffer = Embedded::open(config("old"), Arc::clone(&clock), Box::new(failed)).unwrap();
+        for id in ["1", "2"] {
+            let (ticket, after) = (format!("T-{id}"), Duration::from_secs(3_600));
+            settle(&buffer, id, Verdict::Submitted { ticket, after }).await;
+        }
+        let summary_id = "S".to_owned();
+        settle(&buffer, "3", Verdict::Summarised { summary_id, existing: false }).await;
+        buffer.close().await;
+        drop(buffer);
+
+        let old = Directory::open(&dir.path().join("old"), 0, &SystemClock).unwrap();
+        let (secret, next_sequence) = old.ends_with();
+        let taking_in = TakingIn::new("old".to_owned(), secret, next_sequence, i64::MIN);
+        let new = config("new");
+        let new = Embedded::open_taking_in(new, &taking_in, Arc::clone(&clock), Box::new(failed));
+        let new = new.unwrap();
+        let moving = Migrating::new((old, new), ("old", "new"), Duration::ZERO, false, clock);
+        assert_eq!(moving.outstanding(), 2, "none is taken in yet");
+        moving.summarised_since(0, 0, 10).await.unwrap_err();
+        // Taken in because it was asked for.
+        assert!(moving.order(&key("1")).await.unwrap().is_some());
+        assert_eq!((moving.outstanding(), moving.new_store().outstanding()), (2, 1));
+        moving.hand_over().await;
+        assert_eq!((moving.outstanding(), moving.new_store().outstanding()), (2, 2));
+        moving.summarised_since(0, 0, 10).await.unwrap();
     }
 }

@@ -81,6 +81,9 @@ pub(crate) trait HandsOver: Clone + Send + Sync + 'static {
 
     /// About how many there are.
     fn count(&self) -> u64;
+
+    /// Hashes of the orders that the OMS has under a ticket, as far as they are known before all is read.
+    fn outstanding(&self) -> Vec<u128>;
 }
 
 /// A store that takes the orders of another in.

@@ -210,7 +210,7 @@ impl Buffer for Nats {
     }
 
     fn outstanding(&self) -> u64 {
-        let coming = Arc::strong_count(&self.shared.coming) as u64 - 1;
+        let coming = self.shared.coming.count();
         let noted = self.shared.partitions.iter().map(|partition| partition.outstanding());
         coming + noted.sum::<u64>()
     }

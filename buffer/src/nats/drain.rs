@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::known::Known;
 use super::page::Page;
 use super::partition::{End, Mine, Partition};
-use super::shared::{Coming, HandedOut, Shared, failed};
+use super::shared::{HandedOut, Shared, failed};
 use super::table::{Put, Stored, TableError};
+use crate::embedded::coming::Coming;
 use crate::lease::{Ended, LeaseHome};
 use crate::metrics;
 use crate::record::Record;
@@ -452,7 +453,7 @@ impl LeaseHome for Home {
         let shared = &self.0;
         let Some(out) = shared.loans().remove(&(sequence, loan)) else { return };
         let is_taken = matches!(verdict, Some(Verdict::Submitted { .. }));
-        let coming = is_taken.then(|| Arc::clone(&shared.coming));
+        let coming = is_taken.then(|| shared.coming.begin());
         let now_ms = shared.clock.wall_ms();
         let partition = shared.partition(out.hash);
         let ours = partition.and_then(|partition| {

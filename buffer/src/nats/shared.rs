@@ -21,6 +21,7 @@ use super::seen::Seen;
 use super::store::Store;
 use super::table::{Stored, Table, TableError};
 use super::tenure::{Lent, Tenure};
+use crate::embedded::coming::Comings;
 use crate::state::{Meter, State};
 use crate::underway::{Underway, Waiter};
 use crate::{Admission, AppendError, BufferError, Clock, Durability};
@@ -61,7 +62,7 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     pub(super) loans: Mutex<Loans>,
     /// One for each ticket that is about to be written, and this one.
-    pub(super) coming: Coming,
+    pub(super) coming: Comings,
     /// Verdicts on their way, and deliveries: those of one key are judged in the order in which they were handed in.
     pub(super) settling: Arc<Underway>,
     pub(super) appending: Arc<Underway>,
@@ -69,9 +70,6 @@ pub(super) struct Shared {
     /// The stream has only room left for what becomes of its orders.
     full: AtomicBool,
 }
-
-/// An order whose ticket is about to be written: it is outstanding already.
-pub(super) type Coming = Arc<()>;
 
 /// Loans that were handed out, by order and loan.
 pub(super) type Loans = HashMap<(u64, u64), HandedOut>;
@@ -116,7 +114,7 @@ impl Shared {
             tasks: Handle::current(),
             closing: AtomicBool::new(false),
             loans: Mutex::default(),
-            coming: Coming::default(),
+            coming: Comings::default(),
             settling: Arc::default(),
             appending: Arc::default(),
             trouble: Mutex::default(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use forebay_order::Fingerprint;
 
 use super::order::{Head, Kept, Order};
+use super::row::Row;
 use super::{Outcome, State};
 use crate::OrderState;
 use crate::control::Control;
@@ -180,9 +181,8 @@ impl State {
             let older = self.segments.by_epoch.range(..=epoch);
             let ids = older.flat_map(|(_, hanging)| hanging.rows.iter().copied());
             let rows = ids.filter_map(|id| {
-                let row = self.rows.get(id)?;
-                let stays = row.anchor <= epoch && !row.travels();
-                stays.then(|| Carry::Row { id, kept: row.body.map(|body| body.kept) })
+                let row = self.rows.get(id).filter(|row| self.stays(row, epoch))?;
+                Some(Carry::Row { id, kept: row.body.map(|body| body.kept) })
             });
             carry.extend(rows.take(limit.saturating_sub(carry.len())));
         }
@@ -242,12 +242,19 @@ impl State {
         }
     }
 
+    /// Whether a row hangs on `epoch` or an older one by itself: also one that came of its order's records there, once the order was
+    /// written anew to be sent again and left it behind.
+    fn stays(&self, row: &Row, epoch: u64) -> bool {
+        let with_order = || self.get(row.order).is_some_and(|order| order.anchor <= epoch);
+        row.anchor <= epoch && !(row.travels() && with_order())
+    }
+
     /// Whether anything hangs on `epoch` or an older one.
     pub(crate) fn hangs(&self, epoch: u64) -> bool {
         let older = self.segments.by_epoch.range(..=epoch);
         let mut rows = older.flat_map(|(_, hanging)| hanging.rows.iter());
         let mut orders = self.hanging(epoch);
-        rows.any(|id| self.rows.get(*id).is_some_and(|row| row.anchor <= epoch && !row.travels()))
+        rows.any(|id| self.rows.get(*id).is_some_and(|row| self.stays(row, epoch)))
             || orders.any(|order| self.get(order).is_some_and(|order| order.anchor <= epoch))
     }
 

@@ -320,7 +320,8 @@ impl State {
                 order.sent_before = !Control::ForgottenLoans.is_on();
                 order.state = order.waiting_state();
                 order.not_before = None;
-                let more = u8::from(!Control::NoDeaths.is_on());
+                // Nothing is sent of one under a ticket, so it was not what killed the process.
+                let more = u8::from(!order.ticketed && !Control::NoDeaths.is_on());
                 order.deaths = order.deaths.saturating_add(more).min(DEATHS_COUNTED);
             });
             let Some(order) = self.get(sequence).filter(|order| order.deaths >= DEATHS_MAX) else {

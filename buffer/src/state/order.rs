@@ -143,7 +143,7 @@ pub(crate) struct Order {
     pub(crate) state: OrderState,
     pub(crate) hold: Option<HoldReason>,
     pub(crate) attempts: u8,
-    /// How often the process died while it was lent out, since it last came back; 15 at most.
+    /// How often the process died while it was lent out to be sent, since it last came back; 15 at most.
     pub(crate) deaths: u8,
     /// Bytes of it may have reached the OMS.
     pub(crate) sent_before: bool,

@@ -15,6 +15,11 @@ impl State {
         self.counts.outstanding()
     }
 
+    /// Whether an order is one of those.
+    pub(crate) fn is_outstanding(&self, order: u64) -> bool {
+        self.get(order).is_some_and(|order| order.is_outstanding())
+    }
+
     /// The orders under a ticket, also those that wait for a person because their time was over.
     pub(crate) fn under_ticket(&self, ticket: &str) -> impl Iterator<Item = u64> {
         let of_it = self.tickets.0.range((ticket.into(), 0)..);

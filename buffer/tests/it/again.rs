@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::{Buffer, Embedded, EmbeddedConfig, OrderState};
+use forebay_buffer::{Answer, Buffer, Embedded, EmbeddedConfig, ExceptionCategory, OrderState};
 use forebay_order::OrderKey;
 
 use crate::support::*;
@@ -95,4 +95,39 @@ async fn the_window_ends_early_where_the_disk_is_nearly_used_up() {
     assert!((700..3_000).contains(&kept), "{kept}: of three quarters of the disk");
     let status = buffer.status().await.unwrap();
     assert_eq!(status.ended["summarised"], 6_400);
+}
+
+#[tokio::test]
+async fn a_change_that_came_too_late_outlives_the_segment_its_order_left_to_be_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let replay_window = Duration::from_secs(3_600);
+    let config = EmbeddedConfig { replay_window, ..config(dir.path(), SLOT) };
+    let buffer = open(config.clone(), &clock);
+    let key = OrderKey::new("shopify", "demo", "lost");
+    post(&buffer, delivery("lost", 1, Some(1))).await;
+    let lease = lend(&buffer).await;
+    assert_eq!(answer(&buffer, delivery("lost", 2, Some(2))).await, Answer::Parked);
+    lease.settle(summarised("lost"));
+    pass_through(&buffer, "other", 120).await;
+    assert!(buffer.send_again(&key).await.unwrap());
+    let rows = buffer.exceptions(0, 10).await.unwrap();
+    assert_eq!(rows[0].category, ExceptionCategory::ChangeAfterSummary);
+    let change = buffer.body(rows[0].id).await.unwrap().unwrap();
+    // It waits for another worker, while others pass.
+    let waits = lend(&buffer).await;
+    pass_through(&buffer, "after", 120).await;
+    drop(waits);
+    // The window is over: the order's old segment goes, then the one it was written to anew.
+    clock.advance(2 * HOUR_MS);
+    until_kept(&buffer, |kept| kept < 60).await;
+    let is_kept = async |buffer: &Embedded| {
+        assert_eq!(buffer.exceptions(0, 10).await.unwrap(), rows);
+        assert_eq!(buffer.body(rows[0].id).await.unwrap().as_ref(), Some(&change));
+    };
+    is_kept(&buffer).await;
+    drop(buffer);
+    let buffer = open(config, &clock);
+    is_kept(&buffer).await;
+    assert_eq!(lend(&buffer).await.key, key);
 }

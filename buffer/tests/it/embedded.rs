@@ -190,6 +190,31 @@ async fn an_order_that_kills_the_process_three_times_is_set_aside() {
 }
 
 #[tokio::test]
+async fn an_order_that_was_only_looked_up_killed_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let mut buffer = embedded(dir.path(), 1 << 20, &clock);
+    tickets::submit(&buffer, "1", "T-1").await;
+    clock.advance(10_000);
+    for _ in 0..4 {
+        let lost = tickets::lend_ticketed(&buffer).await;
+        drop(buffer);
+        drop(lost);
+        buffer = embedded(dir.path(), 1 << 20, &clock);
+    }
+    assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+    assert_eq!(buffer.outstanding(), 1);
+    tickets::lend_ticketed(&buffer).await.settle(tickets::taken("T-1"));
+    // A read comes after all that was handed in before.
+    buffer.status().await.unwrap();
+    drop(buffer);
+    let buffer = embedded(dir.path(), 1 << 20, &clock);
+    assert!(buffer.lease_ticketed(10, NOW).await.unwrap().is_empty(), "it keeps its pace");
+    clock.advance(10_000);
+    tickets::lend_ticketed(&buffer).await;
+}
+
+#[tokio::test]
 async fn segments_retire_and_their_outcomes_still_answer() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(HandClock::default());
@@ -631,14 +656,27 @@ async fn a_full_disk_refuses_orders_settles_what_it_has_and_recovers() {
 
 #[tokio::test]
 async fn without_even_the_reserve_a_worker_waits_and_the_next_start_drains() {
+    for standing_orders in [false, true] {
+        drains_after_the_reserve(standing_orders).await;
+    }
+}
+
+/// `standing_orders`: the first segment holds one, which outlives it.
+async fn drains_after_the_reserve(standing_orders: bool) {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(HandClock::default());
-    let open = || {
-        let config = EmbeddedConfig { disk_max: 24 * SLOT, ..config(dir.path(), SLOT) };
-        let on_failure = Box::new(|reason| panic!("the buffer failed: {reason}"));
-        Embedded::open(config, Arc::clone(&clock) as Arc<dyn Clock>, on_failure).unwrap()
+    let open = |days: u64| {
+        let dedup_horizon = Duration::from_secs(days * 86_400);
+        let disk_max = 24 * SLOT;
+        open(EmbeddedConfig { disk_max, dedup_horizon, ..config(dir.path(), SLOT) }, &clock)
     };
-    let buffer = open();
+    if standing_orders {
+        // Outcomes are remembered for longer from then on, so until then orders are looked up first.
+        drop(open(1));
+    }
+    let buffer = open(30);
+    let until_ms = buffer.status().await.unwrap().look_first_until_ms;
+    assert_eq!(until_ms.is_some(), standing_orders);
     let mut kept = 0_usize;
     loop {
         let envelope = large(&format!("order-{kept}"), 3_700);
@@ -657,7 +695,7 @@ async fn without_even_the_reserve_a_worker_waits_and_the_next_start_drains() {
     }
     buffer.close().await;
     drop(buffer);
-    let buffer = open();
+    let buffer = open(30);
     let (mut settled, mut rounds) = (0, 0);
     while settled < kept {
         rounds += 1;
@@ -671,6 +709,7 @@ async fn without_even_the_reserve_a_worker_waits_and_the_next_start_drains() {
     clock.advance(10_000);
     until(&buffer, |status| status.segments <= 4).await;
     assert_eq!(answer(&buffer, large("one-more", 3_700)).await, Answer::Accepted);
+    assert_eq!(buffer.status().await.unwrap().look_first_until_ms, until_ms);
 }
 
 #[tokio::test]

@@ -365,7 +365,8 @@ impl Model {
         for order in self.orders.values_mut() {
             if order.lent.take().is_some() {
                 (order.sent, order.state) = (true, OrderState::Submitted);
-                (order.delayed, order.deaths) = (false, order.deaths + 1);
+                order.delayed = false;
+                order.deaths += u8::from(order.ticket.is_none());
                 order.ticket = order.ticket.map(|_| i64::MIN);
                 if order.deaths >= 3 {
                     (order.state, order.deaths) = (OrderState::Exception, 0);

@@ -153,6 +153,13 @@ async fn a_change_at_another_door_waits_for_the_loan_and_is_not_passed_over() {
             lease.settle(summarised("S"));
         }
         until("all is settled", async || {
+            // What the owner heard of only after it was asked.
+            for lease in owner.lease(10, Duration::ZERO).await.unwrap() {
+                let id = &lease.key.id;
+                assert!(!held_back.contains(id), "{n}: it is held");
+                assert!(off_answer != Answer::Cancelled || *id != off, "{n}: it was called off");
+                lease.settle(summarised("S"));
+            }
             let status = owner.status().await.unwrap();
             status.live["leased"] + status.live["submitted"] + status.live["pending"] == 0
         })
@@ -172,9 +179,13 @@ async fn an_owner_that_was_cut_off_can_lend_and_settle_nothing_and_is_followed()
     for id in ["refused", "sent", "unsent", "called off"] {
         post(&owner, delivery(id, 1, Some(1))).await;
     }
-    let mut leases: BTreeMap<_, _> =
-        owner.lease(10, SOON).await.unwrap().into_iter().map(|l| (l.key.id.clone(), l)).collect();
-    assert_eq!(leases.len(), 4);
+    let mut leases = BTreeMap::new();
+    until("all four are lent", async || {
+        let lent = owner.lease(10, Duration::ZERO).await.unwrap();
+        leases.extend(lent.into_iter().map(|lease| (lease.key.id.clone(), lease)));
+        leases.len() == 4
+    })
+    .await;
     let sent = leases.remove("sent").unwrap();
     assert_eq!(owner.submitting(std::slice::from_ref(&sent), true).await, Ok(vec![true]));
     post(&owner, delivery("later", 1, Some(1))).await;

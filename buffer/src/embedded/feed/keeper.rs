@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::files::{Directory, PlainFile};
+use super::super::files::{Directory, PlainFile, no_room};
 use super::super::journal::layout::size;
 use super::frame::{Filling, SECTOR};
 use super::shared::Shared;
@@ -67,10 +67,13 @@ impl Keeper {
         let (mut slots, mut spare) = (Vec::new(), Vec::new());
         for number in home.directory.names()?.iter().filter_map(|name| number_of(name)) {
             let file = home.directory.open_to_write(&name(number))?;
-            match Slot::open(file, &home.secret, number)? {
+            match Slot::open(Arc::clone(&file), &home.secret, number)? {
                 Some(slot) => slots.push(slot),
                 // It was being made, or is damaged; whatever it was, a new one takes no more room.
-                None => home.directory.remove(&name(number))?,
+                None => {
+                    notes.extend(gone(&*file, number)?);
+                    home.directory.remove(&name(number))?;
+                }
             }
         }
         slots.sort_unstable_by_key(|slot| slot.life);
@@ -103,7 +106,16 @@ impl Keeper {
             written: 0,
             full_until: Duration::ZERO,
         };
-        let told = keeper.take_up(&mut notes)?;
+        let told = match keeper.take_up(&mut notes) {
+            Err(error) if no_room(&error) => {
+                notes.push(format!(
+                    "there is no room to go on with the outcome feed ({error}); it begins anew"
+                ));
+                keeper.give_up_all(0);
+                None
+            }
+            told => told?,
+        };
         Ok((keeper, told, notes))
     }
 
@@ -189,8 +201,22 @@ impl Keeper {
         Ok(())
     }
 
-    /// Makes durable what was written.
+    /// Makes durable what was written. Where there is no room for that, as file systems say that write nothing in place, nobody knows
+    /// what of it is, so all is given up.
     fn flush(&mut self) -> io::Result<()> {
+        match self.flush_open() {
+            Err(error) if no_room(&error) => {
+                let told = self.told;
+                self.give_up_all(self.written);
+                // What comes next follows what was written; no event stands in between.
+                self.told = told;
+                Ok(())
+            }
+            flushed => flushed,
+        }
+    }
+
+    fn flush_open(&mut self) -> io::Result<()> {
         let Some(slot) = self.open.as_ref().filter(|_| self.at > self.synced) else {
             return Ok(());
         };
@@ -226,7 +252,7 @@ impl Keeper {
         loop {
             match slot.file.write_at(self.at, &frame) {
                 // Where the file system writes nothing in place, room is made by removing the oldest.
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if no_room(&error) => {
                     if !self.remove_oldest(&slot)? {
                         self.give_up_all(told);
                         return Ok(());
@@ -251,8 +277,15 @@ impl Keeper {
             return Ok(false);
         };
         self.life += 1;
-        let slot = Slot::begin(file, &self.home.secret, (number, self.life), self.written)?;
-        let slot = Arc::new(slot);
+        let begun = Slot::begin(file, &self.home.secret, (number, self.life), self.written);
+        let slot = match begun {
+            Err(error) if no_room(&error) => {
+                self.home.directory.remove(&name(number))?;
+                self.full_until = self.clock.elapsed() + AGAIN;
+                return Ok(false);
+            }
+            begun => Arc::new(begun?),
+        };
         self.shared.add(Arc::clone(&slot));
         self.open = Some(slot);
         (self.at, self.synced) = (FRAMES_AT, FRAMES_AT);
@@ -273,8 +306,9 @@ impl Keeper {
         }
         if self.may_grow()? {
             match self.make() {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(error) if no_room(&error) => {
                     tracing::warn!(
+                        %error,
                         "no room for another slot of the outcome feed; the oldest is given up"
                     );
                 }
@@ -329,6 +363,11 @@ impl Keeper {
             return Ok(false);
         }
         let Some(oldest) = self.shared.give_up_oldest() else { return Ok(false) };
+        tracing::warn!(
+            file = name(oldest.number),
+            after = oldest.base,
+            "no room to write the outcome feed; its oldest slot is removed"
+        );
         self.home.directory.remove(&name(oldest.number))?;
         Ok(true)
     }
@@ -342,7 +381,9 @@ impl Keeper {
 
     /// Nothing is kept of what was told up to here.
     fn give_up_all(&mut self, told: u64) {
-        self.open = None;
+        if self.open.take().is_some() {
+            tracing::warn!(told, "nothing is kept of the outcome feed up to that sequence");
+        }
         (self.at, self.synced) = (0, 0);
         (self.told, self.written) = (told, told);
         // A life is missing then, so that no start takes what is given up for what comes before.
@@ -356,6 +397,19 @@ impl Keeper {
     fn bytes(&self) -> u64 {
         self.shared.slots().iter().map(|slot| slot.bytes).sum()
     }
+}
+
+/// What is said of a file that no slot stands in, unless it was only being made.
+fn gone(file: &dyn PlainFile, number: u32) -> io::Result<Option<String>> {
+    let mut head = vec![0; size(SECTOR)];
+    file.read_at(0, &mut head)?;
+    let damaged = head.iter().any(|byte| *byte != 0);
+    Ok(damaged.then(|| {
+        format!(
+            "{} in the outcome feed is damaged and removed; what stood there alone is not told any more",
+            name(number)
+        )
+    }))
 }
 
 fn name(number: u32) -> String {

@@ -32,7 +32,7 @@ use std::thread::{self, JoinHandle};
 
 use hashbrown::HashMap;
 
-use super::files::RealDirectory;
+use super::files::{RealDirectory, no_room};
 use super::journal::{Location, Reader};
 use super::shared::Shared as WritersShared;
 use crate::feed::{FeedEvent, Named};
@@ -71,7 +71,13 @@ pub(super) fn open(
             _ => Ok((None, None, Vec::new())),
         };
     }
-    let directory = Box::new(RealDirectory::make(dir).map_err(explain)?);
+    let directory = match RealDirectory::make(dir) {
+        Err(error) if no_room(&error) => {
+            let note = format!("no outcome feed is kept until the next start: {}", explain(error));
+            return Ok((None, None, vec![note]));
+        }
+        made => Box::new(made.map_err(explain)?),
+    };
     let slot_bytes = (bytes_max / SLOTS).clamp(SLOT_MIN, SLOT_MAX) / SLOT_MIN * SLOT_MIN;
     let bytes_max = bytes_max.max(2 * slot_bytes);
     let home = Home { directory, secret, slot_bytes, bytes_max, leaves };

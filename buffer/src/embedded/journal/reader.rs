@@ -88,7 +88,10 @@ impl Reader {
             // The slot may have begun a new life between the two looks.
             _ if self.live.get(epoch).is_none() => Err(ReadError::Recycled(epoch)),
             Ok(None) => Err(ReadError::Damaged { epoch, offset: location.offset() }),
-            Err(error) => Err(ReadError::Io(error.to_string())),
+            Err(error) => {
+                let (slot, offset) = (segment.slot.number, location.offset());
+                Err(ReadError::Io(format!("{slot:05}.seg at offset {offset}: {error}")))
+            }
         }
     }
 }

@@ -127,9 +127,9 @@ impl Writer {
         scratch.plan(records, carried, &self.open, self.store.slot_bytes)?;
         let growth = !carried && scratch.items.iter().any(|item| group::is_growth(item.kind));
         let purpose = match growth {
-            // It gives at least one slot back at once.
-            _ if checkpoint > 0 && records.len() == 1 => Purpose::Opening,
             true => Purpose::Growth,
+            // It gives at least one slot back at once; what stands beside it is small.
+            false if checkpoint > 0 => Purpose::Opening,
             false => Purpose::Upkeep,
         };
         let mut fresh = self.take_slots(scratch, purpose)?;
@@ -200,7 +200,7 @@ impl Writer {
                 Ok(slot) => fresh.push_back((Header { slot: slot.number, ..header }, slot)),
                 Err(NoSlot::Full(reason)) => {
                     tracing::warn!(reason, "no slot for the next segment");
-                    self.slots.give_back(fresh.into_iter().map(|(_, slot)| slot));
+                    self.slots.put_back(fresh.into_iter().map(|(_, slot)| slot));
                     return Err(WriteError::Full);
                 }
                 Err(NoSlot::Failed(fault)) => return Err(fault.into()),

@@ -6,15 +6,32 @@ use super::*;
 use crate::embedded::feed::Keeper;
 use crate::embedded::journal::WriteMode;
 use crate::embedded::journal::tests::disk::Disk;
-use crate::{BufferError, FeedError, FeedPage};
+use crate::{BufferError, Clock, FeedError, FeedPage};
 
 /// Bytes of a slot.
 const SLOT: u64 = 8 << 10;
 
-pub(super) fn try_open(
-    disk: &Disk,
-    slots: u64,
-) -> std::io::Result<(Keeper, Option<u64>, Vec<String>)> {
+type Opened = (Keeper, Option<u64>, Vec<String>);
+
+/// A clock that is moved on, in seconds.
+#[derive(Default)]
+struct Ticking(std::sync::atomic::AtomicU64);
+
+impl Clock for Ticking {
+    fn wall_ms(&self) -> i64 {
+        0
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+pub(super) fn try_open(disk: &Disk, slots: u64) -> std::io::Result<Opened> {
+    open_by(disk, slots, &Arc::new(SystemClock))
+}
+
+fn open_by<C: Clock>(disk: &Disk, slots: u64, clock: &Arc<C>) -> std::io::Result<Opened> {
     let home = Home {
         directory: Box::new(disk.clone()),
         secret: [7; 16],
@@ -22,7 +39,7 @@ pub(super) fn try_open(
         bytes_max: slots * SLOT,
         leaves: SLOT,
     };
-    Keeper::open(home, Arc::new(SystemClock))
+    Keeper::open(home, Arc::clone(clock) as Arc<dyn Clock>)
 }
 
 /// The feed on that disk, begun after 0 if there is none.
@@ -123,6 +140,53 @@ async fn without_room_for_a_single_slot_what_is_told_is_gone_and_said_to_be() {
     assert!(all(&keeper, 100).await.is_empty());
     keeper.sync().unwrap();
     assert!(keeper.shared().is_synced(100), "a segment need not wait for it");
+}
+
+/// Under a quota, on a file system that writes nothing in place.
+#[tokio::test]
+async fn where_not_even_what_is_there_can_be_written_to_it_goes_on_and_recovers_by_itself() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let clock = Arc::new(Ticking::default());
+    let (mut keeper, ..) = open_by(&disk, 4, &clock).unwrap();
+    keeper.begin_after(0).unwrap();
+    tell(&mut keeper, 1..=100);
+    disk.set_copies();
+    disk.set_full(true);
+    // Where the last sector is filled up, and where a frame is written.
+    keeper.sync().unwrap();
+    assert!(keeper.shared().is_synced(100), "a segment need not wait for it");
+    tell(&mut keeper, 101..=300);
+    keeper.sync().unwrap();
+    assert!(keeper.shared().is_synced(300));
+    assert_eq!(oldest(&keeper).await, 300);
+    drop(keeper);
+    // A start.
+    let (mut keeper, told, notes) = open_by(&disk, 4, &clock).unwrap();
+    assert!(told.is_none() || notes.is_empty(), "{told:?} {notes:?}");
+    keeper.begin_after(300).unwrap();
+    keeper.sync().unwrap();
+    disk.set_full(false);
+    clock.0.fetch_add(10, std::sync::atomic::Ordering::SeqCst);
+    tell(&mut keeper, 301..=400);
+    let after = oldest(&keeper).await;
+    assert!((300..310).contains(&after), "{after}");
+    assert_eq!(all(&keeper, after).await, (after + 1..=400).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_slot_that_is_removed_for_its_damage_is_said() {
+    let disk = Disk::of(WriteMode::Buffered);
+    let (mut keeper, ..) = open(&disk, 8);
+    tell(&mut keeper, 1..=500);
+    keeper.sync().unwrap();
+    let oldest = keeper.shared().slots()[0].number;
+    drop(keeper);
+    // One that was only being made is nothing to speak of.
+    crate::embedded::files::Directory::create(&disk, "77.feed").unwrap();
+    disk.damage_file(&format!("{oldest}.feed"), |bytes| bytes[100] ^= 1);
+    let (_, told, notes) = open(&disk, 8);
+    assert_eq!((told, notes.len()), (500, 1), "{notes:?}");
+    assert!(notes[0].starts_with(&format!("{oldest}.feed")), "{notes:?}");
 }
 
 #[tokio::test]

@@ -204,7 +204,13 @@ impl Slots {
         self.shared.changed.notify_all();
     }
 
-    /// Takes retired slots back, and unused ones.
+    /// Takes slots back that were not used after all. No space came with them.
+    pub(super) fn put_back(&self, slots: impl IntoIterator<Item = Slot>) {
+        self.shared.lock().ready.extend(slots);
+        self.shared.changed.notify_all();
+    }
+
+    /// Takes retired slots back.
     pub(super) fn give_back(&self, slots: impl IntoIterator<Item = Slot>) {
         let mut state = self.shared.lock();
         state.ready.extend(slots);

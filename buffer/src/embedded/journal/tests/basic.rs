@@ -201,6 +201,22 @@ fn where_no_slot_can_be_made_the_filler_tries_again_by_itself() {
 }
 
 #[test]
+fn refused_orders_do_not_have_the_filler_try_again_on_a_full_disk() {
+    let disk = Disk::default();
+    let (mut journal, _) = open_disk(&disk);
+    disk.set_full(true);
+    while journal.append(&[accept(1, 10_000)]).is_ok() {}
+    journal.pump();
+    for _ in 0..3 {
+        assert_eq!(journal.append(&[accept(1, 10_000)]), Err(WriteError::Full));
+        let before = disk.calls();
+        journal.pump();
+        assert_eq!(disk.calls(), before);
+        assert!(!journal.room_for_orders());
+    }
+}
+
+#[test]
 fn a_slot_that_was_removed_under_a_running_journal_ends_it() {
     let dir = tempfile::tempdir().unwrap();
     for write_mode in [WriteMode::Auto, WriteMode::Buffered] {
@@ -328,6 +344,24 @@ fn a_full_disk_refuses_orders_and_still_takes_settles_until_a_retirement_makes_r
     assert!(journal.room_for_orders());
     journal.append(&[accept(kept, 10_000), accept(kept + 1, 10_000)]).unwrap();
     assert!(journal.disk_use().bytes <= 8 * SLOT);
+}
+
+#[test]
+fn with_the_reserve_used_up_too_a_checkpoint_still_goes_in_with_what_stands_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options();
+    small.disk_max = 8 * SLOT;
+    let (mut journal, _) = Journal::open(dir.path(), small).unwrap();
+    let note = Record::Submitting { orders: (0..1_000).collect() };
+    while journal.append(std::slice::from_ref(&note)).is_ok() {}
+    // Down to the last block.
+    while journal.append(&[Record::Submitting { orders: vec![1] }]).is_ok() {}
+    let below = journal.epoch();
+    let fed = Record::Policy { name: "fed".to_owned(), value: vec![1; 16], at_ms: 1 };
+    let checkpoint = Record::Checkpoint { retired_below: below, ended: Vec::new() };
+    journal.append(&[fed, checkpoint]).unwrap();
+    journal.retire(below).unwrap();
+    journal.append(&[accept(1, 10_000)]).unwrap();
 }
 
 #[test]

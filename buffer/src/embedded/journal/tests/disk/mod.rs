@@ -79,6 +79,7 @@ struct State {
     written: u64,
     /// No slot can be made, and no file can grow.
     full: bool,
+    copies: bool,
     /// Files beside the slots.
     named: Named,
 }
@@ -129,6 +130,11 @@ impl Disk {
     /// From now on there is, or is not, space for another slot.
     pub(in crate::embedded) fn set_full(&self, full: bool) {
         self.0.lock().unwrap().full = full;
+    }
+
+    /// From now on nothing is written in place: where there is no space, no write to a file beside the slots succeeds.
+    pub(in crate::embedded) fn set_copies(&self) {
+        self.0.lock().unwrap().copies = true;
     }
 
     pub(super) fn calls(&self) -> u64 {

@@ -142,6 +142,9 @@ impl PlainFile for NamedFile {
         self.disk.change(|state| {
             let file = state.named.files.get_mut(&self.number).unwrap();
             let offset = usize::try_from(offset).unwrap();
+            if state.copies && state.full {
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
             if state.full {
                 let grows = (offset + bytes.len()).saturating_sub(file.cached.len());
                 let left = state.named.room.checked_sub(grows as u64);
