@@ -4,11 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::{Buffer, BufferError, Clock, FeedError, FeedEvent, FeedPage};
+use forebay_buffer::{Buffer, BufferError, Clock, FeedCursor, FeedError, FeedEvent, FeedPage};
 use tokio::sync::watch;
 
 use super::EndpointOptions;
-use super::cursor::Position;
 use super::event::{Message, Origin};
 use super::receiver::{Receiver, Refusal};
 use super::report::Report;
@@ -32,7 +31,7 @@ pub(super) struct Endpoint<B> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) report: Report,
     /// How far it got; whoever holds the other end keeps it.
-    pub(super) moved: watch::Sender<Position>,
+    pub(super) moved: watch::Sender<FeedCursor>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -41,9 +40,9 @@ impl<B: Buffer> Endpoint<B> {
     pub(super) async fn run(mut self) {
         let limit = self.options.batch.max(PAGE);
         loop {
-            let after = self.position().asks_after();
+            let after = self.position();
             let page = tokio::select! {
-                page = self.buffer.feed(after, limit, WAIT) => page,
+                page = self.buffer.feed(&after, limit, WAIT) => page,
                 _ = self.stop.wait_for(|stop| *stop) => return,
             };
             let on = match page {
@@ -57,22 +56,20 @@ impl<B: Buffer> Endpoint<B> {
     }
 
     async fn tell(&mut self, page: FeedPage) -> ControlFlow<()> {
-        let told = self.position();
-        let new = page.events.iter().filter(|event| Position::behind(event) > told);
-        let wanted: Vec<_> = new.filter(|event| self.wants(event)).collect();
-        let mut rest = wanted.as_slice();
-        while let Some(first) = rest.first() {
-            let (now, later) = rest.split_at(self.options.batch.clamp(1, rest.len()));
+        let events = page.events.iter().enumerate();
+        let wanted: Vec<_> = events.filter(|(_, event)| self.wants(event)).collect();
+        for now in wanted.chunks(self.options.batch.max(1)) {
+            let ([(_, first), ..], [.., (last, _)]) = (now, now) else { continue };
             self.report.waits(first.at_ms);
+            let now: Vec<_> = now.iter().map(|(_, event)| *event).collect();
             let message = match self.options.batch {
                 1 => self.origin.single(first),
-                _ => self.origin.batch(first, now),
+                _ => self.origin.batch(first, &now),
             };
             self.until_taken(&message, now.len()).await?;
-            self.moved(Position::behind(now.last().unwrap_or(first)));
-            rest = later;
+            self.moved(page.behind(*last));
         }
-        self.moved(Position::after(page.next));
+        self.moved(page.next);
         self.goes_on()
     }
 
@@ -80,13 +77,17 @@ impl<B: Buffer> Endpoint<B> {
         self.options.kinds.contains(&event.kind) && (self.options.synthetic || !event.synthetic)
     }
 
-    fn position(&self) -> Position {
-        *self.moved.borrow()
+    fn position(&self) -> FeedCursor {
+        self.moved.borrow().clone()
     }
 
-    fn moved(&self, position: Position) {
-        self.report.moved(position.asks_after());
-        self.moved.send_if_modified(|known| std::mem::replace(known, position) != position);
+    fn moved(&self, to: FeedCursor) {
+        self.report.moved(to.sequence());
+        self.moved.send_if_modified(|known| {
+            let moves = *known != to;
+            *known = to;
+            moves
+        });
     }
 
     async fn until_taken(&mut self, message: &Message, events: usize) -> ControlFlow<()> {
@@ -124,7 +125,7 @@ impl<B: Buffer> Endpoint<B> {
         let name = &self.options.name;
         match error {
             FeedError::Gone { oldest } => {
-                let after = self.position().asks_after();
+                let after = self.position().sequence();
                 tracing::error!(
                     endpoint = name,
                     after,
@@ -132,7 +133,7 @@ impl<B: Buffer> Endpoint<B> {
                     "events were given up before this webhook's receiver had been told them; it goes on with the oldest that is kept"
                 );
                 self.report.missed();
-                self.moved(Position::after(oldest));
+                self.moved(FeedCursor::after(oldest));
                 ControlFlow::Continue(())
             }
             FeedError::Ahead { newest } => self.without_store(newest).await,
@@ -148,16 +149,16 @@ impl<B: Buffer> Endpoint<B> {
     /// The store is not as far as the receiver was told. Whoever answers may be a moment behind; if it stays so, it is an older copy.
     async fn without_store(&mut self, newest: u64) -> ControlFlow<()> {
         self.pause(BEHIND).await?;
-        let after = self.position().asks_after();
-        let again = self.buffer.feed(after, 1, Duration::ZERO).await;
+        let after = self.position();
+        let again = self.buffer.feed(&after, 1, Duration::ZERO).await;
         if matches!(again, Err(FeedError::Ahead { .. })) {
             tracing::error!(
                 endpoint = self.options.name,
-                after,
+                after = after.sequence(),
                 newest,
                 "this webhook's receiver was told more than the store has, so it is an older copy; all that is kept is told again"
             );
-            self.moved(Position::after(0));
+            self.moved(FeedCursor::default());
         }
         ControlFlow::Continue(())
     }
@@ -165,7 +166,7 @@ impl<B: Buffer> Endpoint<B> {
     fn stopped(&self, why: &str) -> ControlFlow<()> {
         tracing::error!(
             endpoint = self.options.name,
-            after = self.position().asks_after(),
+            after = self.position().sequence(),
             "this webhook is stopped until a restart: {why}"
         );
         self.report.stopped(why, self.clock.wall_ms());
@@ -235,7 +236,7 @@ mod tests {
                 buffer: Memory::new(10, 1 << 20, Arc::clone(&clock)),
                 clock,
                 report: self.board.add("mail", String::new(), 7),
-                moved: watch::channel(Position::after(7)).0,
+                moved: watch::channel(FeedCursor::after(7)).0,
                 stop: self.stop.subscribe(),
                 options,
             }
@@ -252,7 +253,7 @@ mod tests {
         let mut endpoint = scene.endpoint(NOWHERE);
         let on = endpoint.without_page(FeedError::Gone { oldest: 40 }).await;
         assert!(on.is_continue());
-        assert_eq!(endpoint.position(), Position::after(40));
+        assert_eq!(endpoint.position(), FeedCursor::after(40));
         assert_eq!((scene.standing().after, scene.standing().missed), (40, 1));
     }
 
@@ -261,16 +262,16 @@ mod tests {
         let mut scene = Scene::new();
         let mut endpoint = scene.endpoint(NOWHERE);
         assert!(endpoint.without_page(FeedError::Ahead { newest: 0 }).await.is_continue());
-        assert_eq!((endpoint.position(), scene.standing().missed), (Position::after(0), 0));
+        assert_eq!((endpoint.position(), scene.standing().missed), (FeedCursor::after(0), 0));
 
         let body = bytes::Bytes::from_static(b"1");
         let permit = endpoint.buffer.admission().admit(body.len()).unwrap();
         let key = forebay_order::OrderKey::new("shop", "de", "1");
         let envelope = Envelope::new(key, forebay_order::Fingerprint([1; 16]), body);
         let reached = endpoint.buffer.append(envelope, permit).await.unwrap().sequence();
-        endpoint.moved(Position::after(reached));
+        endpoint.moved(FeedCursor::after(reached));
         assert!(endpoint.without_page(FeedError::Ahead { newest: 0 }).await.is_continue());
-        assert_eq!(endpoint.position(), Position::after(reached));
+        assert_eq!(endpoint.position(), FeedCursor::after(reached));
     }
 
     #[tokio::test]
@@ -287,8 +288,9 @@ mod tests {
         let mut scene = Scene::new();
         let mut endpoint = scene.endpoint(NOWHERE);
         let events = vec![event(FeedKind::Accepted, 8), event(FeedKind::Held, 9)];
-        assert!(endpoint.tell(FeedPage { events, next: 12 }).await.is_continue());
-        assert_eq!((endpoint.position(), scene.standing().after), (Position::after(12), 12));
+        let page = FeedPage::of(events, &FeedCursor::after(7), 12);
+        assert!(endpoint.tell(page).await.is_continue());
+        assert_eq!((endpoint.position(), scene.standing().after), (FeedCursor::after(12), 12));
     }
 
     /// A receiver that answers so, one connection after the other, and the ids it was sent.
@@ -325,7 +327,8 @@ mod tests {
         let parts = |sequence| {
             (0..3).map(move |part| FeedEvent { part, ..event(FeedKind::Summarised, sequence) })
         };
-        let page = FeedPage { events: parts(8).chain(parts(9)).collect(), next: 9 };
+        let asked = FeedCursor::after(7);
+        let page = FeedPage::of(parts(8).chain(parts(9)).collect(), &asked, 9);
         let mut scene = Scene::new();
         let (url, told) = receiver(&["200 OK", "200 OK", "200 OK", "200 OK", "410 Gone"]).await;
         let mut endpoint = scene.endpoint(&url);
@@ -333,14 +336,14 @@ mod tests {
         let ids = told.await.unwrap();
         assert_eq!(ids, ["8-0", "8-1", "8-2", "9-0", "9-1"].map(|name| format!("3f9c2a71-{name}")));
         let position = endpoint.position();
-        assert_eq!((position, position.asks_after()), (Position { sequence: 9, part: 0 }, 8));
+        assert_eq!(position.to_string(), "v1.8.1.8");
 
         let (url, told) = receiver(&["200 OK", "200 OK"]).await;
         let mut endpoint = scene.endpoint(&url);
-        endpoint.moved.send_replace(position);
-        let rest = FeedPage { events: parts(9).collect(), next: 9 };
+        endpoint.moved.send_replace(position.clone());
+        let rest = FeedPage::of(parts(9).collect(), &position, 9);
         assert!(endpoint.tell(rest).await.is_continue());
         assert_eq!(told.await.unwrap(), ["9-1", "9-2"].map(|name| format!("3f9c2a71-{name}")));
-        assert_eq!(endpoint.position(), Position::after(9));
+        assert_eq!(endpoint.position(), FeedCursor::after(9));
     }
 }

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::{Buffer, Clock, FeedError, FeedKind};
+use forebay_buffer::{Buffer, Clock, FeedCursor, FeedError, FeedKind};
 use forebay_processor::RetryPolicy;
 use http::StatusCode;
 use ring::hmac;
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use cursor::{Cursor, Kept, Position, keep};
+use cursor::{Cursor, Kept, keep};
 use endpoint::Endpoint;
 use event::Origin;
 use receiver::Receiver;
@@ -142,7 +142,7 @@ impl Webhooks {
             let receiver = Receiver::open(&options)?;
             let cursor = Cursor::new(&settings.directory, &options.name, &settings.store);
             let position = begin(&options, &cursor, buffer).await?;
-            let after = position.asks_after();
+            let after = position.sequence();
             let report = webhooks.board.add(&options.name, receiver.host(), after);
             tracing::info!(
                 endpoint = options.name,
@@ -193,7 +193,7 @@ async fn begin<B: Buffer>(
     options: &EndpointOptions,
     cursor: &Cursor,
     buffer: &B,
-) -> Result<Position, OpenError> {
+) -> Result<FeedCursor, OpenError> {
     let name = &options.name;
     let after = match (cursor.read(), options.from) {
         (Kept::At(position), _) => return Ok(position),
@@ -202,12 +202,14 @@ async fn begin<B: Buffer>(
                 endpoint = name,
                 "nobody knows what this webhook's receiver was told, so it is told all that is kept: {why}"
             );
-            return Ok(Position::after(0));
+            return Ok(FeedCursor::default());
         }
-        (Kept::Nothing, Beginning::Start) => match buffer.feed(0, 1, Duration::ZERO).await {
-            Err(FeedError::Gone { oldest }) => oldest,
-            _ => 0,
-        },
+        (Kept::Nothing, Beginning::Start) => {
+            match buffer.feed(&FeedCursor::default(), 1, Duration::ZERO).await {
+                Err(FeedError::Gone { oldest }) => oldest,
+                _ => 0,
+            }
+        }
         (Kept::Nothing, Beginning::End) => {
             let status = buffer.status().await;
             let status = status
@@ -216,8 +218,8 @@ async fn begin<B: Buffer>(
         }
     };
     // Else a restart before the first event would begin later.
-    let position = Position::after(after);
-    if let Err(error) = cursor.write(position) {
+    let position = FeedCursor::after(after);
+    if let Err(error) = cursor.write(position.clone()) {
         tracing::warn!(endpoint = name, %error, "where this webhook begins cannot be kept");
     }
     Ok(position)
