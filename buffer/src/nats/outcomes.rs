@@ -23,6 +23,9 @@ const AT_ONCE: usize = 128;
 const BYTES_AT_ONCE: usize = 4 << 20;
 /// Nobody has waited for so long: nobody listens any more.
 const DEAF_AFTER: Duration = Duration::from_secs(30);
+/// What was heard of is looked for again after so long, then twice as long, up to the most.
+const LOOKS_AGAIN: Duration = Duration::from_millis(2);
+const LOOKS_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// What is listened to broke, and is begun anew after so long.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -51,7 +54,7 @@ impl Shared {
     ) -> Result<FeedPage, FeedError> {
         let until = Instant::now() + wait;
         self.is_there(asked.sequence()).await?;
-        let mut asked = asked.clone();
+        let (mut asked, mut pause) = (asked.clone(), LOOKS_AGAIN);
         loop {
             self.open()?;
             let page = self.events_from(&asked, limit.max(1)).await?;
@@ -63,7 +66,11 @@ impl Shared {
             let position = asked.sequence();
             let mut newest = self.ear.newest.subscribe();
             self.listen(position);
-            drop(timeout(left, newest.wait_for(|newest| *newest > position)).await);
+            // What was heard of and does not stand there has expired; or the copy that was asked lags behind.
+            let heard = *newest.borrow_and_update();
+            let wait = if heard > position { left.min(pause) } else { left };
+            drop(timeout(wait, newest.wait_for(|newest| *newest > heard.max(position))).await);
+            pause = (pause * 2).min(LOOKS_AGAIN_MAX);
         }
     }
 

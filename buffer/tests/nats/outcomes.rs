@@ -1,10 +1,13 @@
 //! The feed of a store that several processes share: whoever is asked tells of all orders.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use forebay_buffer::nats::Nats;
+use forebay_buffer::nats::{Nats, NatsConfig};
 use forebay_buffer::{Buffer, FeedCursor, FeedEvent, FeedKind, OrderState};
 use forebay_order::Readiness;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::sleep;
 
 use crate::nodes::{config, lend_all, open, state, summarised, two, until};
 use crate::servers::Servers;
@@ -219,6 +222,51 @@ async fn who_reads_one_event_at_a_time_is_told_each_whatever_happens_meanwhile()
     node.close().await;
 }
 
+/// Whoever drains them looks once a second for what was called off; something else comes of them before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_called_off_or_held_is_told_though_another_change_follows_at_once() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let node = open(config(&servers, true)).await;
+    let mut reader = Reader::new();
+    let ids: Vec<_> = (0..10).map(|id| id.to_string()).collect();
+    for id in &ids {
+        answer(&node, delivery(id, 1, Some(1))).await;
+    }
+    reader.reads_all(&node, 100).await;
+    // A cancel comes a second time; a held one is contradicted, and nobody knows by which is newer.
+    let changes =
+        [(FeedKind::Cancelled, Readiness::Cancelled, Some(3)), (FeedKind::Held, UNPAID, None)];
+    for (id, (kind, readiness, version)) in ids.iter().zip(changes.into_iter().cycle()) {
+        answer(&node, with(readiness, delivery(id, 2, Some(2)))).await;
+        // He comes by before it is told.
+        reader.reads_all(&node, 100).await;
+        answer(&node, with(readiness, delivery(id, 3, version))).await;
+        until("it is told", async || {
+            reader.reads(&node, 100).await;
+            reader.told(id, kind) > 0
+        })
+        .await;
+    }
+    // Something beside it waits for a person when it is called off.
+    answer(&node, delivery("beside", 1, Some(1))).await;
+    answer(&node, delivery("beside", 2, None)).await;
+    answer(&node, with(Readiness::Cancelled, delivery("beside", 3, Some(2)))).await;
+    until("it is told", async || {
+        reader.reads(&node, 100).await;
+        reader.told("beside", FeedKind::Cancelled) > 0
+    })
+    .await;
+    reader.events.retain(|event| event.key.id != "beside");
+    for (id, kinds) in kinds(&reader.events) {
+        let expected: &[_] = match id.parse::<u8>().unwrap() % 2 {
+            0 => &[FeedKind::Accepted, FeedKind::Cancelled],
+            _ => &[FeedKind::Accepted, FeedKind::Held, FeedKind::Exception],
+        };
+        assert_eq!(kinds, expected, "{id}");
+    }
+    node.close().await;
+}
+
 /// Cut off between any two events of a page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_cut_off_within_a_page_is_told_the_rest_of_it() {
@@ -238,5 +286,40 @@ async fn who_was_cut_off_within_a_page_is_told_the_rest_of_it() {
         let rest = node.feed(&behind, 100, NOW).await.unwrap();
         assert_eq!(rest.events, page.events[at + 1..], "behind {at}: {behind}");
     }
+    node.close().await;
+}
+
+/// Whoever waits beyond the newest page, which is not there any more, asks for it now and then only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_where_the_newest_page_has_expired_leaves_the_servers_in_peace() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let dedup_horizon = Duration::from_secs(1);
+    // Nobody owns anything, so nothing comes after it.
+    let node = open(NatsConfig { dedup_horizon, ..config(&servers, false) }).await;
+    answer(&node, delivery("1", 1, None)).await;
+    let (_, before) = read(&node, FeedCursor::default(), 1).await;
+    // From here on it listens for whoever waits.
+    let nothing = node.feed(&before, 10, Duration::from_millis(10)).await.unwrap();
+    assert_eq!(nothing.events, []);
+    let off = async { answer(&node, with(Readiness::Cancelled, delivery("2", 1, None))).await };
+    let (page, _) = tokio::join!(node.feed(&before, 10, SOON), off);
+    assert_eq!(kinds(&page.unwrap().events)["2"], [FeedKind::Cancelled]);
+    until("it has expired", async || node.feed(&before, 10, NOW).await.unwrap().events.is_empty())
+        .await;
+    let client = async_nats::connect(&servers.config().servers[0]).await.unwrap();
+    let mut asked = client.subscribe("$JS.API.DIRECT.GET.>").await.unwrap();
+    client.flush().await.unwrap();
+    let came = async {
+        sleep(Duration::from_secs(2)).await;
+        answer(&node, delivery("3", 1, None)).await;
+    };
+    let (page, ()) = tokio::join!(node.feed(&before, 10, SOON), came);
+    assert_eq!(kinds(&page.unwrap().events)["3"], [FeedKind::Accepted]);
+    client.flush().await.unwrap();
+    let mut times = 0;
+    while let Some(Some(_)) = asked.next().now_or_never() {
+        times += 1;
+    }
+    assert!((2..40).contains(&times), "asked {times} times in two seconds");
     node.close().await;
 }
