@@ -101,15 +101,35 @@ impl Cursor {
     }
 }
 
-/// Keeps a cursor as it moves, at most once in [`PAUSE`], and what it was at the end.
-pub(super) async fn keep(cursor: Cursor, endpoint: String, mut moves: watch::Receiver<FeedCursor>) {
-    while moves.changed().await.is_ok() {
+/// Keeps a cursor as it moves, at most once in [`PAUSE`], and what it was at the end; what cannot be kept is tried again after that.
+/// `kept` says whether it is.
+pub(super) async fn keep(
+    cursor: Cursor,
+    endpoint: String,
+    mut moves: watch::Receiver<FeedCursor>,
+    kept: watch::Sender<bool>,
+) {
+    loop {
+        let is_kept = *kept.borrow();
+        // What was not kept is to be, also where it does not move.
+        let over = match is_kept {
+            true => moves.changed().await.is_err(),
+            false => moves.has_changed().is_err(),
+        };
+        if over && is_kept {
+            return;
+        }
         let position = moves.borrow_and_update().clone();
         let cursor = cursor.clone();
         let written = tokio::task::spawn_blocking(move || cursor.write(position)).await;
-        if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+        kept.send_replace(written.is_ok());
+        if let Err(error) = written {
             metrics::cursor_failed(&endpoint);
             tracing::warn!(endpoint, %error, "how far this webhook got cannot be kept; after a restart some is sent again");
+        }
+        if over {
+            return;
         }
         let mut ends = moves.clone();
         let end = async { while ends.changed().await.is_ok() {} };

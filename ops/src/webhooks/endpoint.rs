@@ -1,10 +1,12 @@
 //! One endpoint: from the feed to its receiver, in order, one request at a time.
 
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{Buffer, BufferError, Clock, FeedCursor, FeedError, FeedEvent, FeedPage};
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 use super::EndpointOptions;
@@ -32,26 +34,55 @@ pub(super) struct Endpoint<B> {
     pub(super) report: Report,
     /// How far it got; whoever holds the other end keeps it.
     pub(super) moved: watch::Sender<FeedCursor>,
+    /// Whether that it begins where it does is kept, where it must be before it does.
+    pub(super) kept: Option<watch::Receiver<bool>>,
+    /// When it was known to be up to date, or began; ms since 1970.
+    pub(super) read_ms: i64,
     pub(super) stop: watch::Receiver<bool>,
 }
 
 impl<B: Buffer> Endpoint<B> {
-    /// Until it is asked to stop, or the receiver wants no more.
+    /// Until it is asked to stop, or the receiver wants no more. After a panic it goes on where it was.
     pub(super) async fn run(mut self) {
+        while AssertUnwindSafe(self.work()).catch_unwind().await.is_err() {
+            let why = "it panicked, which is a fault of Forebay's (the log has it); it goes on where it was";
+            tracing::error!(endpoint = self.options.name, "a webhook failed: {why}");
+            self.report.failing(why, self.clock.wall_ms());
+            self.report.waits_if_not(self.read_ms);
+            if self.pause(ASK_AGAIN).await.is_break() {
+                return;
+            }
+        }
+    }
+
+    async fn work(&mut self) {
         let limit = self.options.batch.max(PAGE);
-        loop {
+        let (mut on, mut wait) = (self.may_begin().await, Duration::ZERO);
+        while on.is_continue() {
             let after = self.position();
             let page = tokio::select! {
-                page = self.buffer.feed(&after, limit, WAIT) => page,
+                page = self.buffer.feed(&after, limit, wait) => page,
                 _ = self.stop.wait_for(|stop| *stop) => return,
             };
-            let on = match page {
+            // Only who has found nothing is up to date, and waits.
+            let is_up_to_date = page.as_ref().is_ok_and(|page| page.events.is_empty());
+            wait = if is_up_to_date { WAIT } else { Duration::ZERO };
+            on = match page {
                 Ok(page) => self.tell(page).await,
                 Err(error) => self.without_page(error).await,
             };
-            if on.is_break() {
-                return;
-            }
+        }
+    }
+
+    /// Waits until that it begins where it does is kept: else a restart would begin later, and what happened in between be told nobody.
+    async fn may_begin(&mut self) -> ControlFlow<()> {
+        let Some(mut kept) = self.kept.clone() else { return ControlFlow::Continue(()) };
+        tokio::select! {
+            kept = kept.wait_for(|kept| *kept) => match kept {
+                Ok(_) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            },
+            _ = self.stop.wait_for(|stop| *stop) => ControlFlow::Break(()),
         }
     }
 
@@ -70,6 +101,14 @@ impl<B: Buffer> Endpoint<B> {
             self.moved(page.behind(*last));
         }
         self.moved(page.next);
+        match page.events.iter().map(|event| event.at_ms).max() {
+            // What comes after it happened later, if there is something.
+            Some(at_ms) => self.report.waits(at_ms),
+            None => {
+                self.report.up_to_date();
+                self.read_ms = self.clock.wall_ms();
+            }
+        }
         self.goes_on()
     }
 
@@ -123,6 +162,8 @@ impl<B: Buffer> Endpoint<B> {
 
     async fn without_page(&mut self, error: FeedError) -> ControlFlow<()> {
         let name = &self.options.name;
+        // Nobody knows what has happened since.
+        self.report.waits_if_not(self.read_ms);
         match error {
             FeedError::Gone { oldest } => {
                 let after = self.position().sequence();
@@ -237,6 +278,8 @@ mod tests {
                 clock,
                 report: self.board.add("mail", String::new(), 7),
                 moved: watch::channel(FeedCursor::after(7)).0,
+                kept: None,
+                read_ms: 0,
                 stop: self.stop.subscribe(),
                 options,
             }
@@ -245,6 +288,15 @@ mod tests {
         fn standing(&self) -> EndpointStatus {
             self.board.status().pop().unwrap()
         }
+    }
+
+    /// An order comes; its sequence.
+    async fn accept(buffer: &Memory) -> u64 {
+        let body = bytes::Bytes::from_static(b"1");
+        let permit = buffer.admission().admit(body.len()).unwrap();
+        let key = forebay_order::OrderKey::new("shop", "de", "1");
+        let envelope = Envelope::new(key, forebay_order::Fingerprint([1; 16]), body);
+        buffer.append(envelope, permit).await.unwrap().sequence()
     }
 
     #[tokio::test]
@@ -264,11 +316,7 @@ mod tests {
         assert!(endpoint.without_page(FeedError::Ahead { newest: 0 }).await.is_continue());
         assert_eq!((endpoint.position(), scene.standing().missed), (FeedCursor::after(0), 0));
 
-        let body = bytes::Bytes::from_static(b"1");
-        let permit = endpoint.buffer.admission().admit(body.len()).unwrap();
-        let key = forebay_order::OrderKey::new("shop", "de", "1");
-        let envelope = Envelope::new(key, forebay_order::Fingerprint([1; 16]), body);
-        let reached = endpoint.buffer.append(envelope, permit).await.unwrap().sequence();
+        let reached = accept(&endpoint.buffer).await;
         endpoint.moved(FeedCursor::after(reached));
         assert!(endpoint.without_page(FeedError::Ahead { newest: 0 }).await.is_continue());
         assert_eq!(endpoint.position(), FeedCursor::after(reached));
@@ -281,6 +329,70 @@ mod tests {
         assert!(endpoint.without_page(FeedError::NotKept).await.is_break());
         assert_eq!(scene.standing().state, EndpointState::Stopped);
         assert!(endpoint.without_page(BufferError::Closing.into()).await.is_break());
+    }
+
+    /// Only a feed that was read to its end says that nothing waits.
+    #[tokio::test(start_paused = true)]
+    async fn while_the_feed_cannot_be_read_nobody_says_that_nothing_waits() {
+        let mut scene = Scene::new();
+        let mut endpoint = scene.endpoint(NOWHERE);
+        let page = |events| FeedPage::of(events, &FeedCursor::after(7), 8);
+        let unread = || FeedError::Buffer(BufferError::Failed("no server".to_owned()));
+        let unwanted = event(FeedKind::Accepted, 8);
+        let at_ms = unwanted.at_ms;
+        assert!(endpoint.tell(page(vec![unwanted])).await.is_continue());
+        assert_eq!(scene.standing().waiting_since_ms, Some(at_ms), "there may be more");
+        assert!(endpoint.without_page(unread()).await.is_continue());
+        assert_eq!(scene.standing().waiting_since_ms, Some(at_ms));
+        let before_ms = endpoint.clock.wall_ms();
+        assert!(endpoint.tell(page(Vec::new())).await.is_continue());
+        assert_eq!(scene.standing().waiting_since_ms, None);
+        assert!(endpoint.without_page(unread()).await.is_continue());
+        let since_ms = scene.standing().waiting_since_ms.unwrap();
+        assert!((before_ms..=endpoint.clock.wall_ms()).contains(&since_ms), "{since_ms}");
+    }
+
+    /// Panics the first time it is asked how long something took.
+    #[derive(Debug, Default)]
+    struct Fragile(std::sync::atomic::AtomicBool);
+
+    impl Clock for Fragile {
+        fn wall_ms(&self) -> i64 {
+            SystemClock.wall_ms()
+        }
+
+        fn elapsed(&self) -> Duration {
+            let broke = self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(broke, "a fault, for the test");
+            SystemClock.elapsed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_said_and_it_goes_on_where_it_was() {
+        let mut scene = Scene::new();
+        let (url, told) = receiver(&["200 OK"]).await;
+        let mut endpoint = scene.endpoint(&url);
+        endpoint.options.kinds = vec![FeedKind::Accepted];
+        endpoint.clock = Arc::new(Fragile::default());
+        endpoint.moved.send_replace(FeedCursor::default());
+        accept(&endpoint.buffer).await;
+        let stands = async |state, error: Option<&str>| {
+            loop {
+                let standing = scene.standing();
+                if standing.state == state && standing.error.is_some() == error.is_some() {
+                    assert!(standing.error.is_none_or(|said| said.contains(error.unwrap())));
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let running = tokio::spawn(endpoint.run());
+        stands(EndpointState::Failing, Some("it panicked")).await;
+        assert_eq!(told.await.unwrap(), ["3f9c2a71-1-0"]);
+        stands(EndpointState::Ok, None).await;
+        scene.stop.send_replace(true);
+        running.await.unwrap();
     }
 
     #[tokio::test]

@@ -122,7 +122,8 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Starts every endpoint. Where a new one begins is decided, and durable, when this returns.
+    /// Starts every endpoint. Where a new one begins is decided when this returns, and durable; one that is to begin with the end of the
+    /// feed, and cannot keep where that is, is told nothing before it can.
     ///
     /// # Errors
     /// [`OpenError`]: one cannot be, by its configuration, or nobody can say where the feed ends.
@@ -141,7 +142,7 @@ impl Webhooks {
         for options in settings.endpoints {
             let receiver = Receiver::open(&options)?;
             let cursor = Cursor::new(&settings.directory, &options.name, &settings.store);
-            let position = begin(&options, &cursor, buffer).await?;
+            let (position, unkept) = begin(&options, &cursor, buffer).await?;
             let after = position.sequence();
             let report = webhooks.board.add(&options.name, receiver.host(), after);
             tracing::info!(
@@ -151,7 +152,13 @@ impl Webhooks {
                 "a webhook's receiver is told"
             );
             let (moved, moves) = watch::channel(position);
-            webhooks.keeping.spawn(keep(cursor, options.name.clone(), moves));
+            let (kept, is_kept) = watch::channel(unkept.is_none());
+            let must_be_kept = unkept.filter(|_| options.from == Beginning::End);
+            if let Some(why) = &must_be_kept {
+                report.failing(&format!("it does not begin: {why}"), clock.wall_ms());
+                report.waits_if_not(clock.wall_ms());
+            }
+            webhooks.keeping.spawn(keep(cursor, options.name.clone(), moves, kept));
             let endpoint = Endpoint {
                 receiver,
                 origin: origin(&options, &settings.store),
@@ -160,6 +167,8 @@ impl Webhooks {
                 clock: Arc::clone(clock),
                 report,
                 moved,
+                kept: must_be_kept.map(|_| is_kept),
+                read_ms: clock.wall_ms(),
                 stop: stops.clone(),
             };
             webhooks.sending.spawn(endpoint.run());
@@ -189,20 +198,21 @@ async fn ended(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
 }
 
+/// Where an endpoint begins; and why that is not kept, if it is not, though it has to be.
 async fn begin<B: Buffer>(
     options: &EndpointOptions,
     cursor: &Cursor,
     buffer: &B,
-) -> Result<FeedCursor, OpenError> {
+) -> Result<(FeedCursor, Option<String>), OpenError> {
     let name = &options.name;
     let after = match (cursor.read(), options.from) {
-        (Kept::At(position), _) => return Ok(position),
+        (Kept::At(position), _) => return Ok((position, None)),
         (Kept::Unreadable(why), _) => {
             tracing::error!(
                 endpoint = name,
                 "nobody knows what this webhook's receiver was told, so it is told all that is kept: {why}"
             );
-            return Ok(FeedCursor::default());
+            return Ok((FeedCursor::default(), None));
         }
         (Kept::Nothing, Beginning::Start) => {
             match buffer.feed(&FeedCursor::default(), 1, Duration::ZERO).await {
@@ -219,10 +229,11 @@ async fn begin<B: Buffer>(
     };
     // Else a restart before the first event would begin later.
     let position = FeedCursor::after(after);
-    if let Err(error) = cursor.write(position.clone()) {
-        tracing::warn!(endpoint = name, %error, "where this webhook begins cannot be kept");
-    }
-    Ok(position)
+    let unkept = cursor.write(position.clone()).err().map(|error| {
+        tracing::error!(endpoint = name, %error, "where this webhook begins cannot be kept; it is tried again");
+        format!("where that is cannot be kept, and is tried again: {error}")
+    });
+    Ok((position, unkept))
 }
 
 fn origin(options: &EndpointOptions, store: &str) -> Origin {
