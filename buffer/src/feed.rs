@@ -5,7 +5,7 @@ use forebay_order::{HoldReason, OrderKey};
 use serde::Serialize;
 
 use crate::view::serialize_key;
-use crate::{BufferError, Envelope, ExceptionCategory};
+use crate::{BufferError, Envelope, ExceptionCategory, FeedCursor};
 
 /// Something that became of an order, durable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -122,14 +122,40 @@ pub struct FeedPage {
     /// By ascending sequence and part.
     pub events: Vec<FeedEvent>,
     /// What to ask after the next time.
-    pub next: u64,
+    pub next: FeedCursor,
+    /// What was asked after.
+    asked: FeedCursor,
+    /// No record above this one had come when it was read.
+    newest: u64,
 }
 
 impl FeedPage {
-    /// A page that was asked for after that sequence.
-    pub(crate) fn of(events: Vec<FeedEvent>, after: u64) -> Self {
-        let next = events.last().map_or(after, |event| event.sequence);
-        Self { events, next }
+    /// What stands behind `asked` in a feed whose records stay as they are; nothing else does up to `to`.
+    pub fn of(mut events: Vec<FeedEvent>, asked: &FeedCursor, to: u64) -> Self {
+        events.retain(|event| !asked.is_behind(event.sequence, event.part));
+        let next = if to > asked.sequence() { asked.read_to(to, 0, to) } else { asked.clone() };
+        Self { events, next, asked: asked.clone(), newest: 0 }
+    }
+
+    /// The same of a feed whose records are replaced; `newest`: none above had come.
+    pub(crate) fn of_replaced(
+        events: Vec<FeedEvent>,
+        asked: &FeedCursor,
+        next: FeedCursor,
+        newest: u64,
+    ) -> Self {
+        Self { events, next, asked: asked.clone(), newest }
+    }
+
+    /// The cursor of who has been told the events up to this one, by its place in the page; of a place behind them all, [`next`](Self::next).
+    pub fn behind(&self, event: usize) -> FeedCursor {
+        let Some(told) = self.events.get(event) else { return self.next.clone() };
+        let sequence = told.sequence;
+        let more = self.events.get(event + 1).is_some_and(|next| next.sequence == sequence);
+        match more {
+            true => self.asked.read_to(sequence.saturating_sub(1), told.part + 1, self.newest),
+            false => self.asked.read_to(sequence, 0, self.newest),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub mod admission;
 pub mod clock;
 mod codec;
 pub mod control;
+pub mod cursor;
 mod digest;
 pub mod embedded;
 pub mod envelope;
@@ -45,6 +46,7 @@ use std::time::Duration;
 
 pub use admission::{Admission, Overloaded, Permit};
 pub use clock::{Clock, SystemClock};
+pub use cursor::{CursorError, FeedCursor};
 pub use embedded::inspect::{DamagedRun, InspectError, Inspection, KeptOrder, LostOrder, inspect};
 pub use embedded::{
     Damage, DamageKind, Embedded, EmbeddedConfig, OpenError, SegmentSummary, WriteMode,
@@ -194,15 +196,15 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     /// [`BufferError`] when the buffer has failed, or has no room.
     fn send_again(&self, key: &OrderKey) -> impl Future<Output = Result<bool, BufferError>> + Send;
 
-    /// What became of orders, by records with a sequence above `after` (0: from the beginning): about `limit` events, a record's
-    /// never torn apart, waiting up to `wait` for the first. What was told is told again, the same, to whoever asks after an
-    /// earlier sequence; nobody who reads holds anything up.
+    /// What became of orders, behind `after` (sequence 0: from the beginning): about `limit` events, a record's never torn apart,
+    /// waiting up to `wait` for the first. What was told is told again, the same, to whoever asks from an earlier place on; nobody
+    /// who reads holds anything up.
     ///
     /// # Errors
     /// [`FeedError`]
     fn feed(
         &self,
-        after: u64,
+        after: &FeedCursor,
         limit: usize,
         wait: Duration,
     ) -> impl Future<Output = Result<FeedPage, FeedError>> + Send;

@@ -16,8 +16,8 @@ use crate::record::{Delivery, Record};
 use crate::state::{Head, Kept, Meter, State};
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Effect, Envelope, ExceptionRow, FeedError, FeedEvent, FeedPage, Lease, OrderView, Pace, Permit,
-    Receipt, Status, SummarisedOrder, SummarisedPage, Telling, Verdict,
+    Effect, Envelope, ExceptionRow, FeedCursor, FeedError, FeedEvent, FeedPage, Lease, OrderView,
+    Pace, Permit, Receipt, Status, SummarisedOrder, SummarisedPage, Telling, Verdict,
 };
 
 /// A buffer in memory. It forgets nothing and keeps nothing: every delivery stays until the process ends.
@@ -185,7 +185,8 @@ impl Model {
     }
 
     /// Events of records after a sequence.
-    fn feed(&self, after: u64, limit: usize) -> Result<FeedPage, FeedError> {
+    fn feed(&self, asked: &FeedCursor, limit: usize) -> Result<FeedPage, FeedError> {
+        let after = asked.sequence();
         if after > self.sequence {
             return Err(FeedError::Ahead { newest: self.sequence });
         }
@@ -198,7 +199,8 @@ impl Model {
             }
             page.extend_from_slice(of_record);
         }
-        Ok(FeedPage::of(page, after))
+        let to = page.last().map_or(after, |event| event.sequence);
+        Ok(FeedPage::of(page, asked, to))
     }
 }
 
@@ -341,7 +343,12 @@ impl Buffer for Memory {
         Ok(true)
     }
 
-    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+    async fn feed(
+        &self,
+        after: &FeedCursor,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
         let until = tokio::time::Instant::now() + wait;
         loop {
             let changed = self.shared.changed.notified();

@@ -1,6 +1,6 @@
 //! `GET /v1/outcomes`: what became of orders, page by page, or as it happens (server-sent events).
 //!
-//! Nothing is kept of who reads: a reader says after which sequence it goes on. So it can be away for as long as the feed is kept,
+//! Nothing is kept of who reads: a reader says where it goes on. So it can be away for as long as the feed is kept,
 //! and one that reads slowly, or not at all, holds nothing up.
 
 use std::convert::Infallible;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
-use forebay_buffer::{Buffer, FeedError, FeedPage};
+use forebay_buffer::{Buffer, CursorError, FeedCursor, FeedError, FeedPage};
 use forebay_processor::OrderManagement;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -56,8 +56,8 @@ impl Readers {
 /// Query of [`get`].
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Asked {
-    #[serde(default)]
-    after: u64,
+    /// Where it goes on; none: from the beginning.
+    after: Option<String>,
     limit: Option<usize>,
     /// As `10s` or `500ms`.
     wait: Option<String>,
@@ -67,6 +67,15 @@ impl Asked {
     /// The page's size: as asked, at most 1,000.
     fn limit(&self) -> usize {
         self.limit.unwrap_or(100).clamp(1, 1_000)
+    }
+
+    /// Of a stream that broke, where that was.
+    fn cursor(&self, headers: &HeaderMap) -> Result<FeedCursor, Problem> {
+        let (name, text) = match headers.get(LAST_EVENT_ID) {
+            Some(last) => ("Last-Event-ID", last.to_str().unwrap_or_default()),
+            None => ("after", self.after.as_deref().unwrap_or("0")),
+        };
+        text.parse().map_err(|wrong: CursorError| bad_request(&format!("{name}: is {wrong}")))
     }
 
     fn wait(&self) -> Result<Duration, Problem> {
@@ -92,21 +101,17 @@ pub(crate) async fn get<B: Buffer, O: OrderManagement>(
 async fn answer<B: Buffer>(
     buffer: B,
     readers: &Readers,
-    mut asked: Asked,
+    asked: Asked,
     headers: &HeaderMap,
 ) -> Answer {
     let place = readers.place()?;
-    if let Some(last) = headers.get(LAST_EVENT_ID) {
-        let last = last.to_str().ok().and_then(|last| last.parse().ok());
-        asked.after = last.ok_or_else(|| bad_request("Last-Event-ID: is no sequence"))?;
-    }
-    let (limit, wait) = (asked.limit(), asked.wait()?);
+    let (after, limit, wait) = (asked.cursor(headers)?, asked.limit(), asked.wait()?);
     if !accepts_stream(headers) {
-        let FeedPage { events, next } = buffer.feed(asked.after, limit, wait).await?;
+        let FeedPage { events, next, .. } = buffer.feed(&after, limit, wait).await?;
         return ok(json!({ "events": events, "next": next }));
     }
     // What cannot be streamed is refused before the stream begins.
-    let first = buffer.feed(asked.after, STREAM_PAGE, Duration::ZERO).await?;
+    let first = buffer.feed(&after, STREAM_PAGE, Duration::ZERO).await?;
     Ok(streamed(buffer, first, place))
 }
 
@@ -123,7 +128,7 @@ fn streamed<B: Buffer>(buffer: B, first: FeedPage, place: OwnedSemaphorePermit) 
     let rest = stream::unfold((first.next, place), move |(after, place)| {
         let buffer = buffer.clone();
         async move {
-            let page = buffer.feed(after, STREAM_PAGE, HEARTBEAT).await.ok()?;
+            let page = buffer.feed(&after, STREAM_PAGE, HEARTBEAT).await.ok()?;
             Some((Ok::<_, Infallible>(told(&page)), (page.next, place)))
         }
     });
@@ -137,17 +142,17 @@ fn streamed<B: Buffer>(buffer: B, first: FeedPage, place: OwnedSemaphorePermit) 
     response
 }
 
-/// A page's events as a stream tells them; without any, that the stream lives. The last event of a record bears its sequence as id: a
-/// reader that goes on after it has had all of them.
+/// A page's events as a stream tells them; without any, that the stream lives. The last event of a record bears as id the cursor of who
+/// has had all of them.
 fn told(page: &FeedPage) -> String {
     let mut text = String::new();
-    let mut events = page.events.iter().peekable();
-    while let Some(event) = events.next() {
+    let mut events = page.events.iter().enumerate().peekable();
+    while let Some((at, event)) = events.next() {
         // It is a plain value, and a string takes any text.
         let data = serde_json::to_string(event).unwrap_or_default();
         write!(text, "event: {}\ndata: {data}\n", event.kind.word()).ok();
-        if events.peek().is_none_or(|next| next.sequence != event.sequence) {
-            writeln!(text, "id: {}", event.sequence).ok();
+        if events.peek().is_none_or(|(_, next)| next.sequence != event.sequence) {
+            writeln!(text, "id: {}", page.behind(at)).ok();
         }
         text.push('\n');
     }
@@ -253,10 +258,10 @@ mod tests {
         let ids: Vec<_> = page["events"].as_array().unwrap().iter().map(|e| &e["key"]).collect();
         assert_eq!(ids, ["shopify:demo:1", "shopify:demo:2"]);
         assert_eq!(page["events"][0]["kind"], "accepted");
-        let next = page["next"].as_u64().unwrap();
+        let next = page["next"].as_str().unwrap();
         let page = json_of(ask(&buffer, &format!("after={next}"), &[]).await).await;
         assert_eq!(page["events"][0]["key"], "shopify:demo:3");
-        let end = format!("after={}&wait=20ms", page["next"]);
+        let end = format!("after={}&wait=20ms", page["next"].as_str().unwrap());
         let page = json_of(ask(&buffer, &end, &[]).await).await;
         assert_eq!(page["events"].as_array().unwrap().len(), 0);
     }
@@ -309,6 +314,8 @@ mod tests {
             ("after=99", &[STREAM][..], 409, "ahead"),
             ("after=99", &[], 409, "ahead"),
             ("wait=soon", &[], 400, "bad-request"),
+            ("after=x", &[], 400, "bad-request"),
+            ("after=v9.1.2", &[], 400, "bad-request"),
             ("after=0", &[STREAM, (LAST_EVENT_ID, "x")], 400, "bad-request"),
         ] {
             let response = ask(&buffer, query, sent).await;

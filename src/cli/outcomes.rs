@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use forebay_buffer::FeedCursor;
 use hyper::Method;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -14,9 +15,9 @@ use super::{EXIT_MET, Service, client, fail, print};
 /// Arguments of `outcomes`.
 #[derive(Debug, Args)]
 pub(crate) struct OutcomesArgs {
-    /// Only after this sequence
-    #[arg(long, default_value_t = 0, value_name = "SEQ")]
-    after: u64,
+    /// Only after this sequence, or this `next` of an answer
+    #[arg(long, default_value = "0", value_name = "SEQ")]
+    after: FeedCursor,
     /// At most so many [default: 100; with --follow no limit]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &OutcomesArgs) -> ExitCode {
 fn read(args: &OutcomesArgs) -> Result<(), Failure> {
     let limit = args.limit.unwrap_or(if args.follow { usize::MAX } else { 100 });
     let wait = if args.follow { "20s" } else { "0s" };
-    let (mut after, mut printed) = (args.after, 0);
+    let (mut after, mut printed) = (args.after.to_string(), 0);
     if !args.service.json {
         print(&format!(
             "{:>10}  {:<20}  {:<11}{:<40}{:<12}DETAIL",
@@ -56,7 +57,7 @@ fn read(args: &OutcomesArgs) -> Result<(), Failure> {
             print(&if args.service.json { event.to_string() } else { line(event) });
         }
         printed += events.len().min(limit - printed);
-        after = answer.get("next").and_then(Value::as_u64).unwrap_or(after);
+        after = answer.get("next").map_or(after, plain);
         if events.is_empty() && !args.follow {
             break;
         }

@@ -15,14 +15,15 @@ fn post(server: &Forebay, id: &str) {
 }
 
 /// All events after one, once there are so many.
-fn events(server: &Forebay, mut after: u64, count: usize) -> Vec<Value> {
+fn events(server: &Forebay, after: u64, count: usize) -> Vec<Value> {
+    let mut after = after.to_string();
     let mut events = Vec::new();
     while events.len() < count {
         let page = server.view(&format!("/v1/outcomes?after={after}&limit=1000&wait=20s"));
         let more = page["events"].as_array().unwrap();
         assert!(!more.is_empty(), "{events:?} and no more\n{}", server.log());
         events.extend(more.iter().cloned());
-        after = page["next"].as_u64().unwrap();
+        page["next"].as_str().unwrap().clone_into(&mut after);
     }
     assert_eq!(events.len(), count, "{events:?}");
     events

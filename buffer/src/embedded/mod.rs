@@ -51,8 +51,8 @@ use tokio::sync::oneshot;
 use crate::metrics;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Effect, Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt,
-    Status, SummarisedPage, Telling,
+    Effect, Envelope, ExceptionRow, FeedCursor, FeedError, FeedPage, Lease, OrderView, Pace,
+    Permit, Receipt, Status, SummarisedPage, Telling,
 };
 use feed::Feed;
 pub use journal::{Damage, DamageKind, SegmentSummary, WriteMode};
@@ -347,7 +347,12 @@ impl Buffer for Embedded {
         self.again(key).await
     }
 
-    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+    async fn feed(
+        &self,
+        after: &FeedCursor,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
         let shared = self.shared();
         shared.check()?;
         let feed = shared.feed.as_ref().ok_or(FeedError::NotKept)?;

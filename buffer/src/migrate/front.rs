@@ -16,8 +16,8 @@ use crate::control::Control;
 use crate::underway::Underway;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Effect, Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt,
-    Status, SummarisedPage, Telling,
+    Effect, Envelope, ExceptionRow, FeedCursor, FeedError, FeedPage, Lease, OrderView, Pace,
+    Permit, Receipt, Status, SummarisedPage, Telling,
 };
 
 /// Batches on their way.
@@ -298,7 +298,12 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
     }
 
     /// The new store's: what the old one told is not told again.
-    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+    async fn feed(
+        &self,
+        after: &FeedCursor,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
         self.inner.new.feed(after, limit, wait).await
     }
 

@@ -18,7 +18,11 @@ impl Shared {
             return Err(ActError::NotFound);
         };
         loop {
-            let known = self.look(hash).await?.known;
+            let look = self.look(hash).await?;
+            if self.write_effect(hash, &look).await.map_err(failed)? {
+                continue;
+            }
+            let known = look.known;
             known.check_act(exception, act)?;
             let record = Record::Act { exception, act, at_ms: self.clock.wall_ms() };
             let page = known.page_with(record).ok_or(ActError::NotFound)?;
@@ -49,7 +53,11 @@ impl Shared {
             }
         };
         loop {
-            let Look { mut known, lent } = self.look(hash).await?;
+            let look = self.look(hash).await?;
+            if self.write_effect(hash, &look).await.map_err(failed)? {
+                continue;
+            }
+            let Look { mut known, lent } = look;
             let record = match known.judge_telling(telling, self.clock.wall_ms()) {
                 Ok(record) => record,
                 Err(effect) => return Ok(effect),

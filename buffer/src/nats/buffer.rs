@@ -26,8 +26,8 @@ use crate::metrics;
 use crate::view::Fleet;
 use crate::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Effect, Envelope, ExceptionRow, FeedError, FeedPage, Lease, OrderView, Pace, Permit, Receipt,
-    Status, SummarisedPage, Telling,
+    Effect, Envelope, ExceptionRow, FeedCursor, FeedError, FeedPage, Lease, OrderView, Pace,
+    Permit, Receipt, Status, SummarisedPage, Telling,
 };
 
 /// A start waits so long for what it took over to be read; the rest is read while it serves.
@@ -271,7 +271,12 @@ impl Buffer for Nats {
         self.shared.send_again(key).await
     }
 
-    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+    async fn feed(
+        &self,
+        after: &FeedCursor,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
         self.shared.events(after, limit, wait).await
     }
 

@@ -75,19 +75,22 @@ impl Shared {
         look: Look,
         envelope: &Envelope,
     ) -> Result<Result<Receipt, Option<Stored>>, AppendError> {
-        let Look { mut known, lent } = look;
-        let mut judged = known.judge(envelope);
+        let mut judged = look.known.judge(envelope);
         if judged.refused() {
             return Err(AppendError::Disputed);
         }
-        let accepted_at_ms = known.accepted_at(self.clock.wall_ms());
+        let accepted_at_ms = look.known.accepted_at(self.clock.wall_ms());
         let Some(mut record) = judged.into_record(envelope.clone(), accepted_at_ms) else {
-            let receipt = known.receipt(&judged, None, self.durability.clone());
+            let receipt = look.known.receipt(&judged, None, self.durability.clone());
             return receipt.map(Ok).ok_or_else(not_there);
         };
         if self.is_full() {
             return Err(AppendError::Full);
         }
+        if self.write_effect(hash, &look).await.map_err(put_error)? {
+            return self.read(hash).await.map(Err).map_err(append_error);
+        }
+        let Look { mut known, lent } = look;
         let waited = known.waits();
         if waited {
             park(&mut record);

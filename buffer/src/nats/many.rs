@@ -86,6 +86,17 @@ struct Next<'a> {
 
 /// The status of an answer where nothing comes next.
 const NOTHING: u16 = 404;
+/// How many messages come after those of an answer.
+const LEFT: &str = "Nats-Num-Pending";
+
+/// What came next.
+#[derive(Debug)]
+pub(super) struct Came {
+    /// In order, each with its subject.
+    pub(super) messages: Vec<(String, Stored)>,
+    /// Nothing came after them, in the copy they were read from.
+    pub(super) all: bool,
+}
 
 impl Table {
     /// What stands under subjects that fit the filter from that sequence on, in order: so many messages at most, and about so many
@@ -99,7 +110,7 @@ impl Table {
         from: u64,
         batch: usize,
         max_bytes: usize,
-    ) -> Result<Vec<(String, Stored)>, TableError> {
+    ) -> Result<Came, TableError> {
         self.sound()?;
         let until = Instant::now() + self.deadline();
         let next = Next { seq: from, batch, max_bytes, next_by_subj: filter };
@@ -116,23 +127,28 @@ impl Table {
     }
 
     /// One request; `None` if there was no whole answer.
-    async fn ask_next(&self, next: &Next<'_>) -> Option<Vec<(String, Stored)>> {
+    async fn ask_next(&self, next: &Next<'_>) -> Option<Came> {
         let request = serde_json::to_vec(next).ok()?;
         let client = self.client();
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.ok()?;
         let asked = format!("$JS.API.DIRECT.GET.{}", self.name());
         client.publish_with_reply(asked, inbox, request.into()).await.ok()?;
-        let mut found = Vec::new();
+        let mut messages = Vec::new();
         loop {
             let answer = answers.next().await?;
-            if let Some(status) = answer.status {
-                return matches!(status.as_u16(), END | NOTHING).then_some(found);
-            }
             let headers = answer.headers.as_ref()?;
+            if let Some(status) = answer.status {
+                let all = match status.as_u16() {
+                    NOTHING => true,
+                    END => number(headers, LEFT) == Some(0),
+                    _ => return None,
+                };
+                return Some(Came { messages, all });
+            }
             let subject = headers.get(SUBJECT)?.as_str().to_owned();
-            found
-                .push((subject, Stored::read(number(headers, SEQUENCE)?, answer.payload, headers)));
+            let stored = Stored::read(number(headers, SEQUENCE)?, answer.payload, headers);
+            messages.push((subject, stored));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What became of orders: the stream itself, for its sequences are those of the records.
 //!
 //! Of an order only the newest page stands there. So a reader who is up to date hears of everything, and one that lags of where each order
-//! is by now.
+//! is by now. Whether he came by where the page before stood while it stood is what his cursor says.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +11,21 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::many::Came;
 use super::page::PageError;
 use super::shared::{Shared, failed};
+use super::table::Stored;
 use super::told::Told;
-use crate::{BufferError, FeedError, FeedEvent, FeedPage};
+use crate::{BufferError, FeedCursor, FeedError, FeedEvent, FeedPage};
 
 /// Messages read at once, and about how many bytes of them.
 const AT_ONCE: usize = 128;
 const BYTES_AT_ONCE: usize = 4 << 20;
 /// Nobody has waited for so long: nobody listens any more.
 const DEAF_AFTER: Duration = Duration::from_secs(30);
+/// What was heard of is looked for again after so long, then twice as long, up to the most.
+const LOOKS_AGAIN: Duration = Duration::from_millis(2);
+const LOOKS_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// What is listened to broke, and is begun anew after so long.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -40,26 +45,32 @@ impl Ear {
 }
 
 impl Shared {
-    /// Events of records after a sequence; waits for the first.
+    /// Events behind a cursor; waits for the first.
     pub(super) async fn events(
         self: &Arc<Self>,
-        after: u64,
+        asked: &FeedCursor,
         limit: usize,
         wait: Duration,
     ) -> Result<FeedPage, FeedError> {
         let until = Instant::now() + wait;
-        self.is_there(after).await?;
-        let mut position = after;
+        self.is_there(asked.sequence()).await?;
+        let (mut asked, mut pause) = (asked.clone(), LOOKS_AGAIN);
         loop {
             self.open()?;
-            let page = self.events_from(after, &mut position, limit.max(1)).await?;
+            let page = self.events_from(&asked, limit.max(1)).await?;
             let left = until.saturating_duration_since(Instant::now());
             if !page.events.is_empty() || left.is_zero() {
                 return Ok(page);
             }
+            asked = page.next;
+            let position = asked.sequence();
             let mut newest = self.ear.newest.subscribe();
             self.listen(position);
-            drop(timeout(left, newest.wait_for(|newest| *newest > position)).await);
+            // What was heard of and does not stand there has expired; or the copy that was asked lags behind.
+            let heard = *newest.borrow_and_update();
+            let wait = if heard > position { left.min(pause) } else { left };
+            drop(timeout(wait, newest.wait_for(|newest| *newest > heard.max(position))).await);
+            pause = (pause * 2).min(LOOKS_AGAIN_MAX);
         }
     }
 
@@ -68,45 +79,61 @@ impl Shared {
         if after <= self.table.highest() {
             return Ok(());
         }
-        let (_, _, newest) = self.table.size().await.map_err(failed)?;
-        self.table.saw(newest);
+        let newest = self.newest().await?;
         if after > newest { Err(FeedError::Ahead { newest }) } else { Ok(()) }
     }
 
-    /// What can be read now; `position` is moved on to where it was read to.
-    async fn events_from(
-        &self,
-        after: u64,
-        position: &mut u64,
-        limit: usize,
-    ) -> Result<FeedPage, FeedError> {
-        let mut events: Vec<FeedEvent> = Vec::new();
+    /// How far the stream is.
+    async fn newest(&self) -> Result<u64, FeedError> {
+        let (_, _, newest) = self.table.size().await.map_err(failed)?;
+        self.table.saw(newest);
+        Ok(self.table.highest())
+    }
+
+    /// What can be read now, from pages read at once until they tell something.
+    async fn events_from(&self, asked: &FeedCursor, limit: usize) -> Result<FeedPage, FeedError> {
+        let mut asked = asked.clone();
         loop {
-            let filter = self.store.all_pages();
-            let read = self.table.read_next(&filter, *position + 1, AT_ONCE, BYTES_AT_ONCE).await;
-            let read = read.map_err(failed)?;
-            if read.is_empty() {
-                let next = events.last().map_or(*position, |event| event.sequence);
-                return Ok(FeedPage { events, next });
-            }
-            for (subject, stored) in read {
+            let (filter, from) = (self.store.all_pages(), asked.sequence() + 1);
+            let came = self.table.read_next(&filter, from, AT_ONCE, BYTES_AT_ONCE).await;
+            let Came { messages, all } = came.map_err(failed)?;
+            let Some((_, last)) = messages.last() else {
+                return Ok(FeedPage::of_replaced(Vec::new(), &asked, asked.clone(), 0));
+            };
+            // How far the copy was that they were read from, or farther.
+            let newest = if all { last.sequence } else { self.newest().await? };
+            let (mut events, mut position) = (Vec::new(), asked.sequence());
+            for (subject, stored) in &messages {
                 if events.len() >= limit {
-                    return Ok(FeedPage::of(events, after));
+                    break;
                 }
-                *position = stored.sequence;
-                if self.store.hash(&subject).is_none() {
-                    continue;
-                }
-                match Told::of(self.store.hasher, &stored) {
-                    Ok(told) => events.extend(told.after(after)),
-                    Err(PageError::Damaged) => {
-                        tracing::error!(subject, "the feed passes over a page that is damaged");
-                    }
-                    Err(error @ PageError::Newer(_)) => {
-                        return Err(BufferError::Failed(error.to_string()).into());
-                    }
+                position = stored.sequence;
+                if self.store.hash(subject).is_some() {
+                    events.extend(self.told(subject, stored, &asked)?);
                 }
             }
+            let next = asked.read_to(position, 0, newest);
+            if !events.is_empty() {
+                return Ok(FeedPage::of_replaced(events, &asked, next, newest));
+            }
+            asked = next;
+        }
+    }
+
+    /// What a page tells who is there.
+    fn told(
+        &self,
+        subject: &str,
+        stored: &Stored,
+        cursor: &FeedCursor,
+    ) -> Result<Vec<FeedEvent>, BufferError> {
+        match Told::of(self.store.hasher, stored) {
+            Ok(told) => Ok(told.after(cursor).collect()),
+            Err(PageError::Damaged) => {
+                tracing::error!(subject, "the feed passes over a page that is damaged");
+                Ok(Vec::new())
+            }
+            Err(error @ PageError::Newer(_)) => Err(BufferError::Failed(error.to_string())),
         }
     }
 

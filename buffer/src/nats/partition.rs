@@ -204,9 +204,8 @@ impl Mine {
         }
         let lent = self.lent.contains_key(&order);
         let over = self.state.renew(order, &page.records, ended_before, lent);
-        let waited =
-            page.records.last().is_some_and(|(_, record)| record.parked_behind().is_some());
-        if waited && (over || self.is_held(order)) {
+        let waited = page.records.iter().any(|(_, record)| record.parked_behind().is_some());
+        if waited && (over || self.is_off(order)) {
             self.called_off.push(hash);
         }
     }
@@ -268,12 +267,13 @@ impl Mine {
         let hash = self.state.hash_at(order);
         self.state.apply_among(0, &record, &[]);
         self.ended(order, loan);
-        self.called_off.extend(hash.filter(|_| self.state.is_over(order) || self.is_held(order)));
+        self.called_off.extend(hash.filter(|_| self.state.is_over(order) || self.is_off(order)));
         End::Unsent
     }
 
-    fn is_held(&self, order: u64) -> bool {
-        self.state.known_state(order) == Some(OrderState::Held)
+    /// Called off, or held. It may not be over by that: something beside it may wait for a person.
+    fn is_off(&self, order: u64) -> bool {
+        matches!(self.state.known_state(order), Some(OrderState::Held | OrderState::Cancelled))
     }
 
     /// A loan has ended, and its order's page says so, or it needs not.
@@ -333,7 +333,32 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
+    use forebay_order::{Fingerprint, OrderKey, Readiness};
+
     use super::*;
+    use crate::Envelope;
+    use crate::record::Delivery;
+
+    /// Something else was written beside it before its owner heard of it.
+    #[tokio::test]
+    async fn what_was_called_off_is_to_be_told_whatever_its_page_says_besides() {
+        let feed = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let state = State::new(b"secret");
+        let mut mine = Mine::new(state, &Tenure::default(), 5, Duration::ZERO, feed);
+        let delivery = |readiness, content| {
+            let key = OrderKey::new("shopify", "demo", "1");
+            let envelope = Envelope::new(key, Fingerprint([content; 16]), vec![content].into());
+            Delivery { envelope: Envelope { readiness, ..envelope }, accepted_at_ms: 1_000 }
+        };
+        let accept = Record::Accept(delivery(Readiness::Pending, 1));
+        let off = delivery(Readiness::Cancelled, 2);
+        let cancel = Record::Cancel { order: 10, parked: true, delivery: off };
+        let beside = delivery(Readiness::Pending, 3);
+        let conflict = Record::Conflict { order: 10, delivery: beside };
+        let records = vec![(10, accept), (20, cancel), (30, conflict)];
+        mine.take(7, 30, &Page { records, ended_before: None, loans_over: 0 });
+        assert_eq!(mine.called_off, [7]);
+    }
 
     #[tokio::test]
     async fn a_feed_that_brings_nothing_is_noticed_and_a_slow_one_is_not() {

@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::feed::Fed;
-use super::known::Known;
 use super::page::Page;
 use super::partition::{Mine, Partition};
 use super::shared::{Look, Shared, failed, unreadable_tenure};
@@ -153,16 +152,22 @@ impl Shared {
 
     /// Whether nothing is left to be done about it.
     async fn write_one_called_off(&self, hash: u128) -> bool {
-        let Ok(Look { mut known, lent: None }) = self.look(hash).await else { return false };
-        // Looking let the change have its effect.
-        known.free();
-        let is_held = known.state() == Some(OrderState::Held);
-        let is_done = |page: &Page| is_held || Known::is_over_with(self.store.hasher, page);
-        match known.page().filter(|page| known.names_what_waits() && is_done(page)) {
-            // Whoever changed it meanwhile has written it.
-            Some(page) => self.write(hash, known.stored, page).await.is_ok(),
-            None => true,
+        let Ok(look @ Look { lent: None, .. }) = self.look(hash).await else { return false };
+        // Whoever changed it meanwhile has written it.
+        self.write_effect(hash, &look).await.is_ok()
+    }
+
+    /// Writes that an order is called off, or held, where only the look let that change have its effect; whether that was so. It goes
+    /// before anything else that is written of the order, which would hide it from the feed.
+    pub(super) async fn write_effect(&self, hash: u128, look: &Look) -> Result<bool, TableError> {
+        let Look { known, lent: None } = look else { return Ok(false) };
+        let is_off = matches!(known.state(), Some(OrderState::Held | OrderState::Cancelled));
+        let page = known.page().filter(|_| is_off && known.names_what_waits());
+        let Some(page) = page else { return Ok(false) };
+        if let Put::Done(sequence) = self.write(hash, known.stored, page.clone()).await? {
+            self.take(hash, sequence, &page);
         }
+        Ok(true)
     }
 
     /// Says that this process is there, and how many are.

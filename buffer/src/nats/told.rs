@@ -10,7 +10,7 @@ use crate::digest::KeyHasher;
 use crate::feed::{FeedEvent, FeedException, FeedKind, Named};
 use crate::record::Record;
 use crate::state::{Head, Kept, News, Numbered, State, content_among};
-use crate::{ExceptionCategory, OrderState};
+use crate::{ExceptionCategory, FeedCursor, OrderState};
 
 /// What a page tells.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Told {
     /// Where the order was before the last write, each with the sequence from which on it was so, if that is known.
     before: Vec<(FeedEvent, Option<u64>)>,
     now: Vec<FeedEvent>,
+    /// The page's own sequence.
+    sequence: u64,
     /// The sequence of the page that this one replaced, 0 for none; `None`: nobody knows.
     replaced: Option<u64>,
 }
@@ -36,7 +38,8 @@ impl Told {
         };
         let mut telling = Telling { state: State::hashing(hasher), records: &page.records, order };
         telling.state.apply_whole(before);
-        let mut told = Self { replaced: stored.replaced, ..Self::default() };
+        let Stored { sequence, replaced, .. } = *stored;
+        let mut told = Self { sequence, replaced, ..Self::default() };
         // What was taken in from another store was told there.
         if stored.replaced != Some(0) && !before.is_empty() {
             told.before = telling.before();
@@ -58,7 +61,7 @@ impl Told {
                 told.now = now.map(|(event, _)| event).collect();
             }
         }
-        told.number(stored.sequence);
+        told.number();
         Ok(told)
     }
 
@@ -81,21 +84,22 @@ impl Told {
     }
 
     /// Gives the events their names: the same whoever reads them.
-    fn number(&mut self, sequence: u64) {
+    fn number(&mut self) {
         let before = self.before.iter_mut().map(|(event, _)| event);
         for (event, part) in before.chain(&mut self.now).zip(0..) {
-            (event.sequence, event.part) = (sequence, part);
+            (event.sequence, event.part) = (self.sequence, part);
         }
     }
 
-    /// The events for a reader who has had everything up to that sequence.
-    pub(super) fn after(self, sequence: u64) -> impl Iterator<Item = FeedEvent> {
-        let missed = self.replaced.is_none_or(|replaced| replaced > sequence);
-        let before = self
-            .before
-            .into_iter()
-            .filter(move |(_, since)| missed && since.is_none_or(|since| since > sequence));
-        before.map(|(event, _)| event).chain(self.now)
+    /// The events for a reader who is there.
+    pub(super) fn after(self, cursor: &FeedCursor) -> impl Iterator<Item = FeedEvent> {
+        let Self { before, now, sequence, replaced } = self;
+        let missed = replaced.is_none_or(|replaced| !cursor.saw(replaced, sequence));
+        let had = cursor.had();
+        let is_news = move |since: Option<u64>| missed && since.is_none_or(|since| since > had);
+        let before = before.into_iter().filter(move |(_, since)| is_news(*since));
+        let events = before.map(|(event, _)| event).chain(now);
+        events.filter(|event| !cursor.is_behind(event.sequence, event.part))
     }
 }
 
@@ -258,8 +262,12 @@ mod tests {
     }
 
     fn kinds(stored: &Stored, after: u64) -> Vec<FeedKind> {
-        let told = Told::of(hasher(), stored).unwrap().after(after);
-        told.map(|event| event.kind).collect()
+        kinds_after(stored, &FeedCursor::after(after))
+    }
+
+    fn kinds_after(stored: &Stored, cursor: &FeedCursor) -> Vec<FeedKind> {
+        let told = Told::of(hasher(), stored).unwrap();
+        told.after(cursor).map(|event| event.kind).collect()
     }
 
     fn settle() -> Record {
@@ -297,8 +305,8 @@ mod tests {
     fn an_event_has_one_name_whoever_is_told_of_it() {
         let accept = Record::Accept(delivery(Readiness::Pending));
         let pages = messages(vec![Some(accept), Some(settle())]);
-        let all: Vec<_> = Told::of(hasher(), &pages[1]).unwrap().after(0).collect();
-        let new: Vec<_> = Told::of(hasher(), &pages[1]).unwrap().after(10).collect();
+        let told = |after| Told::of(hasher(), &pages[1]).unwrap().after(&after).collect::<Vec<_>>();
+        let (all, new) = (told(FeedCursor::after(0)), told(FeedCursor::after(10)));
         assert_eq!(all[1..], new);
         assert_eq!(all.iter().map(|event| event.part).collect::<Vec<_>>(), [0, 1]);
         assert_eq!((new[0].summary_id.as_deref(), new[0].existing), (Some("S1"), Some(true)));
@@ -322,6 +330,19 @@ mod tests {
                 assert_eq!(kinds(&pages[2], after), [kind], "after {after}");
             }
         }
+    }
+
+    /// He is behind where the order was accepted, but came by when that page had been replaced.
+    #[test]
+    fn who_came_by_too_late_is_told_what_stood_there() {
+        let accept = Record::Accept(delivery(Readiness::Pending));
+        let pages = messages(vec![Some(accept), Some(settle())]);
+        let late = FeedCursor::after(5).read_to(15, 0, 100);
+        assert_eq!(kinds_after(&pages[1], &late), [Accepted, Summarised]);
+        let in_time = FeedCursor::after(5).read_to(15, 0, 18);
+        assert_eq!(kinds_after(&pages[1], &in_time), [Summarised]);
+        let torn = late.read_to(19, 1, 100);
+        assert_eq!(kinds_after(&pages[1], &torn), [Summarised]);
     }
 
     #[test]

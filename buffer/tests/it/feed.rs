@@ -1,7 +1,7 @@
 //! What the feed tells, one suite for every backend.
 
 use forebay_buffer::{
-    Act, Buffer, ExceptionCategory, FeedError, FeedEvent, FeedKind, FeedPage, Verdict,
+    Act, Buffer, ExceptionCategory, FeedCursor, FeedError, FeedEvent, FeedKind, FeedPage, Verdict,
 };
 use forebay_order::{HoldReason, OrderKey, Readiness, RecordedAs};
 
@@ -30,7 +30,7 @@ pub(crate) use feed_suite;
 /// Somebody who reads the feed as it grows.
 #[derive(Default)]
 struct Reader {
-    after: u64,
+    after: FeedCursor,
 }
 
 impl Reader {
@@ -38,7 +38,7 @@ impl Reader {
     async fn next<B: Buffer>(&mut self, buffer: &B, count: usize) -> Vec<FeedEvent> {
         let mut events = Vec::new();
         while events.len() < count {
-            let page = buffer.feed(self.after, 100, SOON).await.unwrap();
+            let page = buffer.feed(&self.after, 100, SOON).await.unwrap();
             assert!(!page.events.is_empty(), "{events:?} and no more");
             self.after = page.next;
             events.extend(page.events);
@@ -49,7 +49,7 @@ impl Reader {
 
     /// There is nothing new.
     async fn hears_nothing<B: Buffer>(&mut self, buffer: &B) {
-        let page = buffer.feed(self.after, 100, NOW).await.unwrap();
+        let page = buffer.feed(&self.after, 100, NOW).await.unwrap();
         assert_eq!(page.events, []);
         self.after = page.next;
     }
@@ -272,15 +272,15 @@ pub(crate) async fn it_is_read_in_pages_and_told_again_the_same<B: Buffer>(
     let names = all.iter().map(|event| (event.sequence, event.part));
     assert!(names.is_sorted_by(|one, other| one < other), "{all:?}");
     let mut by_pages = Vec::new();
-    let mut after = 0;
+    let mut after = FeedCursor::default();
     loop {
-        let FeedPage { events, next } = buffer.feed(after, 7, NOW).await.unwrap();
+        let FeedPage { events, next, .. } = buffer.feed(&after, 7, NOW).await.unwrap();
         if events.is_empty() {
-            assert!(next >= after);
+            assert!(next.sequence() >= after.sequence());
             break;
         }
         assert!(events.len() <= 7);
-        assert_eq!(next, events.last().unwrap().sequence);
+        assert_eq!(next.sequence(), events.last().unwrap().sequence);
         by_pages.extend(events);
         after = next;
     }
@@ -288,12 +288,13 @@ pub(crate) async fn it_is_read_in_pages_and_told_again_the_same<B: Buffer>(
 }
 
 pub(crate) async fn a_reader_waits_for_the_next_event<B: Buffer>(buffer: B, _: &HandClock) {
-    let waits = async { buffer.feed(0, 10, SOON).await.unwrap() };
+    let waits = async { buffer.feed(&FeedCursor::default(), 10, SOON).await.unwrap() };
     let posts = async { post(&buffer, delivery("1", 1, None)).await };
     let (page, _) = tokio::join!(waits, posts);
     assert_eq!(page.events.len(), 1, "{page:?}");
-    let nothing = buffer.feed(page.next, 10, std::time::Duration::from_millis(10)).await.unwrap();
-    assert!(nothing.events.is_empty() && nothing.next >= page.next, "{nothing:?}");
+    let nothing = buffer.feed(&page.next, 10, std::time::Duration::from_millis(10)).await.unwrap();
+    assert!(nothing.events.is_empty(), "{nothing:?}");
+    assert!(nothing.next.sequence() >= page.next.sequence(), "{nothing:?}");
 }
 
 pub(crate) async fn what_lies_ahead_of_all_orders_is_no_place_in_it<B: Buffer>(
@@ -302,6 +303,7 @@ pub(crate) async fn what_lies_ahead_of_all_orders_is_no_place_in_it<B: Buffer>(
 ) {
     let newest = post(&buffer, delivery("1", 1, None)).await.sequence();
     Reader::default().next(&buffer, 1).await;
-    let ahead = buffer.feed(newest + 1_000_000, 10, SOON).await.unwrap_err();
+    let far = FeedCursor::after(newest + 1_000_000);
+    let ahead = buffer.feed(&far, 10, SOON).await.unwrap_err();
     assert!(matches!(ahead, FeedError::Ahead { newest: now } if now >= newest), "{ahead:?}");
 }

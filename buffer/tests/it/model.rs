@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{
-    Act, Answer, Buffer, Clock, Effect, ExceptionCategory, FeedEvent, FeedKind, Lease, OrderState,
-    Telling, Verdict, Word,
+    Act, Answer, Buffer, Clock, Effect, ExceptionCategory, FeedCursor, FeedEvent, FeedKind, Lease,
+    OrderState, Telling, Verdict, Word,
 };
 use forebay_order::{HoldReason, OrderKey, Readiness};
 use proptest::collection::vec;
@@ -478,7 +478,8 @@ impl<S: Store> Run<S> {
             }
         }
         if S::TELLS_ALL {
-            let again = self.store.buffer().feed(0, usize::MAX, NOW).await.unwrap();
+            let again =
+                self.store.buffer().feed(&FeedCursor::default(), usize::MAX, NOW).await.unwrap();
             assert!(again.events.starts_with(&self.told), "{again:?}");
         }
     }
@@ -503,7 +504,8 @@ impl<S: Store> Run<S> {
                 return;
             }
             let position = self.told.last().map_or(0, |event| event.sequence);
-            let page = self.store.buffer().feed(position, 1_000, SOON).await.unwrap();
+            let position = FeedCursor::after(position);
+            let page = self.store.buffer().feed(&position, 1_000, SOON).await.unwrap();
             assert!(!page.events.is_empty(), "nothing more is told after {after}: {told:?}");
             self.told.extend(page.events);
         }

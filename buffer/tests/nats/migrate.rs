@@ -10,7 +10,7 @@ use forebay_buffer::nats::{Nats, NatsConfig};
 use forebay_buffer::{
     Act, ActError, ActReceipt, Admission, Answer, AppendError, Buffer, BufferError, Clock,
     Durability, Effect, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow,
-    FeedError, FeedPage, Lease, OrderState, OrderView, Pace, Permit, Receipt, Status,
+    FeedCursor, FeedError, FeedPage, Lease, OrderState, OrderView, Pace, Permit, Receipt, Status,
     SummarisedPage, Telling, Verdict,
 };
 use forebay_order::{OrderKey, Readiness};
@@ -136,7 +136,12 @@ impl Buffer for Either {
         each!(self, buffer => buffer.send_again(key).await)
     }
 
-    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+    async fn feed(
+        &self,
+        after: &FeedCursor,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
         each!(self, buffer => buffer.feed(after, limit, wait).await)
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use forebay_buffer::{
     Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Durability, Effect,
-    Envelope, ExceptionRow, FeedError, FeedPage, Lease, Memory, OrderView, Pace, Permit, Receipt,
-    Status, SummarisedPage, SystemClock, Telling,
+    Envelope, ExceptionRow, FeedCursor, FeedError, FeedPage, Lease, Memory, OrderView, Pace,
+    Permit, Receipt, Status, SummarisedPage, SystemClock, Telling,
 };
 use forebay_ingest::{Caller, Channel, Door, DoorConfig, DoorError, SourceRule};
 use forebay_order::{Format, OrderKey};
@@ -158,7 +158,12 @@ impl Buffer for TestBuffer {
         self.inner.send_again(key).await
     }
 
-    async fn feed(&self, after: u64, limit: usize, wait: Duration) -> Result<FeedPage, FeedError> {
+    async fn feed(
+        &self,
+        after: &FeedCursor,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<FeedPage, FeedError> {
         self.inner.feed(after, limit, wait).await
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_buffer::FeedEvent;
+use forebay_buffer::FeedCursor;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -13,40 +13,6 @@ use crate::metrics;
 
 /// What was taken in so long may be sent again after a crash.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// A place in the feed: all events up to this one are done with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Position {
-    pub(super) sequence: u64,
-    /// The last part of it, where there may be others: a record says what became of a whole batch.
-    #[serde(default = "all_parts", skip_serializing_if = "is_all_parts")]
-    pub(super) part: u32,
-}
-
-fn all_parts() -> u32 {
-    u32::MAX
-}
-
-fn is_all_parts(part: &u32) -> bool {
-    *part == all_parts()
-}
-
-impl Position {
-    /// Behind all that this record says.
-    pub(super) fn after(sequence: u64) -> Self {
-        Self { sequence, part: all_parts() }
-    }
-
-    /// Behind this event.
-    pub(super) fn behind(event: &FeedEvent) -> Self {
-        Self { sequence: event.sequence, part: event.part }
-    }
-
-    /// What to ask the feed after: of the record, what was told comes again, and is known by its name.
-    pub(super) fn asks_after(self) -> u64 {
-        if is_all_parts(&self.part) { self.sequence } else { self.sequence.saturating_sub(1) }
-    }
-}
 
 /// The file of one endpoint.
 #[derive(Clone, Debug)]
@@ -59,7 +25,7 @@ pub(super) struct Cursor {
 #[derive(Debug, PartialEq)]
 pub(super) enum Kept {
     /// So far it was told.
-    At(Position),
+    At(FeedCursor),
     /// There is no file, or it is of another store: a new endpoint.
     Nothing,
     /// There is one, and nobody knows what it said.
@@ -70,7 +36,32 @@ pub(super) enum Kept {
 struct Line {
     store: String,
     #[serde(flatten)]
-    position: Position,
+    place: Place,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Place {
+    Cursor {
+        cursor: FeedCursor,
+    },
+    /// As earlier releases kept it; with a `part`, the record was told up to that one.
+    Sequence {
+        sequence: u64,
+        part: Option<u32>,
+    },
+}
+
+impl Place {
+    fn cursor(self) -> FeedCursor {
+        match self {
+            Self::Cursor { cursor } => cursor,
+            // What was told of the record comes again.
+            Self::Sequence { sequence, part } => {
+                FeedCursor::after(sequence - u64::from(part.is_some() && sequence > 0))
+            }
+        }
+    }
 }
 
 impl Cursor {
@@ -86,19 +77,19 @@ impl Cursor {
             Err(error) => return self.unreadable(&error),
         };
         match serde_json::from_slice::<Line>(&text) {
-            Ok(line) if line.store == self.store => Kept::At(line.position),
+            Ok(line) if line.store == self.store => Kept::At(line.place.cursor()),
             Ok(_) => Kept::Nothing,
             Err(error) => self.unreadable(&error),
         }
     }
 
     /// Durable when it returns: either this or what was there before is found after a crash.
-    pub(super) fn write(&self, position: Position) -> io::Result<()> {
+    pub(super) fn write(&self, cursor: FeedCursor) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
         let fresh = self.path.with_extension("new");
         let mut file = File::create(&fresh)?;
-        let line = Line { store: self.store.clone(), position };
+        let line = Line { store: self.store.clone(), place: Place::Cursor { cursor } };
         writeln!(file, "{}", serde_json::to_string(&line)?)?;
         file.sync_all()?;
         fs::rename(&fresh, &self.path)?;
@@ -110,15 +101,35 @@ impl Cursor {
     }
 }
 
-/// Keeps a cursor as it moves, at most once in [`PAUSE`], and what it was at the end.
-pub(super) async fn keep(cursor: Cursor, endpoint: String, mut moves: watch::Receiver<Position>) {
-    while moves.changed().await.is_ok() {
-        let position = *moves.borrow_and_update();
+/// Keeps a cursor as it moves, at most once in [`PAUSE`], and what it was at the end; what cannot be kept is tried again after that.
+/// `kept` says whether it is.
+pub(super) async fn keep(
+    cursor: Cursor,
+    endpoint: String,
+    mut moves: watch::Receiver<FeedCursor>,
+    kept: watch::Sender<bool>,
+) {
+    loop {
+        let is_kept = *kept.borrow();
+        // What was not kept is to be, also where it does not move.
+        let over = match is_kept {
+            true => moves.changed().await.is_err(),
+            false => moves.has_changed().is_err(),
+        };
+        if over && is_kept {
+            return;
+        }
+        let position = moves.borrow_and_update().clone();
         let cursor = cursor.clone();
         let written = tokio::task::spawn_blocking(move || cursor.write(position)).await;
-        if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+        kept.send_replace(written.is_ok());
+        if let Err(error) = written {
             metrics::cursor_failed(&endpoint);
             tracing::warn!(endpoint, %error, "how far this webhook got cannot be kept; after a restart some is sent again");
+        }
+        if over {
+            return;
         }
         let mut ends = moves.clone();
         let end = async { while ends.changed().await.is_ok() {} };
@@ -136,19 +147,24 @@ mod tests {
         let below = directory.path().join("webhooks");
         let cursor = Cursor::new(&below, "mail", "a");
         assert_eq!(cursor.read(), Kept::Nothing);
-        let whole = Position::after(7);
-        cursor.write(whole).unwrap();
+        let whole = FeedCursor::after(7);
+        cursor.write(whole.clone()).unwrap();
         // What a crash left of the next one is not read.
         fs::write(below.join("mail.new"), "{\"sto").unwrap();
         assert_eq!(cursor.read(), Kept::At(whole));
-        let torn = Position { sequence: 9, part: 3 };
-        cursor.write(torn).unwrap();
+        let torn: FeedCursor = "v1.8.4.5.7.11".parse().unwrap();
+        cursor.write(torn.clone()).unwrap();
         assert_eq!(cursor.read(), Kept::At(torn));
         assert_eq!(
             Cursor::new(&below, "mail", "b").read(),
             Kept::Nothing,
             "sequences of another store"
         );
+        for (earlier, after) in [("\"sequence\":9", 9), ("\"sequence\":9,\"part\":3", 8)] {
+            let line = format!("{{\"store\":\"a\",{earlier}}}\n");
+            fs::write(below.join("mail.cursor"), line).unwrap();
+            assert_eq!(cursor.read(), Kept::At(FeedCursor::after(after)));
+        }
         fs::write(below.join("mail.cursor"), "nonsense").unwrap();
         let Kept::Unreadable(why) = cursor.read() else { panic!("nonsense was read") };
         assert!(why.contains("mail.cursor"), "{why}");

@@ -1,14 +1,15 @@
 //! One endpoint: from the feed to its receiver, in order, one request at a time.
 
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::{Buffer, BufferError, Clock, FeedError, FeedEvent, FeedPage};
+use forebay_buffer::{Buffer, BufferError, Clock, FeedCursor, FeedError, FeedEvent, FeedPage};
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 use super::EndpointOptions;
-use super::cursor::Position;
 use super::event::{Message, Origin};
 use super::receiver::{Receiver, Refusal};
 use super::report::Report;
@@ -32,47 +33,82 @@ pub(super) struct Endpoint<B> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) report: Report,
     /// How far it got; whoever holds the other end keeps it.
-    pub(super) moved: watch::Sender<Position>,
+    pub(super) moved: watch::Sender<FeedCursor>,
+    /// Whether that it begins where it does is kept, where it must be before it does.
+    pub(super) kept: Option<watch::Receiver<bool>>,
+    /// When it was known to be up to date, or began; ms since 1970.
+    pub(super) read_ms: i64,
     pub(super) stop: watch::Receiver<bool>,
 }
 
 impl<B: Buffer> Endpoint<B> {
-    /// Until it is asked to stop, or the receiver wants no more.
+    /// Until it is asked to stop, or the receiver wants no more. After a panic it goes on where it was.
     pub(super) async fn run(mut self) {
-        let limit = self.options.batch.max(PAGE);
-        loop {
-            let after = self.position().asks_after();
-            let page = tokio::select! {
-                page = self.buffer.feed(after, limit, WAIT) => page,
-                _ = self.stop.wait_for(|stop| *stop) => return,
-            };
-            let on = match page {
-                Ok(page) => self.tell(page).await,
-                Err(error) => self.without_page(error).await,
-            };
-            if on.is_break() {
+        while AssertUnwindSafe(self.work()).catch_unwind().await.is_err() {
+            let why = "it panicked, which is a fault of Forebay's (the log has it); it goes on where it was";
+            tracing::error!(endpoint = self.options.name, "a webhook failed: {why}");
+            self.report.failing(why, self.clock.wall_ms());
+            self.report.waits_if_not(self.read_ms);
+            if self.pause(ASK_AGAIN).await.is_break() {
                 return;
             }
         }
     }
 
+    async fn work(&mut self) {
+        let limit = self.options.batch.max(PAGE);
+        let (mut on, mut wait) = (self.may_begin().await, Duration::ZERO);
+        while on.is_continue() {
+            let after = self.position();
+            let page = tokio::select! {
+                page = self.buffer.feed(&after, limit, wait) => page,
+                _ = self.stop.wait_for(|stop| *stop) => return,
+            };
+            // Only who has found nothing is up to date, and waits.
+            let is_up_to_date = page.as_ref().is_ok_and(|page| page.events.is_empty());
+            wait = if is_up_to_date { WAIT } else { Duration::ZERO };
+            on = match page {
+                Ok(page) => self.tell(page).await,
+                Err(error) => self.without_page(error).await,
+            };
+        }
+    }
+
+    /// Waits until that it begins where it does is kept: else a restart would begin later, and what happened in between be told nobody.
+    async fn may_begin(&mut self) -> ControlFlow<()> {
+        let Some(mut kept) = self.kept.clone() else { return ControlFlow::Continue(()) };
+        tokio::select! {
+            kept = kept.wait_for(|kept| *kept) => match kept {
+                Ok(_) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            },
+            _ = self.stop.wait_for(|stop| *stop) => ControlFlow::Break(()),
+        }
+    }
+
     async fn tell(&mut self, page: FeedPage) -> ControlFlow<()> {
-        let told = self.position();
-        let new = page.events.iter().filter(|event| Position::behind(event) > told);
-        let wanted: Vec<_> = new.filter(|event| self.wants(event)).collect();
-        let mut rest = wanted.as_slice();
-        while let Some(first) = rest.first() {
-            let (now, later) = rest.split_at(self.options.batch.clamp(1, rest.len()));
+        let events = page.events.iter().enumerate();
+        let wanted: Vec<_> = events.filter(|(_, event)| self.wants(event)).collect();
+        for now in wanted.chunks(self.options.batch.max(1)) {
+            let ([(_, first), ..], [.., (last, _)]) = (now, now) else { continue };
             self.report.waits(first.at_ms);
+            let now: Vec<_> = now.iter().map(|(_, event)| *event).collect();
             let message = match self.options.batch {
                 1 => self.origin.single(first),
-                _ => self.origin.batch(first, now),
+                _ => self.origin.batch(first, &now),
             };
             self.until_taken(&message, now.len()).await?;
-            self.moved(Position::behind(now.last().unwrap_or(first)));
-            rest = later;
+            self.moved(page.behind(*last));
         }
-        self.moved(Position::after(page.next));
+        self.moved(page.next);
+        match page.events.iter().map(|event| event.at_ms).max() {
+            // What comes after it happened later, if there is something.
+            Some(at_ms) => self.report.waits(at_ms),
+            None => {
+                self.report.up_to_date();
+                self.read_ms = self.clock.wall_ms();
+            }
+        }
         self.goes_on()
     }
 
@@ -80,13 +116,17 @@ impl<B: Buffer> Endpoint<B> {
         self.options.kinds.contains(&event.kind) && (self.options.synthetic || !event.synthetic)
     }
 
-    fn position(&self) -> Position {
-        *self.moved.borrow()
+    fn position(&self) -> FeedCursor {
+        self.moved.borrow().clone()
     }
 
-    fn moved(&self, position: Position) {
-        self.report.moved(position.asks_after());
-        self.moved.send_if_modified(|known| std::mem::replace(known, position) != position);
+    fn moved(&self, to: FeedCursor) {
+        self.report.moved(to.sequence());
+        self.moved.send_if_modified(|known| {
+            let moves = *known != to;
+            *known = to;
+            moves
+        });
     }
 
     async fn until_taken(&mut self, message: &Message, events: usize) -> ControlFlow<()> {
@@ -122,9 +162,11 @@ impl<B: Buffer> Endpoint<B> {
 
     async fn without_page(&mut self, error: FeedError) -> ControlFlow<()> {
         let name = &self.options.name;
+        // Nobody knows what has happened since.
+        self.report.waits_if_not(self.read_ms);
         match error {
             FeedError::Gone { oldest } => {
-                let after = self.position().asks_after();
+                let after = self.position().sequence();
                 tracing::error!(
                     endpoint = name,
                     after,
@@ -132,7 +174,7 @@ impl<B: Buffer> Endpoint<B> {
                     "events were given up before this webhook's receiver had been told them; it goes on with the oldest that is kept"
                 );
                 self.report.missed();
-                self.moved(Position::after(oldest));
+                self.moved(FeedCursor::after(oldest));
                 ControlFlow::Continue(())
             }
             FeedError::Ahead { newest } => self.without_store(newest).await,
@@ -148,16 +190,16 @@ impl<B: Buffer> Endpoint<B> {
     /// The store is not as far as the receiver was told. Whoever answers may be a moment behind; if it stays so, it is an older copy.
     async fn without_store(&mut self, newest: u64) -> ControlFlow<()> {
         self.pause(BEHIND).await?;
-        let after = self.position().asks_after();
-        let again = self.buffer.feed(after, 1, Duration::ZERO).await;
+        let after = self.position();
+        let again = self.buffer.feed(&after, 1, Duration::ZERO).await;
         if matches!(again, Err(FeedError::Ahead { .. })) {
             tracing::error!(
                 endpoint = self.options.name,
-                after,
+                after = after.sequence(),
                 newest,
                 "this webhook's receiver was told more than the store has, so it is an older copy; all that is kept is told again"
             );
-            self.moved(Position::after(0));
+            self.moved(FeedCursor::default());
         }
         ControlFlow::Continue(())
     }
@@ -165,7 +207,7 @@ impl<B: Buffer> Endpoint<B> {
     fn stopped(&self, why: &str) -> ControlFlow<()> {
         tracing::error!(
             endpoint = self.options.name,
-            after = self.position().asks_after(),
+            after = self.position().sequence(),
             "this webhook is stopped until a restart: {why}"
         );
         self.report.stopped(why, self.clock.wall_ms());
@@ -235,7 +277,9 @@ mod tests {
                 buffer: Memory::new(10, 1 << 20, Arc::clone(&clock)),
                 clock,
                 report: self.board.add("mail", String::new(), 7),
-                moved: watch::channel(Position::after(7)).0,
+                moved: watch::channel(FeedCursor::after(7)).0,
+                kept: None,
+                read_ms: 0,
                 stop: self.stop.subscribe(),
                 options,
             }
@@ -246,13 +290,22 @@ mod tests {
         }
     }
 
+    /// An order comes; its sequence.
+    async fn accept(buffer: &Memory) -> u64 {
+        let body = bytes::Bytes::from_static(b"1");
+        let permit = buffer.admission().admit(body.len()).unwrap();
+        let key = forebay_order::OrderKey::new("shop", "de", "1");
+        let envelope = Envelope::new(key, forebay_order::Fingerprint([1; 16]), body);
+        buffer.append(envelope, permit).await.unwrap().sequence()
+    }
+
     #[tokio::test]
     async fn what_was_given_up_before_it_was_told_is_said_and_the_rest_is_told() {
         let mut scene = Scene::new();
         let mut endpoint = scene.endpoint(NOWHERE);
         let on = endpoint.without_page(FeedError::Gone { oldest: 40 }).await;
         assert!(on.is_continue());
-        assert_eq!(endpoint.position(), Position::after(40));
+        assert_eq!(endpoint.position(), FeedCursor::after(40));
         assert_eq!((scene.standing().after, scene.standing().missed), (40, 1));
     }
 
@@ -261,16 +314,12 @@ mod tests {
         let mut scene = Scene::new();
         let mut endpoint = scene.endpoint(NOWHERE);
         assert!(endpoint.without_page(FeedError::Ahead { newest: 0 }).await.is_continue());
-        assert_eq!((endpoint.position(), scene.standing().missed), (Position::after(0), 0));
+        assert_eq!((endpoint.position(), scene.standing().missed), (FeedCursor::after(0), 0));
 
-        let body = bytes::Bytes::from_static(b"1");
-        let permit = endpoint.buffer.admission().admit(body.len()).unwrap();
-        let key = forebay_order::OrderKey::new("shop", "de", "1");
-        let envelope = Envelope::new(key, forebay_order::Fingerprint([1; 16]), body);
-        let reached = endpoint.buffer.append(envelope, permit).await.unwrap().sequence();
-        endpoint.moved(Position::after(reached));
+        let reached = accept(&endpoint.buffer).await;
+        endpoint.moved(FeedCursor::after(reached));
         assert!(endpoint.without_page(FeedError::Ahead { newest: 0 }).await.is_continue());
-        assert_eq!(endpoint.position(), Position::after(reached));
+        assert_eq!(endpoint.position(), FeedCursor::after(reached));
     }
 
     #[tokio::test]
@@ -282,13 +331,78 @@ mod tests {
         assert!(endpoint.without_page(BufferError::Closing.into()).await.is_break());
     }
 
+    /// Only a feed that was read to its end says that nothing waits.
+    #[tokio::test(start_paused = true)]
+    async fn while_the_feed_cannot_be_read_nobody_says_that_nothing_waits() {
+        let mut scene = Scene::new();
+        let mut endpoint = scene.endpoint(NOWHERE);
+        let page = |events| FeedPage::of(events, &FeedCursor::after(7), 8);
+        let unread = || FeedError::Buffer(BufferError::Failed("no server".to_owned()));
+        let unwanted = event(FeedKind::Accepted, 8);
+        let at_ms = unwanted.at_ms;
+        assert!(endpoint.tell(page(vec![unwanted])).await.is_continue());
+        assert_eq!(scene.standing().waiting_since_ms, Some(at_ms), "there may be more");
+        assert!(endpoint.without_page(unread()).await.is_continue());
+        assert_eq!(scene.standing().waiting_since_ms, Some(at_ms));
+        let before_ms = endpoint.clock.wall_ms();
+        assert!(endpoint.tell(page(Vec::new())).await.is_continue());
+        assert_eq!(scene.standing().waiting_since_ms, None);
+        assert!(endpoint.without_page(unread()).await.is_continue());
+        let since_ms = scene.standing().waiting_since_ms.unwrap();
+        assert!((before_ms..=endpoint.clock.wall_ms()).contains(&since_ms), "{since_ms}");
+    }
+
+    /// Panics the first time it is asked how long something took.
+    #[derive(Debug, Default)]
+    struct Fragile(std::sync::atomic::AtomicBool);
+
+    impl Clock for Fragile {
+        fn wall_ms(&self) -> i64 {
+            SystemClock.wall_ms()
+        }
+
+        fn elapsed(&self) -> Duration {
+            let broke = self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(broke, "a fault, for the test");
+            SystemClock.elapsed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_said_and_it_goes_on_where_it_was() {
+        let mut scene = Scene::new();
+        let (url, told) = receiver(&["200 OK"]).await;
+        let mut endpoint = scene.endpoint(&url);
+        endpoint.options.kinds = vec![FeedKind::Accepted];
+        endpoint.clock = Arc::new(Fragile::default());
+        endpoint.moved.send_replace(FeedCursor::default());
+        accept(&endpoint.buffer).await;
+        let stands = async |state, error: Option<&str>| {
+            loop {
+                let standing = scene.standing();
+                if standing.state == state && standing.error.is_some() == error.is_some() {
+                    assert!(standing.error.is_none_or(|said| said.contains(error.unwrap())));
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let running = tokio::spawn(endpoint.run());
+        stands(EndpointState::Failing, Some("it panicked")).await;
+        assert_eq!(told.await.unwrap(), ["3f9c2a71-1-0"]);
+        stands(EndpointState::Ok, None).await;
+        scene.stop.send_replace(true);
+        running.await.unwrap();
+    }
+
     #[tokio::test]
     async fn what_nobody_wants_moves_the_cursor_and_asks_nobody() {
         let mut scene = Scene::new();
         let mut endpoint = scene.endpoint(NOWHERE);
         let events = vec![event(FeedKind::Accepted, 8), event(FeedKind::Held, 9)];
-        assert!(endpoint.tell(FeedPage { events, next: 12 }).await.is_continue());
-        assert_eq!((endpoint.position(), scene.standing().after), (Position::after(12), 12));
+        let page = FeedPage::of(events, &FeedCursor::after(7), 12);
+        assert!(endpoint.tell(page).await.is_continue());
+        assert_eq!((endpoint.position(), scene.standing().after), (FeedCursor::after(12), 12));
     }
 
     /// A receiver that answers so, one connection after the other, and the ids it was sent.
@@ -325,7 +439,8 @@ mod tests {
         let parts = |sequence| {
             (0..3).map(move |part| FeedEvent { part, ..event(FeedKind::Summarised, sequence) })
         };
-        let page = FeedPage { events: parts(8).chain(parts(9)).collect(), next: 9 };
+        let asked = FeedCursor::after(7);
+        let page = FeedPage::of(parts(8).chain(parts(9)).collect(), &asked, 9);
         let mut scene = Scene::new();
         let (url, told) = receiver(&["200 OK", "200 OK", "200 OK", "200 OK", "410 Gone"]).await;
         let mut endpoint = scene.endpoint(&url);
@@ -333,14 +448,14 @@ mod tests {
         let ids = told.await.unwrap();
         assert_eq!(ids, ["8-0", "8-1", "8-2", "9-0", "9-1"].map(|name| format!("3f9c2a71-{name}")));
         let position = endpoint.position();
-        assert_eq!((position, position.asks_after()), (Position { sequence: 9, part: 0 }, 8));
+        assert_eq!(position.to_string(), "v1.8.1.8");
 
         let (url, told) = receiver(&["200 OK", "200 OK"]).await;
         let mut endpoint = scene.endpoint(&url);
-        endpoint.moved.send_replace(position);
-        let rest = FeedPage { events: parts(9).collect(), next: 9 };
+        endpoint.moved.send_replace(position.clone());
+        let rest = FeedPage::of(parts(9).collect(), &position, 9);
         assert!(endpoint.tell(rest).await.is_continue());
         assert_eq!(told.await.unwrap(), ["9-1", "9-2"].map(|name| format!("3f9c2a71-{name}")));
-        assert_eq!(endpoint.position(), Position::after(9));
+        assert_eq!(endpoint.position(), FeedCursor::after(9));
     }
 }

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_buffer::{Buffer, Clock, FeedError, FeedKind};
+use forebay_buffer::{Buffer, Clock, FeedCursor, FeedError, FeedKind};
 use forebay_processor::RetryPolicy;
 use http::StatusCode;
 use ring::hmac;
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use cursor::{Cursor, Kept, Position, keep};
+use cursor::{Cursor, Kept, keep};
 use endpoint::Endpoint;
 use event::Origin;
 use receiver::Receiver;
@@ -122,7 +122,8 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Starts every endpoint. Where a new one begins is decided, and durable, when this returns.
+    /// Starts every endpoint. Where a new one begins is decided when this returns, and durable; one that is to begin with the end of the
+    /// feed, and cannot keep where that is, is told nothing before it can.
     ///
     /// # Errors
     /// [`OpenError`]: one cannot be, by its configuration, or nobody can say where the feed ends.
@@ -141,8 +142,8 @@ impl Webhooks {
         for options in settings.endpoints {
             let receiver = Receiver::open(&options)?;
             let cursor = Cursor::new(&settings.directory, &options.name, &settings.store);
-            let position = begin(&options, &cursor, buffer).await?;
-            let after = position.asks_after();
+            let (position, unkept) = begin(&options, &cursor, buffer).await?;
+            let after = position.sequence();
             let report = webhooks.board.add(&options.name, receiver.host(), after);
             tracing::info!(
                 endpoint = options.name,
@@ -151,7 +152,13 @@ impl Webhooks {
                 "a webhook's receiver is told"
             );
             let (moved, moves) = watch::channel(position);
-            webhooks.keeping.spawn(keep(cursor, options.name.clone(), moves));
+            let (kept, is_kept) = watch::channel(unkept.is_none());
+            let must_be_kept = unkept.filter(|_| options.from == Beginning::End);
+            if let Some(why) = &must_be_kept {
+                report.failing(&format!("it does not begin: {why}"), clock.wall_ms());
+                report.waits_if_not(clock.wall_ms());
+            }
+            webhooks.keeping.spawn(keep(cursor, options.name.clone(), moves, kept));
             let endpoint = Endpoint {
                 receiver,
                 origin: origin(&options, &settings.store),
@@ -160,6 +167,8 @@ impl Webhooks {
                 clock: Arc::clone(clock),
                 report,
                 moved,
+                kept: must_be_kept.map(|_| is_kept),
+                read_ms: clock.wall_ms(),
                 stop: stops.clone(),
             };
             webhooks.sending.spawn(endpoint.run());
@@ -189,25 +198,28 @@ async fn ended(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
 }
 
+/// Where an endpoint begins; and why that is not kept, if it is not, though it has to be.
 async fn begin<B: Buffer>(
     options: &EndpointOptions,
     cursor: &Cursor,
     buffer: &B,
-) -> Result<Position, OpenError> {
+) -> Result<(FeedCursor, Option<String>), OpenError> {
     let name = &options.name;
     let after = match (cursor.read(), options.from) {
-        (Kept::At(position), _) => return Ok(position),
+        (Kept::At(position), _) => return Ok((position, None)),
         (Kept::Unreadable(why), _) => {
             tracing::error!(
                 endpoint = name,
                 "nobody knows what this webhook's receiver was told, so it is told all that is kept: {why}"
             );
-            return Ok(Position::after(0));
+            return Ok((FeedCursor::default(), None));
         }
-        (Kept::Nothing, Beginning::Start) => match buffer.feed(0, 1, Duration::ZERO).await {
-            Err(FeedError::Gone { oldest }) => oldest,
-            _ => 0,
-        },
+        (Kept::Nothing, Beginning::Start) => {
+            match buffer.feed(&FeedCursor::default(), 1, Duration::ZERO).await {
+                Err(FeedError::Gone { oldest }) => oldest,
+                _ => 0,
+            }
+        }
         (Kept::Nothing, Beginning::End) => {
             let status = buffer.status().await;
             let status = status
@@ -216,11 +228,12 @@ async fn begin<B: Buffer>(
         }
     };
     // Else a restart before the first event would begin later.
-    let position = Position::after(after);
-    if let Err(error) = cursor.write(position) {
-        tracing::warn!(endpoint = name, %error, "where this webhook begins cannot be kept");
-    }
-    Ok(position)
+    let position = FeedCursor::after(after);
+    let unkept = cursor.write(position.clone()).err().map(|error| {
+        tracing::error!(endpoint = name, %error, "where this webhook begins cannot be kept; it is tried again");
+        format!("where that is cannot be kept, and is tried again: {error}")
+    });
+    Ok((position, unkept))
 }
 
 fn origin(options: &EndpointOptions, store: &str) -> Origin {

@@ -21,7 +21,8 @@ pub struct EndpointStatus {
     pub after: u64,
     /// Events taken since the start.
     pub taken: u64,
-    /// When the oldest event that it was not told yet happened, ms since 1970; none where it is up to date.
+    /// When the oldest event that it was not told yet happened, ms since 1970; none where it is up to date. While the feed cannot be read:
+    /// since when there may be one.
     pub waiting_since_ms: Option<i64>,
     /// Since when it takes nothing, ms since 1970.
     pub failing_since_ms: Option<i64>,
@@ -93,7 +94,7 @@ impl Report {
         metrics::standing(&self.lock());
     }
 
-    /// An event that happened then is to be sent.
+    /// What happened then, or later, is to be sent.
     pub(super) fn waits(&self, at_ms: i64) {
         self.change(|status| status.waiting_since_ms = Some(at_ms));
     }
@@ -115,7 +116,32 @@ impl Report {
 
     /// Nothing before this is to be sent any more.
     pub(super) fn moved(&self, after: u64) {
-        self.change(|status| (status.after, status.waiting_since_ms) = (after, None));
+        self.change(|status| status.after = after);
+    }
+
+    /// Nobody knows what is to be sent; if nothing waited before, something may since then.
+    pub(super) fn waits_if_not(&self, since_ms: i64) {
+        self.change(|status| {
+            status.waiting_since_ms.get_or_insert(since_ms);
+        });
+    }
+
+    /// Nothing is to be sent, so nothing fails.
+    pub(super) fn up_to_date(&self) {
+        self.change(|status| {
+            status.waiting_since_ms = None;
+            (status.state, status.failures) = (EndpointState::Ok, 0);
+            (status.failing_since_ms, status.error) = (None, None);
+        });
+    }
+
+    /// Nothing can be sent for now, which is not the receiver's fault.
+    pub(super) fn failing(&self, why: &str, now_ms: i64) {
+        self.change(|status| {
+            status.state = EndpointState::Failing;
+            status.failing_since_ms.get_or_insert(now_ms);
+            status.error = Some(why.to_owned());
+        });
     }
 
     /// An attempt came to nothing; how many did in a row.

@@ -116,7 +116,8 @@ impl Shop {
 
 fn cursor(directory: &Path) -> u64 {
     let text = std::fs::read(directory.join("mail.cursor")).unwrap();
-    serde_json::from_slice::<serde_json::Value>(&text).unwrap()["sequence"].as_u64().unwrap()
+    let line: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    line["cursor"].as_str().unwrap().parse().unwrap()
 }
 
 pub(crate) fn status(webhooks: &Webhooks) -> EndpointStatus {

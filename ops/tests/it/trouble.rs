@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use forebay_buffer::{Buffer, SystemClock};
-use forebay_ops::webhooks::{EndpointOptions, EndpointState, Settings, Webhooks, ping};
+use forebay_ops::webhooks::{Beginning, EndpointOptions, EndpointState, Settings, Webhooks, ping};
+use tokio::time::Instant;
 
 use crate::receiver::{Reaction, Receiver};
 use crate::support::{OLD_SECRET, SECRET, Shop, in_time, stop, until, until_up_to_date};
@@ -61,15 +62,17 @@ async fn a_receiver_that_never_answers_is_asked_again_and_a_slow_one_is_waited_f
     let patience = Duration::from_millis(700);
     let endpoint = EndpointOptions { answer_timeout: patience, ..shop.endpoint(&receiver.url) };
     let webhooks = shop.start(endpoint).await;
+    // The request goes out after this; when it was read is not when its patience began.
+    let began = Instant::now();
     shop.accept("1").await;
-    let first = receiver.next().await;
+    receiver.next().await;
     let failing = until(&webhooks, |status| status.state == EndpointState::Failing).await;
     assert!(failing.error.as_deref().unwrap().contains("no answer within 700ms"), "{failing:?}");
     assert!(
         failing.failing_since_ms.is_some() && failing.waiting_since_ms.is_some(),
         "{failing:?}"
     );
-    assert!(receiver.next().await.at - first.at >= patience);
+    assert!(receiver.next().await.at - began >= patience);
     until_up_to_date(&webhooks, 1).await;
     stop(webhooks).await;
     assert!(receiver.is_quiet(), "slow is no failure");
@@ -168,6 +171,55 @@ async fn a_stop_does_not_wait_for_a_receiver_beyond_its_grace() {
     assert_eq!(receiver.words(1).await, ["accepted 2"]);
     stop(webhooks).await;
     assert_eq!(shop.cursor(), 2);
+}
+
+/// Where it begins is nowhere but in this process; a restart would begin later.
+#[tokio::test]
+async fn one_that_cannot_keep_where_it_begins_does_not_begin_before_it_can() {
+    let shop = Shop::open();
+    // There is none, and none can be written.
+    std::fs::create_dir_all(shop.path("webhooks/mail.new")).unwrap();
+    let mut receiver = Receiver::start([]).await;
+    let endpoint = EndpointOptions { from: Beginning::End, ..shop.endpoint(&receiver.url) };
+    shop.accept("before").await;
+    let webhooks = shop.start(endpoint.clone()).await;
+    shop.accept("1").await;
+    let failing = until(&webhooks, |status| status.state == EndpointState::Failing).await;
+    assert!(failing.waiting_since_ms.is_some(), "{failing:?}");
+    let error = failing.error.unwrap();
+    assert!(error.starts_with("it does not begin: where that is cannot be kept"), "{error}");
+    stop(webhooks).await;
+    assert!(receiver.is_quiet());
+
+    let webhooks = shop.start(endpoint).await;
+    shop.accept("2").await;
+    std::fs::remove_dir(shop.path("webhooks/mail.new")).unwrap();
+    assert_eq!(receiver.words(1).await, ["accepted 2"]);
+    until_up_to_date(&webhooks, 1).await;
+    stop(webhooks).await;
+    assert_eq!(shop.cursor(), 3);
+}
+
+#[tokio::test]
+async fn a_cursor_that_could_not_be_kept_is_kept_once_it_can_be() {
+    let shop = Shop::open();
+    std::fs::write(shop.path("webhooks"), "no directory").unwrap();
+    let mut receiver = Receiver::start([]).await;
+    let webhooks = shop.start(shop.endpoint(&receiver.url)).await;
+    shop.accept("1").await;
+    assert_eq!(receiver.words(1).await, ["accepted 1"]);
+    until_up_to_date(&webhooks, 1).await;
+    std::fs::remove_file(shop.path("webhooks")).unwrap();
+    // Nothing more happens, and nobody stops it.
+    let file = shop.path("webhooks/mail.cursor");
+    in_time("a cursor", async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(shop.cursor(), 1);
+    stop(webhooks).await;
 }
 
 #[tokio::test]

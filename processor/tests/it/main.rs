@@ -17,6 +17,7 @@ mod foreign;
 mod governor;
 #[cfg(test)]
 mod http;
+#[cfg(test)]
 mod http_claim;
 #[cfg(test)]
 mod ledger;

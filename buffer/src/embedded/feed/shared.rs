@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::slot::Slot;
-use crate::{BufferError, FeedError, FeedEvent, FeedPage};
+use crate::{BufferError, FeedCursor, FeedError, FeedEvent, FeedPage};
 
 /// How far the feed is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,11 +93,12 @@ impl Shared {
     /// Events of records after a sequence; waits for the first. `gone` says why nothing more is told, if that is so.
     pub(in crate::embedded) async fn page(
         self: &Arc<Self>,
-        after: u64,
+        asked: &FeedCursor,
         limit: usize,
         wait: Duration,
         gone: impl Fn() -> BufferError,
     ) -> Result<FeedPage, FeedError> {
+        let after = asked.sequence();
         let newest = self.reached.load(Ordering::Acquire);
         if after > newest {
             return Err(FeedError::Ahead { newest });
@@ -106,7 +107,7 @@ impl Shared {
         let mut told = self.told.subscribe();
         let there = told.wait_for(|told| told.newest > after || told.over);
         let there = timeout(wait, async { there.await.map(|told| *told).ok() });
-        let Ok(Some(told)) = there.await else { return Ok(FeedPage::of(Vec::new(), after)) };
+        let Ok(Some(told)) = there.await else { return Ok(FeedPage::of(Vec::new(), asked, after)) };
         if told.newest <= after {
             return Err(gone().into());
         }
@@ -116,7 +117,7 @@ impl Shared {
         let events = read?;
         // Where what should be there is damaged, it is passed over.
         let next = events.last().map_or(told.newest, |event| event.sequence);
-        Ok(FeedPage { events, next })
+        Ok(FeedPage::of(events, asked, next))
     }
 
     /// Whether what comes after a sequence is kept, or else the oldest of which that is so.

@@ -10,7 +10,7 @@ use forebay_order::{Fingerprint, HoldReason, Readiness};
 use super::*;
 use crate::embedded::journal::{Location, ReadError};
 use crate::embedded::{Embedded, EmbeddedConfig};
-use crate::{Act, Buffer, Envelope, ExceptionCategory, FeedError, OrderState, Verdict};
+use crate::{Act, Buffer, Envelope, ExceptionCategory, FeedCursor, FeedError, OrderState, Verdict};
 
 const SOON: Duration = Duration::from_secs(20);
 const NOW: Duration = Duration::ZERO;
@@ -55,9 +55,9 @@ async fn read(buffer: &Embedded, mut after: u64) -> Vec<FeedEvent> {
     post(buffer, mark, 1, 1, Readiness::Held(HoldReason::OnHold)).await;
     let mut events: Vec<FeedEvent> = Vec::new();
     while events.last().is_none_or(|event| event.key.id != mark.to_string()) {
-        let page = buffer.feed(after, 100, SOON).await.unwrap();
+        let page = buffer.feed(&FeedCursor::after(after), 100, SOON).await.unwrap();
         assert!(!page.events.is_empty(), "{:?}", events.last());
-        after = page.next;
+        after = page.next.sequence();
         events.extend(page.events);
     }
     events.retain(|event| event.key.id.parse::<u64>().unwrap() < MARKS);
@@ -188,9 +188,9 @@ async fn nobody_reads_and_all_goes_on_and_what_is_too_old_is_gone() {
         last = buffer.append(envelope, permit).await.unwrap().sequence();
     }
     // The last of them is told.
-    let page = buffer.feed(last - 1, 1, SOON).await.unwrap();
-    assert_eq!(page.next, last);
-    let gone = buffer.feed(0, 10, NOW).await.unwrap_err();
+    let page = buffer.feed(&FeedCursor::after(last - 1), 1, SOON).await.unwrap();
+    assert_eq!(page.next, FeedCursor::after(last));
+    let gone = buffer.feed(&FeedCursor::after(0), 10, NOW).await.unwrap_err();
     let FeedError::Gone { oldest } = gone else { panic!("{gone}") };
     let kept = read(&buffer, oldest).await;
     assert!((900..2_000).contains(&kept.len()), "two slots of 1 MiB keep {} events", kept.len());
@@ -208,20 +208,20 @@ async fn a_feed_that_is_lost_begins_anew_and_its_readers_are_told() {
     // Removed.
     std::fs::remove_dir_all(&feed).unwrap();
     let buffer = open(dir.path(), |_| {});
-    let gone = buffer.feed(1, 10, NOW).await.unwrap_err();
+    let gone = buffer.feed(&FeedCursor::after(1), 10, NOW).await.unwrap_err();
     let FeedError::Gone { oldest } = gone else { panic!("{gone}") };
     post(&buffer, 2, 1, 1, Readiness::Pending).await;
-    let page = buffer.feed(oldest, 10, SOON).await.unwrap();
+    let page = buffer.feed(&FeedCursor::after(oldest), 10, SOON).await.unwrap();
     assert_eq!(page.events[0].key.id, "2");
     drop(buffer);
     // Switched off, and on again.
     let buffer = open(dir.path(), |config| config.feed_bytes = 0);
-    assert!(matches!(buffer.feed(0, 1, NOW).await, Err(FeedError::NotKept)));
+    assert!(matches!(buffer.feed(&FeedCursor::after(0), 1, NOW).await, Err(FeedError::NotKept)));
     post(&buffer, 3, 1, 1, Readiness::Pending).await;
     drop(buffer);
     assert!(!feed.exists());
     let buffer = open(dir.path(), |_| {});
-    let gone = buffer.feed(page.next, 10, NOW).await.unwrap_err();
+    let gone = buffer.feed(&page.next, 10, NOW).await.unwrap_err();
     assert!(matches!(gone, FeedError::Gone { .. }), "{gone}");
 }
 
@@ -247,6 +247,6 @@ async fn a_feed_that_is_behind_what_has_retired_begins_anew() {
     let buffer = open(dir.path(), |_| {});
     let recovery = buffer.status().await.unwrap().recovery;
     assert!(recovery.iter().any(|line| line.contains("begins anew")), "{recovery:?}");
-    let gone = buffer.feed(0, 10, NOW).await.unwrap_err();
+    let gone = buffer.feed(&FeedCursor::after(0), 10, NOW).await.unwrap_err();
     assert!(matches!(gone, FeedError::Gone { .. }), "{gone}");
 }

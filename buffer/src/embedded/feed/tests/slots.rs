@@ -6,7 +6,7 @@ use super::*;
 use crate::embedded::feed::Keeper;
 use crate::embedded::journal::WriteMode;
 use crate::embedded::journal::tests::disk::Disk;
-use crate::{BufferError, Clock, FeedError, FeedPage};
+use crate::{BufferError, Clock, FeedCursor, FeedError, FeedPage};
 
 /// Bytes of a slot.
 const SLOT: u64 = 8 << 10;
@@ -63,22 +63,22 @@ fn tell(keeper: &mut Keeper, sequences: std::ops::RangeInclusive<u64>) {
 async fn page(keeper: &Keeper, after: u64, limit: usize) -> Result<FeedPage, FeedError> {
     let shared = keeper.shared();
     shared.reached(u64::MAX);
-    shared.page(after, limit, Duration::ZERO, || BufferError::Closing).await
+    shared.page(&FeedCursor::after(after), limit, Duration::ZERO, || BufferError::Closing).await
 }
 
 /// Sequences of all events after one.
 pub(super) async fn all(keeper: &Keeper, mut after: u64) -> Vec<u64> {
     let mut sequences = Vec::new();
     loop {
-        let FeedPage { events, next } = page(keeper, after, 7).await.unwrap();
-        if next == after {
+        let page = page(keeper, after, 7).await.unwrap();
+        if page.next.sequence() == after {
             return sequences;
         }
-        for event in events {
+        for event in page.events {
             assert_eq!(event, super::event(event.sequence, 0));
             sequences.push(event.sequence);
         }
-        after = next;
+        after = page.next.sequence();
     }
 }
 
@@ -214,7 +214,7 @@ async fn a_reader_is_not_held_up_where_the_newest_is_damaged() {
     tell(&mut keeper, 1..=5);
     disk.damage_file("1.feed", |bytes| bytes[600] ^= 1);
     let page = page(&keeper, 0, 10).await.unwrap();
-    assert_eq!((page.events.len(), page.next), (0, 5));
+    assert_eq!((page.events.len(), page.next), (0, FeedCursor::after(5)));
 }
 
 #[tokio::test]
