@@ -72,6 +72,38 @@ async fn a_header_s_id_makes_no_order_of_what_was_refused() {
 }
 
 #[tokio::test]
+async fn what_is_only_taken_is_under_a_ticket_whatever_id_the_answer_has() {
+    let header = "location: https://oms.example/v1/async/job/42\r\n";
+    let accepted = |ticket: &str| Outcome::Accepted { ticket: ticket.to_owned() };
+    let identity = order("1").key.identity();
+    let as_done =
+        Rule { status: Some(202), code: None, is: Meaning::Created, scope: Scope::Second };
+    for (said, rule, expected) in [
+        (answer("202 Accepted", header, ""), None, accepted("42")),
+        (answer("202 Accepted", header, "queued"), None, accepted("42")),
+        (answer("202 Accepted", header, r#"{"ticket":"t-1"}"#), None, accepted("t-1")),
+        (answer("202 Accepted", "", r#"{"id":"job-7"}"#), None, accepted("job-7")),
+        (answer("202 Accepted", "", ""), None, accepted(&identity)),
+        (answer("200 OK", header, r#"{"status":202}"#), None, accepted("42")),
+        (answer("202 Accepted", header, r#"{"status":201,"id":"7"}"#), None, created("7")),
+        (answer("202 Accepted", header, ""), Some(as_done), created("42")),
+    ] {
+        let (url, _served) = server(vec![said.clone()]).await;
+        let mut options = alone(url);
+        options.create.answers.id_header = Some("Location".to_owned());
+        options.rules.extend(rule);
+        let oms = Http::open(options).unwrap();
+        let outcome = in_time("a submit", oms.submit(&[order("1")])).await;
+        assert_eq!(outcome, Ok(vec![expected]), "{said}");
+    }
+    let body = r#"{"results":[{"id":"a"},{"status":201,"id":"b"}]}"#;
+    let (url, _served) = server(vec![answer("202 Accepted", "", body)]).await;
+    let oms = Http::open(options(url)).unwrap();
+    let outcomes = in_time("a submit", oms.submit(&[order("1"), order("2")])).await.unwrap();
+    assert_eq!(outcomes, [accepted("a"), created("b")]);
+}
+
+#[tokio::test]
 async fn answers_that_name_their_orders_may_come_in_any_order_and_one_that_lacks_is_unknown() {
     let identity = |id: &str| order(id).key.identity();
     let body = serde_json::json!({ "results": [
