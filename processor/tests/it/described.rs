@@ -136,6 +136,38 @@ async fn what_a_rule_calls_accepted_needs_no_ticket() {
 }
 
 #[tokio::test]
+async fn an_order_is_known_by_its_word_where_an_identity_cannot_be_written() {
+    let mut words = std::collections::BTreeSet::new();
+    for id in ["a b", "A b", "a_b", "a-b", "a%20b", "ä", "_61"] {
+        let (url, served) = server(vec![answer("201 Created", "", r#"{"id":"7"}"#)]).await;
+        let mut options = alone(url);
+        options.create.method = Method::Put;
+        options.create.path = "/orders/eid:{{ identity|word }}".to_owned();
+        options.create.body = Some(r#"{"externalId": {{ orders[0].identity|word }} }"#.to_owned());
+        let oms = Http::open(options).unwrap();
+        assert_eq!(in_time("a submit", oms.submit(&[order(id)])).await, Ok(vec![created("7")]));
+        let (head, body) = served.await.unwrap().remove(0);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let word = body["externalId"].as_str().unwrap();
+        assert!(head.starts_with(&format!("PUT /api/orders/eid:{word} ")), "{head}");
+        let taken = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        assert!(word.bytes().all(taken), "{word}");
+        assert!(words.insert(word.to_owned()), "{word} is another's");
+
+        let said = serde_json::json!({ "identity": word, "id": "7" }).to_string();
+        let (url, _served) = server(vec![answer("200 OK", "", &said)]).await;
+        let mut options = alone(url);
+        let find = options.find.as_mut().unwrap();
+        (find.items, find.batch) = (None, 1);
+        find.path = "/orders/eid:{{ identity|word }}".to_owned();
+        let (oms, asked) = (Http::open(options).unwrap(), [key(id).identity()]);
+        let found = in_time("a find", oms.find(&asked)).await.unwrap();
+        assert_eq!(found[0].as_ref().unwrap().id, "7");
+    }
+    assert!(words.contains("forebay_3ademo_3aa_2520b"), "{words:?}");
+}
+
+#[tokio::test]
 async fn orders_can_be_looked_up_elsewhere() {
     let items = r#"{"items":[{"identity":"forebay:demo:1","id":"one"}]}"#;
     let (url, served) = server(vec![answer("200 OK", "", items)]).await;

@@ -27,6 +27,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::options::{Answers, Find, HttpOptions, List, Meaning, Rule};
+use super::template::word_of;
 use crate::oms::{CallFailure, Found, Guarantee, Identity, Listed, Outcome, Scope, plain};
 use crate::outbound::{Answer, retry_after};
 
@@ -134,7 +135,8 @@ impl Reading {
         let by_name: HashMap<_, _> =
             items.iter().filter_map(|item| Some((named(item)?, item))).collect();
         let of = |order: &Arc<OrderSummary>| {
-            let item = by_name.get(&order.key.identity());
+            let identity = order.key.identity();
+            let item = by_name.get(&identity).or_else(|| by_name.get(&word_of(&identity)));
             item.map_or(Outcome::Unknown, |item| outcome(item, order))
         };
         Some(sent.iter().map(of).collect())
@@ -278,7 +280,8 @@ impl Reading {
             found.push((identity, Found { id, fingerprint }));
         }
         let of = |wanted: &Identity| {
-            let mut named = found.iter().filter(|(identity, _)| identity == wanted);
+            let word = word_of(wanted);
+            let mut named = found.iter().filter(|(name, _)| name == wanted || *name == word);
             named.next().map(|(_, found)| found.clone())
         };
         Ok(asked.iter().map(of).collect())
