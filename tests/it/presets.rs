@@ -272,7 +272,7 @@ fn oms_verify_finds_each_as_its_preset_says() {
             (&SALESFORCE, "a second create is taken under a ticket"),
             (&DYNAMICS, "the look-up finds the first"),
             (&NETSUITE, "a second create is answered as the first"),
-            (&COMMERCETOOLS, "the look-up finds the first"),
+            (&COMMERCETOOLS, "a second create is taken under a ticket"),
         ] {
             scope.spawn(move || verified(vendor, repeat));
         }
