@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use forebay_ops::webhooks::Secrets;
 use forebay_processor::Guarantee;
 use forebay_processor::oms::http::{Answers, Method};
+use forebay_processor::outbound::is_header;
 use serde::{Deserialize, Serialize};
 
 use super::knobs::{Oms, OmsKind};
@@ -113,6 +114,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         must(
             oms.preset.is_none()
                 && oms.auth.is_none()
+                && oms.header_files.is_empty()
                 && oms.create.is_none()
                 && oms.find.is_none()
                 && oms.list.is_none()
@@ -121,7 +123,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
                 && oms.identity_max.is_none()
                 && oms.outcomes_secret_file.is_none()
                 && !oms.accept_doubles,
-            "oms.preset, auth, create, find, list, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
+            "oms.preset, auth, header_files, create, find, list, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
         );
         return faults;
     }
@@ -136,6 +138,12 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         oms.url.as_deref().is_none_or(|url| !url.contains('@')),
         "oms.url: must hold no user or token, which would be shown; say who we are in [oms.auth]",
     );
+    for (knob, name) in headers(oms).filter(|(_, name)| !is_header(name)) {
+        must(false, &format!("{knob}: {name:?} is no header"));
+    }
+    if let Some(Auth::ClientCredentials { token_url, .. }) = &oms.auth {
+        must(is_address(token_url), &format!("oms.auth.token_url: {ADDRESS}"));
+    }
     must(
         oms.identity_max.is_none_or(|most| most > 0 && most <= 1_024),
         "oms.identity_max: must be 1 to 1024",
@@ -163,27 +171,21 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         "oms.create.batch: must be 1 where an order has its own path (oms.create.path) or its id is in a header (oms.create.answers.id_header)",
     );
     must(
-        !create.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")),
-        "oms.create.headers: must hold no authorization, which would be shown; say who we are in [oms.auth]",
-    );
-    must(
         create.batch == 1 || create.idempotency_header.is_none(),
         "oms.create.idempotency_header: only with one order a call, for an order is sent again in other company",
     );
     if let Some(find) = &oms.find {
         must(find.path.starts_with('/'), "oms.find.path: must start with \"/\"");
-        must(
-            find.url.as_deref().is_none_or(|url| {
-                (url.starts_with("http://") || url.starts_with("https://")) && !url.contains('@')
-            }),
-            "oms.find.url: must begin with https:// (or http://), and hold no user or token, which would be shown",
-        );
+        must(find.url.as_deref().is_none_or(is_address), &format!("oms.find.url: {ADDRESS}"));
         must((1..=1_000).contains(&find.batch), "oms.find.batch: must be 1 to 1000");
         must(
             find.batch == 1 || find.items.is_some(),
             "oms.find.items: with more than one identity a call (oms.find.batch) say where the list of orders is",
         );
         must(find.visible_after <= Span::secs(60), "oms.find.visible_after: must be at most 1m");
+    }
+    if let Some(list) = &oms.list {
+        must(list.path.starts_with('/'), "oms.list.path: must start with \"/\"");
     }
     let certain =
         create.refuses_second || create.idempotency_header.is_some() || oms.find.is_some();
@@ -196,13 +198,13 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
     let pointers = oms.find.iter().flat_map(|find| {
         [find.items.as_ref(), Some(&find.identity), Some(&find.id), find.fingerprint.as_ref()]
     });
-    let lists = create.answers.pointers();
-    let pointers = pointers.flatten().chain(lists);
+    let of_list = oms.list.iter().map(|list| &list.items);
+    let pointers = pointers.flatten().chain(create.answers.pointers()).chain(of_list);
     for pointer in pointers.filter(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
         must(
             false,
             &format!(
-                "oms.create.answers, oms.find: {pointer:?} is no JSON pointer; begin it with \"/\""
+                "oms.create.answers, oms.find, oms.list: {pointer:?} is no JSON pointer; begin it with \"/\""
             ),
         );
     }
@@ -218,6 +220,26 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         );
     }
     faults
+}
+
+/// What an address must be.
+const ADDRESS: &str = "must begin with https:// (or http://) and a host, and hold no user or token, which would be shown";
+
+fn is_address(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains('@'))
+}
+
+/// Each header that is named, with its knob.
+fn headers(oms: &Oms) -> impl Iterator<Item = (&'static str, &String)> {
+    let of_create = oms.create.iter().flat_map(|create| {
+        let sent = create.headers.keys().map(|name| ("oms.create.headers", name));
+        let key = create.idempotency_header.iter();
+        let id = create.answers.id_header.iter();
+        sent.chain(key.map(|name| ("oms.create.idempotency_header", name)))
+            .chain(id.map(|name| ("oms.create.answers.id_header", name)))
+    });
+    of_create.chain(oms.header_files.keys().map(|name| ("oms.header_files", name)))
 }
 
 /// What becomes of a second create.
@@ -339,9 +361,27 @@ mod tests {
                 "[oms.find]\nurl = \"oms.example.com\"\npath = \"/o\"\nidentity = \"/ref\"\nid = \"/id\"",
                 "oms.find.url",
             ),
+            ("[oms.find]\npath = \"o\"\nidentity = \"/ref\"\nid = \"/id\"", "oms.find.path"),
+            (
+                "refuses_second = true\nanswers = { id_header = \"Locat ion\" }",
+                "oms.create.answers.id_header",
+            ),
+            ("idempotency_header = \"a:b\"", "oms.create.idempotency_header"),
+            ("refuses_second = true\nheaders = { \"\" = \"x\" }", "oms.create.headers"),
+            ("refuses_second = true\n[oms.list]\npath = \"o\"\nitems = \"/o\"", "oms.list.path"),
+            ("refuses_second = true\n[oms.list]\npath = \"/o\"\nitems = \"o\"", "oms.list"),
         ] {
             let fault = fault(more);
             assert!(fault.contains(knob), "{more}: {fault}");
+        }
+        for url in ["login.example", "https:///token", "https://me:s3cret@login.example"] {
+            let auth = format!(
+                "refuses_second = true\n[oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}\"\n\
+                 client_id_file = \"/run/id\"\nclient_secret_file = \"/run/secret\""
+            );
+            let fault = fault(&auth);
+            assert!(fault.starts_with("oms.auth.token_url"), "{url}: {fault}");
+            assert!(!fault.contains("s3cret"), "{fault}");
         }
         let mut config = Config::default();
         config.oms.accept_doubles = true;

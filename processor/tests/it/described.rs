@@ -210,6 +210,29 @@ async fn amounts_are_written_as_the_oms_counts_them() {
     );
 }
 
+#[tokio::test]
+async fn a_header_s_secret_is_read_from_its_file_with_each_call_and_shown_nowhere() {
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("key");
+    let one = answer("201 Created", "", r#"{"id":"7"}"#);
+    let none = answer("200 OK", "", r#"{"items":[]}"#);
+    let (url, served) = server(vec![one, none]).await;
+    let mut options = alone(url);
+    options.header_files = BTreeMap::from([("X-Api-Key".to_owned(), file.clone())]);
+    assert!(!format!("{options:?}").contains("s3cret"));
+    let oms = Http::open(options).unwrap();
+    let unread = in_time("a submit", oms.submit(&[order("1")])).await;
+    assert_eq!(unread, Err(CallFailure::Unauthenticated), "and nothing is sent");
+    std::fs::write(&file, "s3cret-1\n").unwrap();
+    assert_eq!(in_time("a submit", oms.submit(&[order("1")])).await, Ok(vec![created("7")]));
+    std::fs::write(&file, "s3cret-2\n").unwrap();
+    assert_eq!(in_time("a find", oms.find(&[key("1").identity()])).await, Ok(vec![None]));
+    let heads: Vec<_> = served.await.unwrap().into_iter().map(|(head, _)| head).collect();
+    for (head, value) in heads.iter().zip(["s3cret-1", "s3cret-2"]) {
+        assert!(head.to_lowercase().contains(&format!("x-api-key: {value}\r\n")), "{head}");
+    }
+}
+
 #[test]
 fn headers_that_cannot_be_sent_are_told_at_the_start() {
     for (name, value) in [("no header", "a"), ("prefer", "a\nb")] {

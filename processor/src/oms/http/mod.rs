@@ -107,22 +107,24 @@ impl Http {
             None => base.clone(),
         };
         let key = options.create.idempotency_header.as_deref();
-        let idempotency = key.map(|name| {
-            let wrong = |_| no_header("oms.create.idempotency_header", name);
-            name.parse::<HeaderName>().map_err(wrong)
-        });
+        let idempotency = key.map(|name| header_name("oms.create.idempotency_header", name));
         let headers = options.create.headers.iter().map(|(name, value)| {
-            let wrong = || no_header("oms.create.headers", name);
-            let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
-            Ok((name.parse::<HeaderName>().map_err(|_| wrong())?, value))
+            let value = HeaderValue::from_str(value);
+            let value = value.map_err(|_| no_header("oms.create.headers", name))?;
+            Ok((header_name("oms.create.headers", name)?, value))
         });
+        let header_files = options
+            .header_files
+            .iter()
+            .map(|(name, file)| Ok((header_name("oms.header_files", name)?, file.clone())));
+        let header_files = header_files.collect::<Result<_, OpenError>>()?;
         let shared = Shared {
             base,
             find_base,
             idempotency: idempotency.transpose()?,
             headers: headers.collect::<Result<_, OpenError>>()?,
             client: client(&options)?,
-            credentials: Arc::new(Credentials::new(options.auth.clone())),
+            credentials: Arc::new(Credentials::new(options.auth.clone(), header_files)),
             templates: Templates::new(&options)?,
             reading: Reading::new(&options),
             calls: Calls::new(options.limits),
@@ -156,6 +158,10 @@ fn address(name: &'static str, url: &str) -> Result<String, OpenError> {
     Ok(base)
 }
 
+fn header_name(name: &'static str, header: &str) -> Result<HeaderName, OpenError> {
+    header.parse().map_err(|_| no_header(name, header))
+}
+
 fn no_header(name: &'static str, header: &str) -> OpenError {
     OpenError::Header { name, header: header.to_owned() }
 }
@@ -176,8 +182,10 @@ impl Shared {
         let mut refused = None;
         loop {
             let login = self.credentials.header(&self.client, refused.as_ref()).await?;
+            let secrets = self.credentials.headers()?;
             self.calls.turn().await?;
             let mut once = request.clone();
+            once.headers_mut().extend(secrets);
             if let Some(login) = &login {
                 once.headers_mut().insert(AUTHORIZATION, login.clone());
             }
