@@ -84,6 +84,7 @@ impl Templates {
         environment.add_filter("plus", plus);
         environment.add_filter("total", total);
         environment.add_filter("word", word);
+        environment.add_test("zero", zero);
         environment.set_auto_escape_callback(|name| match name {
             BODY => AutoEscape::Json,
             _ => AutoEscape::None,
@@ -183,6 +184,11 @@ fn total(of: &Value, name: &str) -> Result<String, Error> {
         let amount = one.get_attr(name)?;
         plus(&sum, amount.as_str().ok_or_else(|| wrong("total: no amount"))?)
     })
+}
+
+/// Whether an amount is none, exactly: `{% if amount is zero %}`.
+fn zero(amount: &str) -> Result<bool, Error> {
+    Ok(decimal(amount)?.is_zero())
 }
 
 /// An identity as its [`word_of`]: `{{ identity|word }}`.
