@@ -172,6 +172,7 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         ));
     }
     warnings.extend(secrets::warnings(oms));
+    warnings.extend(http::lost_tickets(oms));
     if on_nats && nats.bytes_max.0 == 0 {
         warnings.push(
             "nats.bytes_max: without it nothing keeps room free; once the servers' own limit is reached, nothing can be settled either"

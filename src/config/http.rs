@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use forebay_ops::webhooks::Secrets;
 use forebay_processor::Guarantee;
-use forebay_processor::oms::http::{Answers, Method};
+use forebay_processor::oms::http::{Answers, Meaning, Method};
 use forebay_processor::outbound::is_header;
 use serde::{Deserialize, Serialize};
 
@@ -264,6 +264,21 @@ pub(super) fn tickets(oms: &Oms) -> String {
     )
 }
 
+/// What can double where the answer that holds a ticket is lost, in words.
+pub(super) fn lost_tickets(oms: &Oms) -> Option<String> {
+    let (find, create) = (oms.find.as_ref()?, oms.create.as_ref()?);
+    let gives_none = create.answers.ticket.is_empty()
+        && oms.outcome.iter().all(|rule| rule.is != Meaning::Accepted);
+    (guarantee(oms) == Guarantee::LookedUp && !gives_none).then(|| {
+        format!(
+            "oms.find.visible_after: where this OMS only takes orders at first, one whose ticket is lost on its way is looked up after {} and \
+             sent again if it is absent: created later than that, it doubles. Set oms.create.refuses_second or idempotency_header if the \
+             OMS keeps to one; if it gives no tickets, set oms.create.answers.ticket = []",
+            find.visible_after
+        )
+    })
+}
+
 /// Orders with the OMS under a ticket, of all processes together.
 pub(crate) fn outstanding_of(oms: &Oms) -> u64 {
     oms.limits.as_ref().map_or_else(outstanding, |limits| limits.outstanding)
@@ -328,6 +343,27 @@ mod tests {
             Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(&wanted));
         let promises = check(&config.extract().unwrap()).unwrap().promises;
         assert!(promises.iter().any(|promise| promise.contains("at least once: doubles possible")));
+    }
+
+    #[test]
+    fn an_oms_that_gives_tickets_and_can_only_be_looked_up_is_warned_of() {
+        let find = "[oms.find]\npath = \"/o/{{ identity }}\"\nidentity = \"/ref\"\nid = \"/id\"\n";
+        let rule = "[[oms.outcome]]\nstatus = 200\nis = \"accepted\"\n";
+        for (create, more, warned) in [
+            ("", find.to_owned(), true),
+            ("answers = { ticket = [] }\n", find.to_owned(), false),
+            ("answers = { ticket = [] }\n", format!("{find}{rule}"), true),
+            ("refuses_second = true\n", find.to_owned(), false),
+            ("idempotency_header = \"Idempotency-Key\"\n", find.to_owned(), false),
+            ("refuses_second = true\n", String::new(), false),
+        ] {
+            let text = format!("{MINIMAL}{create}{more}");
+            let config =
+                Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(&text));
+            let warnings = check(&config.extract().unwrap()).unwrap().warnings;
+            let lost = |said: &String| said.starts_with("oms.find.visible_after");
+            assert_eq!(warnings.iter().any(lost), warned, "{text}: {warnings:?}");
+        }
     }
 
     #[test]
