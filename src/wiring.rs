@@ -234,6 +234,7 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
         connect_timeout: oms.connect_timeout.0,
         answer_timeout: oms.answer_timeout.0,
         auth: oms.auth.clone().map_or(Auth::Nobody, auth),
+        header_files: oms.header_files.clone(),
         create: Create {
             method: create.method,
             path: create.path,

@@ -1,4 +1,5 @@
-//! Tells by itself what became of orders that were only taken: posts their outcomes to an address, until they are heard.
+//! Tells by itself what became of orders that were only taken: posts their outcomes to an address, until they are heard. What was heard
+//! is not told again; what may have been (no answer came) is.
 //!
 //! After a restart everything is told anew, from the ledger.
 
@@ -46,7 +47,7 @@ pub(crate) async fn run(oms: Arc<Oms>) {
 
 /// Tells the next ones; how many there were.
 async fn next(oms: &Oms, url: &str, after: &mut (i64, i64)) -> Result<usize, String> {
-    let told = oms.ledger.told(*after, TOGETHER, oms.clock.now_us()).await?;
+    let told = oms.ledger.told(*after, TOGETHER).await?;
     let Some(last) = told.last() else { return Ok(0) };
     let items: Vec<_> = told.iter().map(item).collect();
     let posted = tokio::time::timeout(TIMEOUT, post(url, json!(items).to_string())).await;

@@ -3,7 +3,7 @@
 use forebay_order::Format;
 use forebay_processor::governor::CEILING_MAX;
 
-use super::{Backend, Config, OmsKind, Role, Span, http};
+use super::{Backend, Config, OmsKind, Role, Span, http, secrets};
 
 /// A configuration that can run: what it promises, and what a person should know.
 #[derive(Debug)]
@@ -159,6 +159,7 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         "buffer.replay_window: must not be longer than orders are remembered (buffer.dedup_horizon, on NATS nats.outcome_ttl)",
     );
     faults.extend(http::faults(oms));
+    faults.extend(secrets::faults(oms));
     faults.extend(config.webhooks.iter().flat_map(|(name, webhook)| webhook.faults(name)));
     if !on_nats && config.feed.keep.0 == 0 && !config.webhooks.is_empty() {
         faults
@@ -170,10 +171,8 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
             "oms.preset: {preset} is written from public documentation, not verified; try it with forebay oms verify on a sandbox"
         ));
     }
-    if on_http && oms.url.as_deref().is_some_and(|url| url.starts_with("http://")) {
-        warnings
-            .push("oms.url: orders and credentials travel in the clear; use https://".to_owned());
-    }
+    warnings.extend(secrets::warnings(oms));
+    warnings.extend(http::lost_tickets(oms));
     if on_nats && nats.bytes_max.0 == 0 {
         warnings.push(
             "nats.bytes_max: without it nothing keeps room free; once the servers' own limit is reached, nothing can be settled either"

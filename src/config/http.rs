@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use forebay_ops::webhooks::Secrets;
 use forebay_processor::Guarantee;
-use forebay_processor::oms::http::{Answers, Method};
+use forebay_processor::oms::http::{Answers, Meaning, Method};
+use forebay_processor::outbound::is_header;
 use serde::{Deserialize, Serialize};
 
 use super::knobs::{Oms, OmsKind};
@@ -133,6 +134,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         must(
             oms.preset.is_none()
                 && oms.auth.is_none()
+                && oms.header_files.is_empty()
                 && oms.create.is_none()
                 && oms.find.is_none()
                 && oms.list.is_none()
@@ -142,7 +144,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
                 && oms.identity_max.is_none()
                 && oms.outcomes_secret_file.is_none()
                 && !oms.accept_doubles,
-            "oms.preset, auth, create, find, list, claim, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
+            "oms.preset, auth, header_files, create, find, list, claim, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
         );
         return faults;
     }
@@ -157,6 +159,12 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         oms.url.as_deref().is_none_or(|url| !url.contains('@')),
         "oms.url: must hold no user or token, which would be shown; say who we are in [oms.auth]",
     );
+    for (knob, name) in headers(oms).filter(|(_, name)| !is_header(name)) {
+        must(false, &format!("{knob}: {name:?} is no header"));
+    }
+    if let Some(Auth::ClientCredentials { token_url, .. }) = &oms.auth {
+        must(is_address(token_url), &format!("oms.auth.token_url: {ADDRESS}"));
+    }
     must(
         oms.identity_max.is_none_or(|most| most > 0 && most <= 1_024),
         "oms.identity_max: must be 1 to 1024",
@@ -184,19 +192,12 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         "oms.create.batch: must be 1 where an order has its own path (oms.create.path) or its id is in a header (oms.create.answers.id_header)",
     );
     must(
-        !create.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")),
-        "oms.create.headers: must hold no authorization, which would be shown; say who we are in [oms.auth]",
-    );
-    must(
         create.batch == 1 || create.idempotency_header.is_none(),
         "oms.create.idempotency_header: only with one order a call, for an order is sent again in other company",
     );
     if let Some(find) = &oms.find {
         must(find.path.starts_with('/'), "oms.find.path: must start with \"/\"");
-        must(
-            find.url.as_deref().is_none_or(is_address),
-            "oms.find.url: must begin with https:// (or http://), and hold no user or token, which would be shown",
-        );
+        must(find.url.as_deref().is_none_or(is_address), &format!("oms.find.url: {ADDRESS}"));
         must((1..=1_000).contains(&find.batch), "oms.find.batch: must be 1 to 1000");
         must(
             find.batch == 1 || find.items.is_some(),
@@ -210,16 +211,16 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
             claim.write_path.as_deref().is_none_or(|path| path.starts_with('/')),
             "oms.claim.write_path: must start with \"/\"",
         );
-        must(
-            claim.url.as_deref().is_none_or(is_address),
-            "oms.claim.url: must begin with https:// (or http://), and hold no user or token, which would be shown",
-        );
+        must(claim.url.as_deref().is_none_or(is_address), &format!("oms.claim.url: {ADDRESS}"));
         for (knob, pointer) in [("fleet", &claim.fleet), ("since_ms", &claim.since_ms)] {
             must(
                 pointer.starts_with('/'),
                 &format!("oms.claim.{knob}: {pointer:?} is no JSON pointer; begin it with \"/\""),
             );
         }
+    }
+    if let Some(list) = &oms.list {
+        must(list.path.starts_with('/'), "oms.list.path: must start with \"/\"");
     }
     let certain =
         create.refuses_second || create.idempotency_header.is_some() || oms.find.is_some();
@@ -232,13 +233,13 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
     let pointers = oms.find.iter().flat_map(|find| {
         [find.items.as_ref(), Some(&find.identity), Some(&find.id), find.fingerprint.as_ref()]
     });
-    let lists = create.answers.pointers();
-    let pointers = pointers.flatten().chain(lists);
+    let of_list = oms.list.iter().map(|list| &list.items);
+    let pointers = pointers.flatten().chain(create.answers.pointers()).chain(of_list);
     for pointer in pointers.filter(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
         must(
             false,
             &format!(
-                "oms.create.answers, oms.find: {pointer:?} is no JSON pointer; begin it with \"/\""
+                "oms.create.answers, oms.find, oms.list: {pointer:?} is no JSON pointer; begin it with \"/\""
             ),
         );
     }
@@ -256,6 +257,26 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
     faults
 }
 
+/// What an address must be.
+const ADDRESS: &str = "must begin with https:// (or http://) and a host, and hold no user or token, which would be shown";
+
+fn is_address(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains('@'))
+}
+
+/// Each header that is named, with its knob.
+fn headers(oms: &Oms) -> impl Iterator<Item = (&'static str, &String)> {
+    let of_create = oms.create.iter().flat_map(|create| {
+        let sent = create.headers.keys().map(|name| ("oms.create.headers", name));
+        let key = create.idempotency_header.iter();
+        let id = create.answers.id_header.iter();
+        sent.chain(key.map(|name| ("oms.create.idempotency_header", name)))
+            .chain(id.map(|name| ("oms.create.answers.id_header", name)))
+    });
+    of_create.chain(oms.header_files.keys().map(|name| ("oms.header_files", name)))
+}
+
 /// What becomes of a second create.
 pub(super) fn guarantee(oms: &Oms) -> Guarantee {
     let create = oms.create.as_ref();
@@ -264,11 +285,6 @@ pub(super) fn guarantee(oms: &Oms) -> Guarantee {
         create.is_some_and(|create| create.idempotency_header.is_some()),
         oms.find.is_some(),
     )
-}
-
-/// Whether it can be shown, and leads somewhere.
-fn is_address(url: &str) -> bool {
-    (url.starts_with("http://") || url.starts_with("https://")) && !url.contains('@')
 }
 
 /// Who sees to it that no other fleet drains to it, in words.
@@ -293,6 +309,21 @@ pub(super) fn tickets(oms: &Oms) -> String {
     format!(
         "at most {most} orders are with the OMS under a ticket; each is {closed}, or waits for a person after {deadline}"
     )
+}
+
+/// What can double where the answer that holds a ticket is lost, in words.
+pub(super) fn lost_tickets(oms: &Oms) -> Option<String> {
+    let (find, create) = (oms.find.as_ref()?, oms.create.as_ref()?);
+    let gives_none = create.answers.ticket.is_empty()
+        && oms.outcome.iter().all(|rule| rule.is != Meaning::Accepted);
+    (guarantee(oms) == Guarantee::LookedUp && !gives_none).then(|| {
+        format!(
+            "oms.find.visible_after: where this OMS only takes orders at first, one whose ticket is lost on its way is looked up after {} and \
+             sent again if it is absent: created later than that, it doubles. Set oms.create.refuses_second or idempotency_header if the \
+             OMS keeps to one; if it gives no tickets, set oms.create.answers.ticket = []",
+            find.visible_after
+        )
+    })
 }
 
 /// Orders with the OMS under a ticket, of all processes together.
@@ -374,6 +405,27 @@ mod tests {
     }
 
     #[test]
+    fn an_oms_that_gives_tickets_and_can_only_be_looked_up_is_warned_of() {
+        let find = "[oms.find]\npath = \"/o/{{ identity }}\"\nidentity = \"/ref\"\nid = \"/id\"\n";
+        let rule = "[[oms.outcome]]\nstatus = 200\nis = \"accepted\"\n";
+        for (create, more, warned) in [
+            ("", find.to_owned(), true),
+            ("answers = { ticket = [] }\n", find.to_owned(), false),
+            ("answers = { ticket = [] }\n", format!("{find}{rule}"), true),
+            ("refuses_second = true\n", find.to_owned(), false),
+            ("idempotency_header = \"Idempotency-Key\"\n", find.to_owned(), false),
+            ("refuses_second = true\n", String::new(), false),
+        ] {
+            let text = format!("{MINIMAL}{create}{more}");
+            let config =
+                Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(&text));
+            let warnings = check(&config.extract().unwrap()).unwrap().warnings;
+            let lost = |said: &String| said.starts_with("oms.find.visible_after");
+            assert_eq!(warnings.iter().any(lost), warned, "{text}: {warnings:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_work_is_named_with_its_knob() {
         for (more, knob) in [
             ("refuses_second = true\nbatch = 20", "oms.create.answers.items"),
@@ -409,9 +461,27 @@ mod tests {
                 "[oms.find]\nurl = \"oms.example.com\"\npath = \"/o\"\nidentity = \"/ref\"\nid = \"/id\"",
                 "oms.find.url",
             ),
+            ("[oms.find]\npath = \"o\"\nidentity = \"/ref\"\nid = \"/id\"", "oms.find.path"),
+            (
+                "refuses_second = true\nanswers = { id_header = \"Locat ion\" }",
+                "oms.create.answers.id_header",
+            ),
+            ("idempotency_header = \"a:b\"", "oms.create.idempotency_header"),
+            ("refuses_second = true\nheaders = { \"\" = \"x\" }", "oms.create.headers"),
+            ("refuses_second = true\n[oms.list]\npath = \"o\"\nitems = \"/o\"", "oms.list.path"),
+            ("refuses_second = true\n[oms.list]\npath = \"/o\"\nitems = \"o\"", "oms.list"),
         ] {
             let fault = fault(more);
             assert!(fault.contains(knob), "{more}: {fault}");
+        }
+        for url in ["login.example", "https:///token", "https://me:s3cret@login.example"] {
+            let auth = format!(
+                "refuses_second = true\n[oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}\"\n\
+                 client_id_file = \"/run/id\"\nclient_secret_file = \"/run/secret\""
+            );
+            let fault = fault(&auth);
+            assert!(fault.starts_with("oms.auth.token_url"), "{url}: {fault}");
+            assert!(!fault.contains("s3cret"), "{fault}");
         }
         let mut config = Config::default();
         config.oms.accept_doubles = true;

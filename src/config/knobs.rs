@@ -177,6 +177,9 @@ pub(crate) struct Oms {
     pub(crate) outcomes_secret_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) auth: Option<http::Auth>,
+    /// Headers of every call, each with the file of its value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) header_files: BTreeMap<String, PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) create: Option<http::Create>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -376,6 +379,7 @@ impl Default for Oms {
             ticket_deadline: Span::secs(3_600),
             outcomes_secret_file: None,
             auth: None,
+            header_files: BTreeMap::new(),
             create: None,
             find: None,
             list: None,

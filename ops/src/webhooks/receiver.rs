@@ -1,13 +1,14 @@
 //! Whoever is told: one signed request at a time, and what its answer means.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_buffer::Clock;
-use forebay_processor::outbound::{Client, Deadlines, Failed, retry_after, tls_client};
+use forebay_processor::outbound::{
+    Client, Deadlines, Failed, in_the_clear, retry_after, tls_client,
+};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode, Uri};
 
@@ -142,18 +143,16 @@ impl Receiver {
 /// Why nothing is sent there.
 pub fn address(url: &str) -> Result<Uri, String> {
     let uri: Uri = url.parse().map_err(|error| format!("is no address: {error}"))?;
-    let host = uri.host().ok_or("must begin with https:// and a host")?;
+    uri.host().ok_or("must begin with https:// and a host")?;
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(
             "must hold no user or password, which would be shown; the signature says who we are"
                 .to_owned(),
         );
     }
-    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let here = host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback());
     match uri.scheme_str() {
         Some("https") => Ok(uri),
-        Some("http") if here => Ok(uri),
+        Some("http") if !in_the_clear(url) => Ok(uri),
         Some("http") => Err("must begin with https://, for orders are nobody else's business; http:// is for loopback".to_owned()),
         _ => Err("must begin with https:// and a host".to_owned()),
     }

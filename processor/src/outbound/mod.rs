@@ -5,10 +5,11 @@
 mod client;
 mod tls;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, Uri};
 
 pub use client::{Answer, Client, Deadlines, Failed, Told};
 pub use tls::{TlsError, client as tls_client};
@@ -22,6 +23,20 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let at = httpdate::parse_http_date(text).ok()?;
     let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     Some(at.duration_since(now).unwrap_or_default())
+}
+
+/// Whether others could read what goes to this address: `http://`, and the host is neither `localhost` nor an address of the loopback.
+pub fn in_the_clear(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default();
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let here = host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback());
+    uri.scheme_str() == Some("http") && !here
+}
+
+/// Whether a header can have this name.
+pub fn is_header(name: &str) -> bool {
+    name.parse::<HeaderName>().is_ok()
 }
 
 #[cfg(test)]

@@ -72,6 +72,38 @@ async fn a_header_s_id_makes_no_order_of_what_was_refused() {
 }
 
 #[tokio::test]
+async fn what_is_only_taken_is_under_a_ticket_whatever_id_the_answer_has() {
+    let header = "location: https://oms.example/v1/async/job/42\r\n";
+    let accepted = |ticket: &str| Outcome::Accepted { ticket: ticket.to_owned() };
+    let identity = order("1").key.identity();
+    let as_done =
+        Rule { status: Some(202), code: None, is: Meaning::Created, scope: Scope::Second };
+    for (said, rule, expected) in [
+        (answer("202 Accepted", header, ""), None, accepted("42")),
+        (answer("202 Accepted", header, "queued"), None, accepted("42")),
+        (answer("202 Accepted", header, r#"{"ticket":"t-1"}"#), None, accepted("t-1")),
+        (answer("202 Accepted", "", r#"{"id":"job-7"}"#), None, accepted("job-7")),
+        (answer("202 Accepted", "", ""), None, accepted(&identity)),
+        (answer("200 OK", header, r#"{"status":202}"#), None, accepted("42")),
+        (answer("202 Accepted", header, r#"{"status":201,"id":"7"}"#), None, created("7")),
+        (answer("202 Accepted", header, ""), Some(as_done), created("42")),
+    ] {
+        let (url, _served) = server(vec![said.clone()]).await;
+        let mut options = alone(url);
+        options.create.answers.id_header = Some("Location".to_owned());
+        options.rules.extend(rule);
+        let oms = Http::open(options).unwrap();
+        let outcome = in_time("a submit", oms.submit(&[order("1")])).await;
+        assert_eq!(outcome, Ok(vec![expected]), "{said}");
+    }
+    let body = r#"{"results":[{"id":"a"},{"status":201,"id":"b"}]}"#;
+    let (url, _served) = server(vec![answer("202 Accepted", "", body)]).await;
+    let oms = Http::open(options(url)).unwrap();
+    let outcomes = in_time("a submit", oms.submit(&[order("1"), order("2")])).await.unwrap();
+    assert_eq!(outcomes, [accepted("a"), created("b")]);
+}
+
+#[tokio::test]
 async fn answers_that_name_their_orders_may_come_in_any_order_and_one_that_lacks_is_unknown() {
     let identity = |id: &str| order(id).key.identity();
     let body = serde_json::json!({ "results": [
@@ -101,6 +133,38 @@ async fn what_a_rule_calls_accepted_needs_no_ticket() {
         let ticket = order("1").key.identity();
         assert_eq!(outcome == [Outcome::Accepted { ticket }], accepted, "{outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn an_order_is_known_by_its_word_where_an_identity_cannot_be_written() {
+    let mut words = std::collections::BTreeSet::new();
+    for id in ["a b", "A b", "a_b", "a-b", "a%20b", "ä", "_61"] {
+        let (url, served) = server(vec![answer("201 Created", "", r#"{"id":"7"}"#)]).await;
+        let mut options = alone(url);
+        options.create.method = Method::Put;
+        options.create.path = "/orders/eid:{{ identity|word }}".to_owned();
+        options.create.body = Some(r#"{"externalId": {{ orders[0].identity|word }} }"#.to_owned());
+        let oms = Http::open(options).unwrap();
+        assert_eq!(in_time("a submit", oms.submit(&[order(id)])).await, Ok(vec![created("7")]));
+        let (head, body) = served.await.unwrap().remove(0);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let word = body["externalId"].as_str().unwrap();
+        assert!(head.starts_with(&format!("PUT /api/orders/eid:{word} ")), "{head}");
+        let taken = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        assert!(word.bytes().all(taken), "{word}");
+        assert!(words.insert(word.to_owned()), "{word} is another's");
+
+        let said = serde_json::json!({ "identity": word, "id": "7" }).to_string();
+        let (url, _served) = server(vec![answer("200 OK", "", &said)]).await;
+        let mut options = alone(url);
+        let find = options.find.as_mut().unwrap();
+        (find.items, find.batch) = (None, 1);
+        find.path = "/orders/eid:{{ identity|word }}".to_owned();
+        let (oms, asked) = (Http::open(options).unwrap(), [key(id).identity()]);
+        let found = in_time("a find", oms.find(&asked)).await.unwrap();
+        assert_eq!(found[0].as_ref().unwrap().id, "7");
+    }
+    assert!(words.contains("forebay_3ademo_3aa_2520b"), "{words:?}");
 }
 
 #[tokio::test]
@@ -144,6 +208,29 @@ async fn amounts_are_written_as_the_oms_counts_them() {
         matches!(&outcomes[0], Outcome::Invalid { code, .. } if code == "template"),
         "{outcomes:?}"
     );
+}
+
+#[tokio::test]
+async fn a_header_s_secret_is_read_from_its_file_with_each_call_and_shown_nowhere() {
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("key");
+    let one = answer("201 Created", "", r#"{"id":"7"}"#);
+    let none = answer("200 OK", "", r#"{"items":[]}"#);
+    let (url, served) = server(vec![one, none]).await;
+    let mut options = alone(url);
+    options.header_files = BTreeMap::from([("X-Api-Key".to_owned(), file.clone())]);
+    assert!(!format!("{options:?}").contains("s3cret"));
+    let oms = Http::open(options).unwrap();
+    let unread = in_time("a submit", oms.submit(&[order("1")])).await;
+    assert_eq!(unread, Err(CallFailure::Unauthenticated), "and nothing is sent");
+    std::fs::write(&file, "s3cret-1\n").unwrap();
+    assert_eq!(in_time("a submit", oms.submit(&[order("1")])).await, Ok(vec![created("7")]));
+    std::fs::write(&file, "s3cret-2\n").unwrap();
+    assert_eq!(in_time("a find", oms.find(&[key("1").identity()])).await, Ok(vec![None]));
+    let heads: Vec<_> = served.await.unwrap().into_iter().map(|(head, _)| head).collect();
+    for (head, value) in heads.iter().zip(["s3cret-1", "s3cret-2"]) {
+        assert!(head.to_lowercase().contains(&format!("x-api-key: {value}\r\n")), "{head}");
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) fn options(url: String) -> HttpOptions {
         connect_timeout: Duration::from_millis(200),
         answer_timeout: Duration::from_millis(700),
         auth: Auth::Nobody,
+        header_files: BTreeMap::new(),
         create: Create {
             method: Method::Post,
             headers: BTreeMap::new(),

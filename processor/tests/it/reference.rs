@@ -55,6 +55,7 @@ impl Reference {
                 client_secret_file: self.directory.join("client.secret"),
                 scope: None,
             },
+            header_files: BTreeMap::new(),
             create: Create {
                 method: Method::Post,
                 headers: BTreeMap::new(),

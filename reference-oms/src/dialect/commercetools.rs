@@ -1,6 +1,6 @@
 //! commercetools: its Import API takes up to 20 orders a call, which exist a little later; its HTTP API is asked for them.
 //!
-//! `docs.commercetools.com`: "Import Requests", "Import Operations", "Errors", "Query Predicates". An order number is unique in a project.
+//! `docs.commercetools.com`: "Import Requests", "Import Operations", "Processing States", "Errors", "Query Predicates". An order number is unique in a project.
 
 use std::collections::BTreeMap;
 
@@ -58,10 +58,12 @@ impl Words for Commercetools {
                 json!({ "state": "validationFailed", "errors": errors })
             };
             match outcome {
-                Outcome::Created { id } | Outcome::Accepted { ticket: id } => {
+                // A second of a number is taken too: that it is there is seen, and the import rejected, later.
+                Outcome::Created { id }
+                | Outcome::Existing { id, .. }
+                | Outcome::Accepted { ticket: id } => {
                     json!({ "operationId": id, "state": "processing" })
                 }
-                Outcome::Existing { .. } => failed("DuplicateField", "a duplicate orderNumber"),
                 Outcome::Invalid { code, message } => failed(code, message),
                 Outcome::TryLater { .. } => failed("Contention", "not now"),
             }

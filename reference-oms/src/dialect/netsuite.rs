@@ -14,12 +14,13 @@ use super::{Said, Words};
 use crate::order::{Found, Kind, Order, Outcome, Refusal, Why};
 
 const ORDERS: &str = "/services/rest/record/v1/salesOrder";
+const NO_ID: &str = "an external id has letters, digits, - and _ only";
 
 pub(super) struct NetSuite;
 
 impl Words for NetSuite {
     fn kind(&self, method: &Method, path: &str) -> Kind {
-        let by_id = path.starts_with(ORDERS) && external_id(path).is_some();
+        let by_id = path.strip_prefix(ORDERS).is_some_and(|rest| rest.starts_with("/eid:"));
         match (method.as_str(), path) {
             ("POST", "/services/rest/auth/oauth2/v1/token") => Kind::Token,
             ("PUT", _) if by_id => Kind::Create,
@@ -33,7 +34,7 @@ impl Words for NetSuite {
         if uri.query() != Some("replace=item") {
             return Err("lines must be replaced: ?replace=item".to_owned());
         }
-        let identity = external_id(uri.path()).ok_or("no external id")?;
+        let identity = external_id(uri.path()).ok_or(NO_ID)?;
         let fields: BTreeMap<String, &RawValue> =
             serde_json::from_slice(body).map_err(|error| error.to_string())?;
         let field = |name: &str| fields.get(name).map(|raw| text(raw)).unwrap_or_default();
@@ -63,7 +64,7 @@ impl Words for NetSuite {
     }
 
     fn wanted(&self, uri: &Uri) -> Result<Vec<String>, String> {
-        external_id(uri.path()).map(|identity| vec![identity]).ok_or("no external id".to_owned())
+        external_id(uri.path()).map(|identity| vec![identity]).ok_or(NO_ID.to_owned())
     }
 
     fn found(&self, _uri: &Uri, _wanted: &[String], found: &[Found]) -> Said {
@@ -82,11 +83,12 @@ impl Words for NetSuite {
     }
 }
 
-/// Of `.../eid:ID`.
+/// Of `.../eid:ID`; the same in either case.
 fn external_id(path: &str) -> Option<String> {
     let id = path.strip_prefix(ORDERS)?.strip_prefix("/eid:")?;
-    let id = percent_decode_str(id).decode_utf8().ok()?;
-    Some(id.into_owned()).filter(|id| !id.is_empty())
+    let id = percent_decode_str(id).decode_utf8().ok()?.to_ascii_lowercase();
+    let taken = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (!id.is_empty() && id.bytes().all(taken)).then_some(id)
 }
 
 fn error(status: u16, code: &str, message: &str) -> Said {

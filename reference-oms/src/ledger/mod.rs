@@ -48,7 +48,7 @@ enum Write {
     Note(Note),
     Create(Box<Create>, Answer<Created>),
     /// Says when everything before is written.
-    Flush(oneshot::Sender<()>),
+    Flush(oneshot::Sender<i64>),
 }
 
 enum Read {
@@ -127,13 +127,11 @@ impl Ledger {
         answered.await.map_err(|_| ended())?
     }
 
-    /// What became, by now, of orders that were only taken, in the order in which it did: after that time and order.
-    pub(crate) async fn told(
-        &self,
-        after: (i64, i64),
-        limit: usize,
-        now_us: i64,
-    ) -> Result<Vec<Told>, Failed> {
+    /// What became, by now, of orders that were only taken, in the order in which it did: after that time and order. What is created
+    /// later comes after all of it.
+    pub(crate) async fn told(&self, after: (i64, i64), limit: usize) -> Result<Vec<Told>, Failed> {
+        // By the writer's clock between two creates: one that is being written may have become something before that time.
+        let now_us = self.flush().await?;
         let (answer, answered) = oneshot::channel();
         send(self.reads.as_ref(), Read::Told { after, limit, now_us, answer }).await?;
         answered.await.map_err(|_| ended())?
@@ -146,8 +144,8 @@ impl Ledger {
         answered.await.map_err(|_| ended())?
     }
 
-    /// Returns when everything noted before is written.
-    pub(crate) async fn flush(&self) -> Result<(), Failed> {
+    /// Returns when everything noted before is written, with the time by then: what is created later is not of before it.
+    pub(crate) async fn flush(&self) -> Result<i64, Failed> {
         let (done, is_done) = oneshot::channel();
         send(self.writes.as_ref(), Write::Flush(done)).await?;
         is_done.await.map_err(|_| ended())
@@ -232,7 +230,7 @@ impl Writer {
                 }
                 Write::Flush(done) => {
                     self.write_notes();
-                    done.send(()).ok();
+                    done.send(self.clock.now_us()).ok();
                 }
             }
             if writes.is_empty() || self.notes.len() >= QUEUE {

@@ -14,5 +14,6 @@ mod keep;
 mod limits;
 mod orders;
 mod support;
+mod telling;
 mod tls;
 mod tokens;

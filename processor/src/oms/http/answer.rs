@@ -4,14 +4,15 @@
 //!
 //! | of an order | | of a whole call | |
 //! |---|---|---|---|
-//! | 2xx with an id | created | 2xx without one answer an order | unknown |
-//! | 2xx or 202 with a ticket | accepted | 401, 403 | unauthenticated |
-//! | 2xx with a code of what is wrong, and no id | invalid | 429, 503 with `Retry-After` | overloaded |
-//! | 409 | existing | 503 without | overloaded; unknown, if only a look-up keeps from doubles |
-//! | 401, 403, 425 | retry | 400, 409, 413, 422 | invalid: one of its orders may be why |
-//! | 429, 503 | overloaded | 408, 406, and 3xx but 301, 307, 308 | unknown |
-//! | 408 | unknown | other 3xx and 4xx, 501 | unavailable |
-//! | 400 to 499 else | invalid | the rest | unknown |
+//! | 202 | accepted | 2xx without one answer an order | unknown |
+//! | other 2xx with an id | created | 401, 403 | unauthenticated |
+//! | other 2xx with a ticket | accepted | 429, 503 with `Retry-After` | overloaded |
+//! | 2xx with a code of what is wrong, and no id | invalid | 503 without | overloaded; unknown, if only a look-up keeps from doubles |
+//! | 409 | existing | 400, 409, 413, 422 | invalid: one of its orders may be why |
+//! | 401, 403, 425 | retry | 408, 406, and 3xx but 301, 307, 308 | unknown |
+//! | 429, 503 | overloaded | other 3xx and 4xx, 501 | unavailable |
+//! | 408 | unknown | the rest | unknown |
+//! | 400 to 499 else | invalid | | |
 //! | the rest | unknown | | |
 //!
 //! Where answers name their orders, one that none names is unknown. A call of one order whose body is that order's answer is read as
@@ -29,6 +30,7 @@ use serde_json::Value;
 
 use super::claim::Noted;
 use super::options::{Answers, ClaimNote, Find, HttpOptions, List, Meaning, Rule};
+use super::template::word_of;
 use crate::oms::{CallFailure, Found, Guarantee, Identity, Listed, Outcome, Scope, plain};
 use crate::outbound::{Answer, retry_after};
 
@@ -36,6 +38,8 @@ use crate::outbound::{Answer, retry_after};
 const WORDS_MAX: usize = 200;
 /// Of a code.
 const CODE_MAX: usize = 64;
+/// The status of what is taken and not done (RFC 9110, section 15.3.3).
+const TAKEN: u16 = 202;
 
 /// What the answers of one OMS mean.
 pub(super) struct Reading {
@@ -96,7 +100,7 @@ impl Reading {
         // Some say it all in the head, and have no body.
         let by_header = answer.status.is_success().then(|| self.id_of(&answer.headers)).flatten();
         let nothing = Value::Null;
-        let whole = body.or(by_header.is_some().then_some(&nothing));
+        let whole = body.or((by_header.is_some() || status == TAKEN).then_some(&nothing));
         if let (Some(order), Some(whole), None) = (alone.filter(|_| of_order), whole, rule) {
             return Ok(vec![self.outcome(status, whole, by_header, order)]);
         }
@@ -134,7 +138,8 @@ impl Reading {
         let by_name: HashMap<_, _> =
             items.iter().filter_map(|item| Some((named(item)?, item))).collect();
         let of = |order: &Arc<OrderSummary>| {
-            let item = by_name.get(&order.key.identity());
+            let identity = order.key.identity();
+            let item = by_name.get(&identity).or_else(|| by_name.get(&word_of(&identity)));
             item.map_or(Outcome::Unknown, |item| outcome(item, order))
         };
         Some(sent.iter().map(of).collect())
@@ -186,6 +191,8 @@ impl Reading {
         let has = |pointers| first(pointers, item).and_then(name).is_some();
         let has_id = by_header.is_some() || has(&self.answers.id);
         let usual = || match (status, &said.code) {
+            // Whatever it names may be a task.
+            (TAKEN, None) => Meaning::Accepted,
             (200..=299, None) if has_id => Meaning::Created,
             (200..=299, None) if has(&self.answers.ticket) => Meaning::Accepted,
             (200..=299, Some(_)) if !has_id => Meaning::Invalid,
@@ -220,8 +227,8 @@ impl Reading {
                 id.map_or(Outcome::Unknown, |id| Outcome::Existing { id, same })
             }
             Meaning::Accepted => {
-                // Without one it is a rule that says so, and the order is known by its identity.
-                let ticket = first(&self.answers.ticket, item).and_then(name);
+                // Without any the order is known by its identity.
+                let ticket = first(&self.answers.ticket, item).and_then(name).or_else(id);
                 Outcome::Accepted { ticket: ticket.unwrap_or_else(|| order.key.identity()) }
             }
             Meaning::Invalid => Outcome::Invalid { code: said.shown(), reason: self.reason(said) },
@@ -276,7 +283,8 @@ impl Reading {
             found.push((identity, Found { id, fingerprint }));
         }
         let of = |wanted: &Identity| {
-            let mut named = found.iter().filter(|(identity, _)| identity == wanted);
+            let word = word_of(wanted);
+            let mut named = found.iter().filter(|(name, _)| name == wanted || *name == word);
             named.next().map(|(_, found)| found.clone())
         };
         Ok(asked.iter().map(of).collect())

@@ -115,15 +115,17 @@ impl Http {
         let claim_url = options.claim.as_ref().and_then(|claim| claim.url.as_deref());
         let claim_base = elsewhere("oms.claim.url", claim_url)?;
         let key = options.create.idempotency_header.as_deref();
-        let idempotency = key.map(|name| {
-            let wrong = |_| no_header("oms.create.idempotency_header", name);
-            name.parse::<HeaderName>().map_err(wrong)
-        });
+        let idempotency = key.map(|name| header_name("oms.create.idempotency_header", name));
         let headers = options.create.headers.iter().map(|(name, value)| {
-            let wrong = || no_header("oms.create.headers", name);
-            let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
-            Ok((name.parse::<HeaderName>().map_err(|_| wrong())?, value))
+            let value = HeaderValue::from_str(value);
+            let value = value.map_err(|_| no_header("oms.create.headers", name))?;
+            Ok((header_name("oms.create.headers", name)?, value))
         });
+        let header_files = options
+            .header_files
+            .iter()
+            .map(|(name, file)| Ok((header_name("oms.header_files", name)?, file.clone())));
+        let header_files = header_files.collect::<Result<_, OpenError>>()?;
         let shared = Shared {
             base,
             find_base,
@@ -131,7 +133,7 @@ impl Http {
             idempotency: idempotency.transpose()?,
             headers: headers.collect::<Result<_, OpenError>>()?,
             client: client(&options)?,
-            credentials: Arc::new(Credentials::new(options.auth.clone())),
+            credentials: Arc::new(Credentials::new(options.auth.clone(), header_files)),
             templates: Templates::new(&options)?,
             reading: Reading::new(&options),
             calls: Calls::new(options.limits),
@@ -165,6 +167,10 @@ fn address(name: &'static str, url: &str) -> Result<String, OpenError> {
     Ok(base)
 }
 
+fn header_name(name: &'static str, header: &str) -> Result<HeaderName, OpenError> {
+    header.parse().map_err(|_| no_header(name, header))
+}
+
 fn no_header(name: &'static str, header: &str) -> OpenError {
     OpenError::Header { name, header: header.to_owned() }
 }
@@ -185,8 +191,10 @@ impl Shared {
         let mut refused = None;
         loop {
             let login = self.credentials.header(&self.client, refused.as_ref()).await?;
+            let secrets = self.credentials.headers()?;
             self.calls.turn().await?;
             let mut once = request.clone();
+            once.headers_mut().extend(secrets);
             if let Some(login) = &login {
                 once.headers_mut().insert(AUTHORIZATION, login.clone());
             }

@@ -28,6 +28,9 @@ pub struct HttpOptions {
     pub answer_timeout: Duration,
     /// Who we are.
     pub auth: Auth,
+    /// Headers whose values are secrets, each with the file that holds its value; read anew with each call, of whatever kind, but those
+    /// for tokens.
+    pub header_files: BTreeMap<String, PathBuf>,
     /// How orders are created.
     pub create: Create,
     /// How they are looked up, where that is possible.
@@ -80,7 +83,7 @@ pub struct Create {
     /// The template of where they are sent to, below the address, which is given `identity`, percent-encoded; that only with one
     /// order a call.
     pub path: String,
-    /// Headers that each of these calls has.
+    /// Headers that each of these calls has. No secrets: see [`HttpOptions::header_files`].
     pub headers: BTreeMap<String, String>,
     /// The template of a body (minijinja), which is given `orders`, each with `identity`, `fingerprint` and `order`, the order
     /// summary, and `values`. Values are written as JSON. `None`: `{"orders": [...]}` of just the orders.

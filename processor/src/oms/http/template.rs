@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forebay_order::{Currency, Fingerprint, OrderSummary};
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -91,6 +91,8 @@ impl Templates {
         environment.add_filter("minor_units", minor_units);
         environment.add_filter("plus", plus);
         environment.add_filter("total", total);
+        environment.add_filter("word", word);
+        environment.add_test("zero", zero);
         environment.set_auto_escape_callback(|name| match name {
             BODY | CLAIM => AutoEscape::Json,
             _ => AutoEscape::None,
@@ -208,6 +210,40 @@ fn total(of: &Value, name: &str) -> Result<String, Error> {
         let amount = one.get_attr(name)?;
         plus(&sum, amount.as_str().ok_or_else(|| wrong("total: no amount"))?)
     })
+}
+
+/// Whether an amount is none, exactly: `{% if amount is zero %}`.
+fn zero(amount: &str) -> Result<bool, Error> {
+    Ok(decimal(amount)?.is_zero())
+}
+
+/// An identity as its [`word_of`]: `{{ identity|word }}`.
+fn word(state: &State<'_, '_>, identity: &str) -> Result<String, Error> {
+    match state.name() {
+        BODY => Ok(word_of(identity)),
+        // In a path it is percent-encoded.
+        _ => {
+            let identity = percent_decode_str(identity).decode_utf8();
+            identity.map(|identity| word_of(&identity)).map_err(|_| wrong("word: no text"))
+        }
+    }
+}
+
+/// An identity for an OMS that takes letters, digits, `-` and `_` only, and may not tell `A` from `a`: every byte that is no lower-case
+/// letter, digit or `-` becomes `_` and two hexadecimal digits. So no two identities have one word, and no word is an identity.
+pub(super) fn word_of(identity: &str) -> String {
+    let mut word = String::with_capacity(identity.len());
+    for byte in identity.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => word.push(char::from(byte)),
+            _ => word.extend(['_', hex(byte >> 4), hex(byte & 15)]),
+        }
+    }
+    word
+}
+
+fn hex(half: u8) -> char {
+    char::from_digit(u32::from(half), 16).unwrap_or('0')
 }
 
 fn decimal(amount: &str) -> Result<Decimal, Error> {

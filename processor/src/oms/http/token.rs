@@ -1,14 +1,14 @@
 //! Who we are, said with each call. Of tokens there is one at a time: whoever needs a new one first fetches it, the others wait.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -29,6 +29,8 @@ const LIFE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// What the calls say of us.
 pub(super) struct Credentials {
     auth: Auth,
+    /// Headers whose values are in files.
+    header_files: Vec<(HeaderName, PathBuf)>,
     token: Mutex<Option<Token>>,
 }
 
@@ -48,8 +50,18 @@ struct Granted {
 }
 
 impl Credentials {
-    pub(super) fn new(auth: Auth) -> Self {
-        Self { auth, token: Mutex::new(None) }
+    pub(super) fn new(auth: Auth, header_files: Vec<(HeaderName, PathBuf)>) -> Self {
+        Self { auth, header_files, token: Mutex::new(None) }
+    }
+
+    /// The headers of a call whose values are in files.
+    ///
+    /// # Errors
+    /// [`CallFailure::Unauthenticated`] where one cannot be read.
+    pub(super) fn headers(&self) -> Result<HeaderMap, CallFailure> {
+        let header =
+            |(name, path): &(HeaderName, PathBuf)| Ok((name.clone(), secret(&read(path)?)?));
+        self.header_files.iter().map(header).collect()
     }
 
     /// The `Authorization` of a call, if there is one. `refused`: one that was refused, which is not given again where another
