@@ -234,7 +234,7 @@ pub struct ClaimNote {
     pub write_path: Option<String>,
     /// The template of what is written (minijinja), which is given `fleet` and `since_ms`. `None`: an object of the two.
     pub body: Option<String>,
-    /// In the record: the fleet's name, a text of up to 64 characters.
+    /// In the record: the fleet's name, a UUID.
     pub fleet: String,
     /// In the record: since when, ms since 1970, as a number or its digits.
     pub since_ms: String,
