@@ -235,6 +235,7 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
         answer_timeout: oms.answer_timeout.0,
         auth: oms.auth.clone().map_or(Auth::Nobody, auth),
         header_files: oms.header_files.clone(),
+        csrf_path: oms.csrf_path.clone(),
         create: Create {
             method: create.method,
             path: create.path,

@@ -118,6 +118,8 @@ pub(crate) struct Change {
     pub(crate) faults: Faults,
     /// Once: no token issued so far is good any more.
     pub(crate) revoke_tokens: bool,
+    /// Once: all sessions are over.
+    pub(crate) end_sessions: bool,
     /// Once: what was told is told again.
     pub(crate) tell_again: bool,
 }
@@ -141,6 +143,7 @@ impl Faults {
             Some(other) => Err(format!("{name}: {other} is not a boolean")),
         };
         let (revoke_tokens, tell_again) = (action("revoke_tokens")?, action("tell_again")?);
+        let end_sessions = action("end_sessions")?;
         let to_object = |faults: &Self| match serde_json::to_value(faults) {
             Ok(Value::Object(members)) => Ok(members),
             Ok(_) => Err("faults are not an object".to_owned()),
@@ -154,7 +157,7 @@ impl Faults {
         let faults: Self =
             serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())?;
         faults.check()?;
-        Ok(Change { faults, revoke_tokens, tell_again })
+        Ok(Change { faults, revoke_tokens, end_sessions, tell_again })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -213,6 +216,9 @@ mod tests {
     fn a_revocation_is_an_action_and_no_fault() {
         let change = Faults::default().changed(json!({ "revoke_tokens": true })).unwrap();
         let faults = Faults::default();
-        assert_eq!(change, Change { faults, revoke_tokens: true, tell_again: false });
+        assert_eq!(
+            change,
+            Change { faults, revoke_tokens: true, end_sessions: false, tell_again: false }
+        );
     }
 }

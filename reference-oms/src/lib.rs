@@ -24,6 +24,7 @@ mod oms;
 mod order;
 mod pressure;
 mod serve;
+mod sessions;
 mod teller;
 mod tls;
 mod tokens;

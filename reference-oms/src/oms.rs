@@ -15,6 +15,7 @@ use crate::judge;
 use crate::ledger::{Ledger, LedgerError};
 use crate::nth::Counts;
 use crate::pressure::Pressure;
+use crate::sessions::Sessions;
 use crate::tokens::Tokens;
 
 /// How a reference OMS is set up.
@@ -76,6 +77,7 @@ pub(crate) struct Oms {
     pub(crate) under_way: AtomicU64,
     faults: Mutex<Arc<Faults>>,
     tokens: Mutex<Tokens>,
+    sessions: Mutex<Sessions>,
     pressure: Mutex<Pressure>,
     bodies: Mutex<VecDeque<Bytes>>,
 }
@@ -103,6 +105,7 @@ impl Oms {
             under_way: AtomicU64::new(0),
             faults: Mutex::new(Arc::new(options.faults.clone())),
             tokens: Mutex::new(Tokens::default()),
+            sessions: Mutex::default(),
             pressure: Mutex::new(Pressure::new(now_us, u64::try_from(counted).unwrap_or(0))),
             bodies: Mutex::default(),
         })
@@ -130,6 +133,9 @@ impl Oms {
         if change.revoke_tokens {
             self.tokens().revoke_all();
         }
+        if change.end_sessions {
+            self.sessions().end_all();
+        }
         self.tell_again.fetch_or(change.tell_again, Ordering::Relaxed);
         *faults = Arc::new(change.faults);
         Ok(Arc::clone(&faults))
@@ -151,6 +157,10 @@ impl Oms {
 
     pub(crate) fn tokens(&self) -> MutexGuard<'_, Tokens> {
         lock(&self.tokens)
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        lock(&self.sessions)
     }
 
     pub(crate) fn pressure(&self) -> MutexGuard<'_, Pressure> {

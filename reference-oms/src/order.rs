@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Kind {
     /// A token.
     Token,
+    /// A session, for a dialect that has them.
+    Session,
     /// Orders created.
     Create,
     /// Orders looked up by identity.
@@ -26,6 +28,7 @@ impl Kind {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Session => "session",
             Self::Create => "create",
             Self::Find => "find",
             Self::List => "list",
@@ -111,6 +114,8 @@ pub(crate) struct Refusal {
 pub(crate) enum Why {
     Unavailable,
     Token,
+    /// No session, or one that is over.
+    Session,
     Credentials,
     Quota,
     Overloaded,
@@ -129,6 +134,7 @@ impl Why {
         match self {
             Self::Unavailable => "unavailable",
             Self::Token => "token",
+            Self::Session => "session",
             Self::Credentials => "credentials",
             Self::Quota => "quota",
             Self::Overloaded => "overloaded",

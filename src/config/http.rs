@@ -135,6 +135,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
             oms.preset.is_none()
                 && oms.auth.is_none()
                 && oms.header_files.is_empty()
+                && oms.csrf_path.is_none()
                 && oms.create.is_none()
                 && oms.find.is_none()
                 && oms.list.is_none()
@@ -144,7 +145,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
                 && oms.identity_max.is_none()
                 && oms.outcomes_secret_file.is_none()
                 && !oms.accept_doubles,
-            "oms.preset, auth, header_files, create, find, list, claim, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
+            "oms.preset, auth, header_files, csrf_path, create, find, list, claim, limits, outcome, identity_max, outcomes_secret_file, accept_doubles: only for oms.kind = \"http\"",
         );
         return faults;
     }
@@ -176,6 +177,10 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
     if let Some(Err(why)) = oms.outcomes_secret_file.as_deref().map(Secrets::read) {
         must(false, &format!("oms.outcomes_secret_file: {why}"));
     }
+    must(
+        oms.csrf_path.as_deref().is_none_or(|path| path.starts_with('/')),
+        "oms.csrf_path: must start with \"/\"",
+    );
     let Some(create) = &oms.create else {
         must(false, "oms.create: says how orders are created; at least its path is needed");
         return faults;

@@ -180,6 +180,9 @@ pub(crate) struct Oms {
     /// Headers of every call, each with the file of its value.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) header_files: BTreeMap<String, PathBuf>,
+    /// Where a token against forged requests is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) csrf_path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) create: Option<http::Create>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -380,6 +383,7 @@ impl Default for Oms {
             outcomes_secret_file: None,
             auth: None,
             header_files: BTreeMap::new(),
+            csrf_path: None,
             create: None,
             find: None,
             list: None,

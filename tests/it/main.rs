@@ -21,6 +21,7 @@ mod presets;
 mod published;
 mod real_orders;
 mod replay;
+mod sap;
 mod smoke;
 mod sockets;
 mod sync_held;

@@ -1,6 +1,7 @@
 //! A whole sale through each preset, into the reference OMS that speaks its vendor's dialect, with what goes wrong there. The OMS's own
 //! ledger is the judge: none lost, none doubled, none set aside wrongly.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use crate::oms::{Oms, control, directory};
 use crate::real_orders;
 use crate::smoke::CASES;
 
-const ORDERS: usize = 300;
+pub(crate) const ORDERS: usize = 300;
 
 /// An OMS's dialect, and how its preset is reached here.
 pub(crate) struct Vendor {
@@ -61,15 +62,24 @@ pub(crate) const COMMERCETOOLS: Vendor = Vendor {
 /// Orders on their way into it.
 pub(crate) struct Sale {
     pub(crate) forebay: Forebay,
-    oms: Oms,
+    pub(crate) oms: Oms,
     _files: TempDir,
 }
 
 impl Sale {
     pub(crate) fn through(vendor: &Vendor, faults: &Value, first: &str) -> Self {
+        Self::described(vendor.dialect, faults, |oms, at| config(vendor, oms, at, first))
+    }
+
+    /// By a configuration for an OMS of that dialect, with files of its own.
+    pub(crate) fn described(
+        dialect: &str,
+        faults: &Value,
+        config: impl FnOnce(&Oms, &Path) -> String,
+    ) -> Self {
         let files = directory(&faults.to_string());
-        let oms = Oms::start_as(vendor.dialect, files.path());
-        let forebay = Forebay::start(&config(vendor, &oms, &files, first));
+        let oms = Oms::start_as(dialect, files.path());
+        let forebay = Forebay::start(&config(&oms, files.path()));
         Self { forebay, oms, _files: files }
     }
 
@@ -97,11 +107,11 @@ impl Sale {
         self.send(&Request::get(path))
     }
 
-    fn ended(&self, state: &str) -> u64 {
+    pub(crate) fn ended(&self, state: &str) -> u64 {
         self.forebay.view("/v1/status")["buffer"]["ended"][state].as_u64().unwrap_or_default()
     }
 
-    fn exceptions(&self) -> Vec<Value> {
+    pub(crate) fn exceptions(&self) -> Vec<Value> {
         self.forebay.view("/v1/exceptions")["exceptions"].as_array().unwrap().clone()
     }
 
@@ -122,9 +132,9 @@ impl Sale {
     }
 }
 
-fn config(vendor: &Vendor, oms: &Oms, files: &TempDir, first: &str) -> String {
+fn config(vendor: &Vendor, oms: &Oms, at: &Path, first: &str) -> String {
     let Vendor { preset, token, project, more, .. } = vendor;
-    let (url, at) = (format!("http://{}", oms.address), files.path().display());
+    let (url, at) = (format!("http://{}", oms.address), at.display());
     let more = more.replace("{url}", &url);
     format!(
         "[buffer]\nslot_bytes = \"8MiB\"\nburst_reserve = 1\n\
@@ -136,12 +146,12 @@ fn config(vendor: &Vendor, oms: &Oms, files: &TempDir, first: &str) -> String {
     )
 }
 
-fn orders() -> Vec<String> {
+pub(crate) fn orders() -> Vec<String> {
     (0..ORDERS).map(|n| own(&format!("it's {n}"), "12.50")).collect()
 }
 
 /// Lines that are cut, tokens that end, latency, orders told to come again, and whatever more.
-fn faults(more: Value) -> Value {
+pub(crate) fn faults(more: Value) -> Value {
     let mut faults = json!({
         "drop_before_commit_every": 7, "drop_after_commit_every": 5, "drop_mid_answer_every": 9,
         "try_later_every": 40, "try_later_s": 0, "token_ttl_s": 2, "latency_ms": { "p50": 2, "p99": 20 },
@@ -159,7 +169,7 @@ fn sold(vendor: &Vendor, more: Value) -> Value {
 
 impl Sale {
     /// All is well, and lines were cut in each way.
-    fn was_cut_and_is_well(&self) -> Value {
+    pub(crate) fn was_cut_and_is_well(&self) -> Value {
         let judged = self.all_is_well(ORDERS);
         for cut in ["before_commit", "after_commit", "mid_answer"] {
             assert!(judged["cut"][cut].as_u64().unwrap() > 0, "{cut}: {judged}");
@@ -275,7 +285,7 @@ fn oms_verify_finds_each_as_its_preset_says() {
         let files = directory("{}");
         let oms = Oms::start_as(vendor.dialect, files.path());
         let file = files.path().join("forebay.toml");
-        std::fs::write(&file, config(vendor, &oms, &files, "")).unwrap();
+        std::fs::write(&file, config(vendor, &oms, files.path(), "")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         let output = command.args(["oms", "verify", "--config"]).arg(&file).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();

@@ -23,6 +23,7 @@ pub(crate) fn options(url: String) -> HttpOptions {
         answer_timeout: Duration::from_millis(700),
         auth: Auth::Nobody,
         header_files: BTreeMap::new(),
+        csrf_path: None,
         create: Create {
             method: Method::Post,
             headers: BTreeMap::new(),

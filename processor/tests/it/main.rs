@@ -20,6 +20,8 @@ mod http;
 #[cfg(test)]
 mod http_claim;
 #[cfg(test)]
+mod http_session;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod outage;

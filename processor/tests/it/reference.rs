@@ -56,6 +56,7 @@ impl Reference {
                 scope: None,
             },
             header_files: BTreeMap::new(),
+            csrf_path: None,
             create: Create {
                 method: Method::Post,
                 headers: BTreeMap::new(),

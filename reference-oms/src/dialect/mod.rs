@@ -3,7 +3,7 @@
 //! ```text
 //! mod.rs        what a dialect is       generic.rs  our own
 //! salesforce.rs commercetools.rs        a batch a call
-//! dynamics.rs   netsuite.rs             an order a call
+//! dynamics.rs   netsuite.rs   sap.rs    an order a call
 //! ```
 
 mod commercetools;
@@ -12,6 +12,7 @@ mod generic;
 mod netsuite;
 mod quoted;
 mod salesforce;
+mod sap;
 
 use http::{HeaderName, Method, Uri};
 
@@ -31,12 +32,20 @@ pub enum Dialect {
     NetSuite,
     /// The Import API of commercetools.
     Commercetools,
+    /// SAP S/4HANA's OData service of sales orders.
+    Sap,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Generic, Self::Salesforce, Self::Dynamics, Self::NetSuite, Self::Commercetools];
+    pub const ALL: [Self; 6] = [
+        Self::Generic,
+        Self::Salesforce,
+        Self::Dynamics,
+        Self::NetSuite,
+        Self::Commercetools,
+        Self::Sap,
+    ];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -46,6 +55,7 @@ impl Dialect {
             Self::Dynamics => "dynamics",
             Self::NetSuite => "netsuite",
             Self::Commercetools => "commercetools",
+            Self::Sap => "sap",
         }
     }
 
@@ -57,6 +67,7 @@ impl Dialect {
             Self::Dynamics => &dynamics::Dynamics,
             Self::NetSuite => &netsuite::NetSuite,
             Self::Commercetools => &commercetools::Commercetools,
+            Self::Sap => &sap::Sap,
         }
     }
 }
@@ -68,6 +79,11 @@ pub(crate) trait Words: Sync {
 
     /// The orders of a create call, or what is wrong with it.
     fn orders(&self, uri: &Uri, body: &[u8]) -> Result<Vec<Order>, String>;
+
+    /// Whether what changes something must be in a session, with its token against forged requests.
+    fn wants_session(&self) -> bool {
+        false
+    }
 
     /// Orders in a create call at most, where the vendor says it.
     fn batch_max(&self) -> Option<usize> {

@@ -97,7 +97,7 @@ impl Answer {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(whole));
         for (name, value) in self.headers {
             if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(name, value);
+                headers.append(name, value);
             }
         }
         response

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderName, StatusCode, header};
 
 use super::answer::Answer;
-use super::{orders, records, token};
+use super::{orders, records, session, token};
 use crate::faults::Faults;
 use crate::latency;
 use crate::ledger::Note;
@@ -85,6 +85,7 @@ pub(super) async fn serve(State(oms): State<Arc<Oms>>, request: Request) -> Resp
 async fn done(oms: &Oms, call: &Call) -> Answer {
     let done = match call.kind {
         Kind::Token => Ok(token::grant(oms, call).await),
+        Kind::Session => Ok(session::begin(oms, call)),
         Kind::Create => orders::create(oms, call).await,
         Kind::Find => orders::find(oms, call).await,
         Kind::List => orders::list(oms, call).await,
@@ -112,6 +113,11 @@ fn admit(oms: &Oms, call: &Call, at_once: u64, came_early: bool) -> Result<(), R
     if !token.is_some_and(|token| oms.tokens().is_good(token.trim(), call.at_us)) {
         let message = "the token is missing, expired or revoked";
         return Err(refusal(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", message, Why::Token));
+    }
+    let changes = matches!(call.kind, Kind::Create | Kind::Write);
+    if changes && oms.dialect.words().wants_session() && !session::is_in_one(oms, call) {
+        let message = "CSRF token validation failed";
+        return Err(refusal(StatusCode::FORBIDDEN, "403", message, Why::Session));
     }
     if !oms.pressure().count(faults.quota_per_day, call.at_us) {
         let (code, message) = ("REQUEST_LIMIT_EXCEEDED", "the calls of the day are used up");

@@ -5,6 +5,7 @@ mod call;
 mod control;
 mod orders;
 mod records;
+mod session;
 mod token;
 
 use std::sync::Arc;

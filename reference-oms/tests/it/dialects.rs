@@ -139,6 +139,45 @@ fn netsuite_changes_what_is_put_again() {
 }
 
 #[test]
+fn sap_creates_in_a_session_only_and_a_second_is_another() {
+    let oms = Oms::start_as(Dialect::Sap);
+    oms.control(&json!({ "unique": false }));
+    let token = token(&oms, "/sap/bc/sec/oauth2/token");
+    let service = "/sap/opu/odata/sap/API_SALES_ORDER_SRV/";
+    let orders = format!("{service}A_SalesOrder");
+    let begin = || {
+        let asked = Request::get(service).bearer(&token).header("X-CSRF-Token", "Fetch");
+        let answer = oms.ask(&asked).answer();
+        let cookies = answer.headers("set-cookie");
+        let cookies: Vec<_> =
+            cookies.iter().map(|cookie| cookie.split(';').next().unwrap().to_owned()).collect();
+        (answer.header("x-csrf-token").unwrap().to_owned(), cookies.join("; "))
+    };
+    let create = |csrf: &str, cookies: &str| {
+        let body = json!({ "YY1_ForebayIdentity_SDH": "it's", "YY1_ForebayFingerprint_SDH": "f" });
+        let body = body.to_string();
+        let request = Request::post(&orders, &body).bearer(&token);
+        oms.ask(&request.header("X-CSRF-Token", csrf).header("Cookie", cookies)).answer()
+    };
+    let ((one, its), (other, others)) = (begin(), begin());
+    for (csrf, cookies) in [("", ""), (&one, ""), (&one, &others), (&other, &its), ("Fetch", &its)]
+    {
+        let refused = create(csrf, cookies);
+        assert_eq!((refused.status, refused.header("x-csrf-token")), (403, Some("Required")));
+    }
+    let (first, second) = (create(&one, &its), create(&other, &others));
+    assert_eq!((first.status, second.status), (201, 201));
+    assert_ne!(first.body["d"]["SalesOrder"], second.body["d"]["SalesOrder"]);
+    let filter = "YY1_ForebayIdentity_SDH%20eq%20%27it%27%27s%27";
+    let found = get(&oms, &token, &format!("{orders}?$filter={filter}"));
+    assert_eq!(found.body["d"]["results"][0]["SalesOrder"], first.body["d"]["SalesOrder"]);
+    oms.control(&json!({ "end_sessions": true }));
+    assert_eq!(create(&one, &its).status, 403);
+    let judged = oms.judge();
+    assert_eq!((judged.creates, judged.doubles, judged.refused["session"]), (2, 1, 6));
+}
+
+#[test]
 fn commercetools_takes_twenty_and_answers_a_page() {
     let oms = Oms::start_as(Dialect::Commercetools);
     let token = token(&oms, "/oauth/token");

@@ -273,7 +273,12 @@ pub(crate) struct Answer {
 impl Answer {
     /// A header, by its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers(name).into_iter().next()
+    }
+
+    /// All of that name.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.into_iter().find_map(|(found, value)| (found == name).then_some(value))
+        lines.filter_map(|(found, value)| (found == name).then_some(value)).collect()
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct ServeArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// How it speaks: generic, salesforce, dynamics, netsuite or commercetools
+    /// How it speaks: generic, salesforce, dynamics, netsuite, commercetools or sap
     #[arg(long, value_name = "NAME", default_value = "generic", value_parser = dialect)]
     dialect: Dialect,
     /// The ledger (SQLite); made if it is not there

@@ -37,7 +37,7 @@ pub(super) async fn claim(shared: &Shared, fleet: &str, take: bool) -> Result<Cl
         Some(Noted { fleet, since_ms }) if !take => Ok(Claim::Theirs { fleet, since_ms }),
         _ => {
             let since_ms = SystemClock.wall_ms();
-            let answer = shared.call(write(shared, fleet, since_ms)?).await?;
+            let answer = shared.change(write(shared, fleet, since_ms)?).await?;
             shared.reading.written(&answer)?;
             Ok(Claim::Ours { taken_ms: Some(since_ms) })
         }

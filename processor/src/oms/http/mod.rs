@@ -14,13 +14,14 @@
 //! mod.rs       what the drain sees     options.rs   what differs from OMS to OMS
 //! template.rs  bodies and paths        answer.rs    what an answer means
 //! limits.rs    calls a second and day  token.rs     who we are
-//! claim.rs     whose orders it gets
+//! claim.rs     whose orders it gets    session.rs   a token against forged requests
 //! ```
 
 mod answer;
 mod claim;
 mod limits;
 mod options;
+mod session;
 mod template;
 mod token;
 
@@ -38,6 +39,7 @@ use super::{
 use crate::outbound::{Answer, Client, Deadlines, Failed, TlsError, tls_client};
 use answer::Reading;
 use limits::Calls;
+use session::Session;
 use template::Templates;
 use token::Credentials;
 
@@ -94,6 +96,7 @@ struct Shared {
     headers: HeaderMap,
     client: Client,
     credentials: Arc<Credentials>,
+    session: Session,
     templates: Templates,
     reading: Reading,
     calls: Calls,
@@ -134,6 +137,7 @@ impl Http {
             headers: headers.collect::<Result<_, OpenError>>()?,
             client: client(&options)?,
             credentials: Arc::new(Credentials::new(options.auth.clone(), header_files)),
+            session: Session::default(),
             templates: Templates::new(&options)?,
             reading: Reading::new(&options),
             calls: Calls::new(options.limits),
@@ -186,6 +190,31 @@ impl HttpOptions {
 }
 
 impl Shared {
+    /// One call that changes something: in a session, where the OMS wants one, and in a new one if that is over.
+    async fn change(&self, request: Request<Bytes>) -> Result<Answer, CallFailure> {
+        let Some(path) = &self.options.csrf_path else { return self.call(request).await };
+        let mut over = None;
+        loop {
+            let fetch = async {
+                let mut fetch = get(&self.base, path)?;
+                fetch.headers_mut().insert(session::TOKEN, session::FETCH);
+                self.call(fetch).await
+            };
+            let session = self.session.headers(over.as_ref(), fetch).await?;
+            let mut once = request.clone();
+            once.headers_mut().extend(session.clone());
+            let answer = self.call(once).await?;
+            match session::is_over(&answer) {
+                false => return Ok(answer),
+                true if over.is_none() => over = Some(session),
+                true => {
+                    let why = "it refuses the token that it told at oms.csrf_path".to_owned();
+                    return Err(CallFailure::NotSent(why));
+                }
+            }
+        }
+    }
+
     /// One call, with a new token if the one it had is refused.
     async fn call(&self, request: Request<Bytes>) -> Result<Answer, CallFailure> {
         let mut refused = None;
@@ -200,8 +229,10 @@ impl Shared {
             }
             let answer = self.client.call(once).await?;
             self.calls.told(answer.status, &answer.headers);
-            let again =
-                refused.is_none() && self.credentials.renews() && self.reading.refuses_us(&answer);
+            let again = refused.is_none()
+                && self.credentials.renews()
+                && !session::is_over(&answer)
+                && self.reading.refuses_us(&answer);
             if !again {
                 return Ok(answer);
             }
@@ -287,7 +318,7 @@ impl Shared {
             _ => return Ok(Part::TooLarge),
         }
         let request = self.create(part, body)?;
-        let answer = self.call(request).await?;
+        let answer = self.change(request).await?;
         self.reading.outcomes(part, &answer).map(Part::Done)
     }
 

@@ -31,6 +31,9 @@ pub struct HttpOptions {
     /// Headers whose values are secrets, each with the file that holds its value; read anew with each call, of whatever kind, but those
     /// for tokens.
     pub header_files: BTreeMap<String, PathBuf>,
+    /// The path, below the address, at which a token against forged requests (CSRF) is told to whoever asks for it; calls that change
+    /// something then have it, with the cookies that came with it. `None`: they need none.
+    pub csrf_path: Option<String>,
     /// How orders are created.
     pub create: Create,
     /// How they are looked up, where that is possible.
