@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::Request;
+use crate::oms::control;
 use crate::presets::{COMMERCETOOLS, Sale};
 
 /// Where `cargo xtask ci` puts types and compiler; `None`, which is said, where they are not.
@@ -66,8 +67,15 @@ fn bodies_and_the_dialect_s_answers_are_as_commercetools_publishes_them() {
     let import = import.to_string();
     let path = "/shop/orders/import-containers/forebay";
     let create = Request::post(path, import.as_bytes()).header("Authorization", &bearer);
-    let answer = sale.send(&create);
-    let states = ["processing", "validationFailed"];
-    assert_eq!([0, 1].map(|n| answer["operationStatus"][n]["state"].clone()), states);
-    assert_eq!(said(&modules, "ImportResponse", &answer), "");
+    // A second of a number is taken as the first was; what cannot be one is refused at once.
+    for (faults, state) in [
+        (json!({}), "processing"),
+        (json!({ "reject_all_with": "InvalidInput" }), "validationFailed"),
+    ] {
+        control(&sale.oms, &faults);
+        let answer = sale.send(&create);
+        let states = [0, 1].map(|n| answer["operationStatus"][n]["state"].clone());
+        assert_eq!(states, [state; 2]);
+        assert_eq!(said(&modules, "ImportResponse", &answer), "");
+    }
 }
