@@ -66,10 +66,12 @@ async fn where_no_token_is_good_nothing_was_sent_that_could_have_an_effect() {
     for (answers, what) in [
         (vec![token("one"), over(), token("two"), over()], "refuses the token"),
         (vec![answer("200 OK", "", "{}")], "no token was told at oms.csrf_path"),
-        (vec![answer("404 Not Found", "x-csrf-token: abc\r\n", "{}")], "no token was told"),
+        (vec![answer("404 Not Found", "x-csrf-token: abc\r\n", "{}")], "it answered 404"),
     ] {
         let (outcomes, _) = sold(1, answers).await;
         let Err(CallFailure::NotSent(why)) = &outcomes[0] else { panic!("{outcomes:?}") };
         assert!(why.contains(what), "{why}");
     }
+    let (outcomes, _) = sold(1, vec![answer("401 Unauthorized", "", "{}")]).await;
+    assert_eq!(outcomes, [Err(CallFailure::Unauthenticated)]);
 }

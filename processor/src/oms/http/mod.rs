@@ -198,7 +198,8 @@ impl Shared {
             let fetch = async {
                 let mut fetch = get(&self.base, path)?;
                 fetch.headers_mut().insert(session::TOKEN, session::FETCH);
-                self.call(fetch).await
+                let answer = self.call(fetch).await?;
+                self.reading.written(&answer).map(|()| answer)
             };
             let session = self.session.headers(over.as_ref(), fetch).await?;
             let mut once = request.clone();

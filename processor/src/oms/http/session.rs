@@ -44,8 +44,7 @@ impl Session {
 
 fn read(answer: &Answer) -> Result<HeaderMap, CallFailure> {
     let none = || CallFailure::NotSent("no token was told at oms.csrf_path".to_owned());
-    let token = answer.headers.get(TOKEN).filter(|_| answer.status.is_success());
-    let token = token.ok_or_else(none)?;
+    let token = answer.headers.get(TOKEN).ok_or_else(none)?;
     let cookies = answer.headers.get_all(SET_COOKIE).iter();
     let cookies: Vec<_> =
         cookies.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).collect();
