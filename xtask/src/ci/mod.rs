@@ -49,7 +49,7 @@ fn tortures() -> Vec<(String, Plan)> {
         (Fault::Kill, 2, 2),
         (Fault::PowerCut, 2, 4),
         (Fault::SyncError, 8, 2),
-        (Fault::Stall, 2, 2),
+        (Fault::Stall, 2, 4),
         (Fault::DiskFull, 1, 1),
         (Fault::BitFlip, 40, 40),
         (Fault::IndexLoss, 2, 2),
