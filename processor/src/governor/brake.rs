@@ -1,4 +1,5 @@
-//! The drain's brakes: it stops by itself where going on would burn orders, and goes on by itself.
+//! The drain's brakes: it stops by itself where going on would burn orders, and goes on by itself once a probe came through
+//! (see [`super::probe`]).
 //!
 //! # What it promises
 //! - While a brake is on nothing is granted but probes: one call of one order at a time, with waits that grow and have jitter
@@ -11,9 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
-use super::{FULL_LOOK, Governor, Grant, Limiter, Shared};
+use super::{Governor, Limiter};
 use crate::metrics;
 use crate::retry::RetryPolicy;
 
@@ -70,7 +71,7 @@ impl Brake {
 pub(super) struct Brakes {
     slot: watch::Sender<Slot>,
     /// Whose the next probe is: whoever waits longest, so that one that had no order to ask with does not keep others from it.
-    turn: Arc<Semaphore>,
+    pub(super) turn: Arc<Semaphore>,
     waits: RetryPolicy,
 }
 
@@ -151,19 +152,19 @@ impl Brakes {
     }
 
     /// How long until the next probe may be made; `None` where no brake is on.
-    fn until_probe(&self, now: Duration) -> Option<Duration> {
+    pub(super) fn until_probe(&self, now: Duration) -> Option<Duration> {
         let slot = self.slot.borrow();
         slot.on.as_ref().map(|on| on.probe_at.saturating_sub(now))
     }
 
-    fn probe_called(&self) {
+    pub(super) fn probe_called(&self) {
         self.slot.send_if_modified(|slot| {
             slot.called = true;
             false
         });
     }
 
-    fn probe_over(&self, now: Duration) {
+    pub(super) fn probe_over(&self, now: Duration) {
         self.slot.send_modify(|slot| {
             if !std::mem::take(&mut slot.called) {
                 return; // Nobody was asked: there was no order to ask with.
@@ -250,109 +251,12 @@ impl Governor {
 
     /// Whether anything but the ceiling keeps calls back now.
     pub(crate) fn kept_back(&self) -> bool {
-        let paused = *self.shared.paused.borrow();
-        let in_trouble = || self.shared.clock.elapsed() < self.shared.lock().not_before;
-        let full = || self.shared.is_full();
-        paused || self.shared.brakes.on() || !self.is_claimed() || in_trouble() || full()
+        self.must_wait() || self.shared.brakes.on() || self.shared.is_full()
     }
 
     /// How long an order that a brake gives back waits: longer than the next probe, which so takes another one.
     pub(crate) fn longer_than_the_next_probe(&self) -> Duration {
         self.shared.brakes.longer()
-    }
-
-    /// Returns once a look-up makes sense that sends nothing: neither a pause nor the OMS's trouble keeps calls back, and the OMS is
-    /// this fleet's. While the credentials are refused that look-up is a probe: where no more orders may be sent, only look-ups can
-    /// find out that they are good again.
-    pub(crate) async fn may_look_up(&self) -> Option<Probe> {
-        loop {
-            self.not_kept_back().await;
-            if self.shared.brakes.limiter() != Some(Limiter::Auth) {
-                return None;
-            }
-            if let Some(probe) = self.probe().await {
-                return probe;
-            }
-        }
-    }
-
-    /// Returns once neither a pause nor the OMS's trouble keeps calls back, and the OMS is this fleet's.
-    async fn not_kept_back(&self) {
-        loop {
-            let mut paused = self.shared.paused.subscribe();
-            drop(paused.wait_for(|paused| !*paused).await);
-            let now = self.shared.clock.elapsed();
-            let left = self.shared.lock().not_before.saturating_sub(now);
-            match (left, self.is_claimed()) {
-                (Duration::ZERO, true) => return,
-                (Duration::ZERO, false) => super::sleep(FULL_LOOK).await,
-                (left, _) => super::sleep(left).await,
-            }
-        }
-    }
-
-    /// No brake, or the caller's turn to make its next probe; `None` where something has changed meanwhile.
-    async fn probe(&self) -> Option<Option<Probe>> {
-        let brakes = &self.shared.brakes;
-        let Some(wait) = brakes.until_probe(self.shared.clock.elapsed()) else {
-            return Some(None);
-        };
-        let turn = async {
-            super::sleep(wait).await;
-            Arc::clone(&brakes.turn).acquire_owned().await.ok()
-        };
-        let turn = tokio::select! {
-            biased;
-            () = brakes.off() => None,
-            turn = turn => turn,
-        }?;
-        // Another one may have made it by now.
-        let due = brakes.until_probe(self.shared.clock.elapsed()) == Some(Duration::ZERO);
-        due.then(|| Some(Probe { governor: self.clone(), _turn: turn }))
-    }
-
-    /// Returns once leasing makes sense: neither a pause nor the OMS's trouble keeps calls back, more orders may be outstanding, and
-    /// no brake is on, or the time has come for its next probe. Then the caller is the one to make it, with one order.
-    pub async fn open(&self) -> Option<Probe> {
-        loop {
-            self.not_kept_back().await;
-            if self.shared.is_full() {
-                super::sleep(FULL_LOOK).await;
-                continue;
-            }
-            if let Some(probe) = self.probe().await {
-                return probe;
-            }
-        }
-    }
-}
-
-/// The right to make the one probe under way. Dropped, the next one's wait begins; a longer one, if a call was granted.
-pub struct Probe {
-    governor: Governor,
-    _turn: OwnedSemaphorePermit,
-}
-
-impl Probe {
-    /// Waits for permission for the look-up that it is.
-    pub(crate) async fn acquire_look_up(&self) -> Option<Grant> {
-        let grant = self.governor.acquire_look_up().await?;
-        self.governor.shared.brakes.probe_called();
-        Some(grant)
-    }
-
-    /// Waits for permission to send one order, as [`Governor::acquire_unless_full`] but past the brake.
-    pub async fn acquire(&self) -> Option<Grant> {
-        let grant = self.governor.acquire_past(1, true).await?;
-        self.governor.shared.brakes.probe_called();
-        Some(grant)
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        let shared: &Arc<Shared> = &self.governor.shared;
-        shared.brakes.probe_over(shared.clock.elapsed());
     }
 }
 
@@ -443,6 +347,22 @@ mod tests {
             drop(governor.open().await.unwrap());
         }
         assert!(began.elapsed() < SECOND, "there was nothing to ask with");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_that_begins_while_a_probe_is_waited_for_holds_it_back() {
+        let governor = governor();
+        governor.brake(Brake::Auth);
+        let open = tokio::spawn({
+            let governor = governor.clone();
+            async move { governor.open().await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        governor.pause();
+        sleep(SECOND * 100).await;
+        assert!(!open.is_finished(), "an order would be lent in the pause");
+        governor.resume();
+        assert!(open.await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ mod claim;
 mod fleet_model;
 mod grant;
 mod limits;
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -35,9 +36,10 @@ use allowance::Allowance;
 use brake::Brakes;
 use grant::Waiting;
 
-pub use brake::{Brake, Probe};
+pub use brake::Brake;
 pub use grant::Grant;
 pub use limits::{CEILING_MAX, CeilingError, Limiter, Limits, State};
+pub use probe::Probe;
 
 /// How often it is looked whether more orders may be outstanding, and whose the OMS is.
 const FULL_LOOK: Duration = Duration::from_millis(50);

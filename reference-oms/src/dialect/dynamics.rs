@@ -11,7 +11,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::generic::text;
-use super::quoted::{Escape, parameter, texts};
+use super::quoted::filtered;
 use super::{Said, Words};
 use crate::order::{Found, Kind, Order, Outcome, Refusal, Why};
 
@@ -68,13 +68,7 @@ impl Words for Dynamics {
     }
 
     fn wanted(&self, uri: &Uri) -> Result<Vec<String>, String> {
-        let filter = parameter(uri, "$filter")?.ok_or("no $filter")?;
-        let (around, identities) = texts(&filter, '\'', &Escape::Doubled)?;
-        let asks = format!("{IDENTITY} eq ?");
-        match around.split(" or ").all(|part| part == asks) {
-            true => Ok(identities),
-            false => Err(format!("this filter is not answered here: {around}")),
-        }
+        filtered(uri, IDENTITY)
     }
 
     fn found(&self, _uri: &Uri, _wanted: &[String], found: &[Found]) -> Said {

@@ -17,6 +17,17 @@ pub(super) fn parameter(uri: &Uri, wanted: &str) -> Result<Option<String>, Strin
     Ok(query.into_iter().find_map(|(name, value)| (name == wanted).then_some(value)))
 }
 
+/// The texts that a field is to be one of, by OData's `$filter`: `field eq 'one' or field eq 'other'`.
+pub(super) fn filtered(uri: &Uri, field: &str) -> Result<Vec<String>, String> {
+    let filter = parameter(uri, "$filter")?.ok_or("no $filter")?;
+    let (around, wanted) = texts(&filter, '\'', &Escape::Doubled)?;
+    let asks = format!("{field} eq ?");
+    match around.split(" or ").all(|part| part == asks) {
+        true => Ok(wanted),
+        false => Err(format!("this filter is not answered here: {around}")),
+    }
+}
+
 /// A query with each text in it as `?`, and the texts.
 pub(super) fn texts(
     query: &str,
