@@ -3,7 +3,7 @@
 use forebay_order::Format;
 use forebay_processor::governor::CEILING_MAX;
 
-use super::{Backend, Config, OmsKind, Role, Span, http, secrets};
+use super::{Backend, Config, OmsKind, Role, Span, claim, http, secrets};
 
 /// A configuration that can run: what it promises, and what a person should know.
 #[derive(Debug)]
@@ -173,6 +173,7 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     }
     warnings.extend(secrets::warnings(oms));
     warnings.extend(http::lost_tickets(oms));
+    warnings.extend(claim::warning(oms));
     if on_nats && nats.bytes_max.0 == 0 {
         warnings.push(
             "nats.bytes_max: without it nothing keeps room free; once the servers' own limit is reached, nothing can be settled either"
@@ -272,7 +273,9 @@ fn promises(config: &Config) -> Vec<String> {
     ];
     if config.oms.kind == OmsKind::Http {
         promises.push(http::tickets(&config.oms));
-        promises.push(http::claim(&config.oms).to_owned());
+    }
+    if claim::note(&config.oms).is_some() {
+        promises.push("the OMS keeps whose orders are drained to it; the first drain begins three minutes after its claim".to_owned());
     }
     promises
 }

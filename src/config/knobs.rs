@@ -8,6 +8,7 @@ use forebay_buffer::WriteMode;
 use forebay_processor::oms::http::Rule;
 use serde::{Deserialize, Serialize};
 
+use super::claim::Claim;
 use super::http;
 use super::units::{Size, Span};
 use super::webhooks::Webhook;
@@ -190,7 +191,7 @@ pub(crate) struct Oms {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) list: Option<http::List>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) claim: Option<http::Claim>,
+    pub(crate) claim: Option<Claim>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<http::CallLimits>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -5,6 +5,7 @@
 //! The checked-in `config/forebay.toml` lists every knob with its default and why; a test keeps it true.
 
 mod check;
+mod claim;
 mod http;
 mod knobs;
 mod preset;
@@ -21,6 +22,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::Serialize;
 
 pub(crate) use check::check;
+pub(crate) use claim::note as claim_note;
 pub(crate) use http::{Auth, outstanding_of};
 pub(crate) use knobs::{Backend, Caller, Channel, Config, OmsKind, Role};
 pub(crate) use preset::body as preset_body;

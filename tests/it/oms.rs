@@ -117,7 +117,7 @@ fn verify(faults: &str, find: &str, create: &str) -> (Value, Option<i32>) {
     let oms = Oms::start(directory.path());
     let address = oms.address;
     let config = format!(
-        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\n\
+        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\nclaim = \"none\"\n\
          [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"http://{address}/oauth/token\"\n\
          client_id_file = \"id\"\nclient_secret_file = \"secret\"\n\
          [oms.create]\npath = \"/v1/orders\"\nanswers = {{ items = \"/results\" }}\n{create}\n\
@@ -174,8 +174,9 @@ fn an_oms_that_is_not_as_configured_is_found_out() {
 /// A Forebay that sends orders to that OMS, and cannot ask it.
 fn selling(directory: &Path, oms: &Oms, more: &str) -> Forebay {
     let (address, at) = (oms.address, directory.display());
+    let claim = if more.contains("[oms.claim]") { "" } else { "claim = \"none\"\n" };
     Forebay::start(&format!(
-        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\naccept_doubles = true\n{more}\
+        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\naccept_doubles = true\n{claim}{more}\
          [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"http://{address}/oauth/token\"\n\
          client_id_file = \"{at}/id\"\nclient_secret_file = \"{at}/secret\"\n\
          [oms.create]\npath = \"/v1/orders\"\nbatch = 10\nanswers = {{ items = \"/results\" }}\n\
