@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use forebay_ops::webhooks::Secrets;
 use forebay_processor::Guarantee;
 use forebay_processor::oms::http::{Answers, Meaning, Method};
-use forebay_processor::outbound::is_header;
+use forebay_processor::outbound::{is_address, is_header};
 use serde::{Deserialize, Serialize};
 
 use super::claim;
@@ -249,11 +249,6 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
 /// What an address must be.
 const ADDRESS: &str = "must begin with https:// (or http://) and a host, and hold no user or token, which would be shown";
 
-fn is_address(url: &str) -> bool {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains('@'))
-}
-
 /// Each header that is named, with its knob.
 fn headers(oms: &Oms) -> impl Iterator<Item = (&'static str, &String)> {
     let of_create = oms.create.iter().flat_map(|create| {
@@ -434,7 +429,9 @@ mod tests {
             let fault = fault(more);
             assert!(fault.contains(knob), "{more}: {fault}");
         }
-        for url in ["login.example", "https:///token", "https://me:s3cret@login.example"] {
+        for url in
+            ["login.example", "https:///token", "https://me:s3cret@login.example", "https://a b/t"]
+        {
             let auth = format!(
                 "refuses_second = true\n[oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}\"\n\
                  client_id_file = \"/run/id\"\nclient_secret_file = \"/run/secret\""

@@ -27,6 +27,9 @@ pub(crate) struct Config {
     pub(crate) nats: Nats,
     pub(crate) drain: Drain,
     pub(crate) oms: Oms,
+    /// Others, by name, that are what `oms` is but for what is set of them; whole once they are loaded.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) targets: BTreeMap<String, Oms>,
     /// Who is told what becomes of orders.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) webhooks: BTreeMap<String, Webhook>,
@@ -274,6 +277,7 @@ impl Default for Config {
             nats: Nats::default(),
             drain: Drain::default(),
             oms: Oms::default(),
+            targets: BTreeMap::new(),
             webhooks: BTreeMap::new(),
             channels: None,
         }

@@ -11,6 +11,7 @@ mod knobs;
 mod preset;
 mod secrets;
 mod sockets;
+mod targets;
 mod units;
 mod webhooks;
 
@@ -92,6 +93,7 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
     if flags.no_governor {
         figment = figment.merge(("drain.governor", false));
     }
+    let figment = targets::over_oms(figment).map_err(ConfigError::Value)?;
     let configured = preset::below(figment).map_err(ConfigError::Value)?;
     let config = Figment::from(Serialized::defaults(Config::default())).merge(configured);
     config.extract().map_err(|error| ConfigError::Value(explain(error, flags.config.as_deref())))
@@ -114,11 +116,14 @@ fn explain(error: figment::Error, file: Option<&Path>) -> String {
         .into_iter()
         .map(|error| {
             let name = error.path.join(".");
+            // What is laid over [oms] is of both.
+            let target = error.path.first().is_some_and(|first| first == "targets");
             let place = match error.metadata.as_ref().map(|m| m.name.as_ref()) {
                 Some(name) if name.contains("TOML") => {
                     format!("file {:?}", file.unwrap_or(Path::new("forebay.toml")))
                 }
                 Some(name) if name.contains("nvironment") => "the environment".to_owned(),
+                _ if target => "the file or the environment".to_owned(),
                 _ => "the flags".to_owned(),
             };
             format!(

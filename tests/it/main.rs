@@ -26,4 +26,5 @@ mod smoke;
 mod sockets;
 mod sync_held;
 mod trouble;
+mod verify;
 mod webhooks;

@@ -17,21 +17,26 @@ pub(crate) struct Oms {
 
 impl Oms {
     fn start(directory: &Path) -> Self {
-        Self::start_as("generic", directory)
+        Self::start_with(&[], directory)
     }
 
     /// One that speaks this dialect.
     pub(crate) fn start_as(dialect: &str, directory: &Path) -> Self {
+        Self::start_with(&["--dialect", dialect], directory)
+    }
+
+    /// One with these arguments besides.
+    pub(crate) fn start_with(arguments: &[&str], directory: &Path) -> Self {
         let mut command = command(directory);
-        let mut child =
-            command.args(["--dialect", dialect]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         // Its stdout ends with it, so this waits for no longer than it lives.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&ready["event"], &ready["pid"]), (&json!("ready"), &json!(child.id())));
         let listen = ready["ready"]["listen"].as_str().unwrap();
-        Self { child, address: listen.strip_prefix("http://").unwrap().parse().unwrap() }
+        let address = listen.split_once("://").unwrap().1;
+        Self { child, address: address.parse().unwrap() }
     }
 
     fn token(&self) -> String {
