@@ -38,10 +38,10 @@ pub(super) struct Judgement {
     /// Identities created more than once.
     pub(super) doubles: u64,
     /// The most creates in any one second.
-    peak_orders_per_s: u64,
+    pub(super) peak_orders_per_s: u32,
     /// The most calls in any one second.
-    peak_calls_per_s: u64,
-    tokens_issued: u64,
+    pub(super) peak_calls_per_s: u64,
+    pub(super) tokens_issued: u64,
 }
 
 impl ReferenceOms {
