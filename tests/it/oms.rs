@@ -56,7 +56,12 @@ impl Oms {
         answer.json()["results"][0].clone()
     }
 
-    fn end(mut self, signal: Signal) -> ExitStatus {
+    /// As `kill -9` does; returns once it is gone.
+    pub(crate) fn kill(self) {
+        self.end(Signal::KILL);
+    }
+
+    pub(crate) fn end(mut self, signal: Signal) -> ExitStatus {
         kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
         self.child.wait().unwrap()
     }
