@@ -217,7 +217,8 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
             .map_err(|error| format!("{knob}: {}: {error}", path.display()))
     };
     let body = create.body.as_ref().map(|path| template("oms.create.body", path)).transpose()?;
-    let claim_body = oms.claim.as_ref().and_then(|claim| claim.body.as_ref());
+    let claim = config::claim_note(oms);
+    let claim_body = claim.and_then(|claim| claim.body.as_ref());
     let claim_body = claim_body.map(|path| template("oms.claim.body", path)).transpose()?;
     let of_preset = || oms.preset.as_deref().and_then(config::preset_body).map(str::to_owned);
     let limits = oms.limits.as_ref().map(|limits| CallLimits {
@@ -259,7 +260,7 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
             visible_after: find.visible_after.0,
         }),
         list: oms.list.clone().map(|list| List { path: list.path, items: list.items }),
-        claim: oms.claim.clone().map(|claim| ClaimNote {
+        claim: claim.cloned().map(|claim| ClaimNote {
             url: claim.url,
             path: claim.path,
             method: claim.method,

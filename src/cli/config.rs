@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use forebay_processor::oms::http::Http;
 use serde_json::json;
 
 use super::{EXIT_MET, EXIT_USAGE, fail, print};
-use crate::config::{self, Flags};
+use crate::config::{self, Config, Flags, OmsKind};
+use crate::wiring;
 
 /// Arguments of `config`.
 #[derive(Debug, Args)]
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &ConfigArgs) -> ExitCode {
         }
         Err(error) => return fail(EXIT_USAGE, &error.to_string()),
     };
-    match config::check(&config) {
+    match config::check(&config).and_then(|checked| opens(&config).map(|()| checked)) {
         Ok(checked) if *json => {
             let document = json!({ "ok": true, "promises": checked.promises, "warnings": checked.warnings, "config": config });
             print(&document.to_string());
@@ -48,6 +50,11 @@ pub(crate) fn run(args: &ConfigArgs) -> ExitCode {
             checked.warnings.iter().for_each(|warning| print(&format!("warning  {warning}")));
             for (name, channel) in config.channels() {
                 print(&format!("channel  {name} ({}, {:?})", channel.format, channel.caller));
+            }
+            for (name, target) in &config.targets {
+                let url = target.url.as_deref().unwrap_or_default();
+                let test = if target.test { ", test" } else { "" };
+                print(&format!("target   {name} ({url}{test})"));
             }
             for (name, webhook) in &config.webhooks {
                 let kinds: Vec<_> =
@@ -62,4 +69,22 @@ pub(crate) fn run(args: &ConfigArgs) -> ExitCode {
         Err(faults) => return fail(EXIT_USAGE, &faults.join("\nforebay: ")),
     }
     ExitCode::from(EXIT_MET)
+}
+
+/// Everything that cannot be read of what describes each OMS over HTTP: templates of bodies and paths, and certificates.
+fn opens(config: &Config) -> Result<(), Vec<String>> {
+    let fault = |config: &Config| {
+        let options = wiring::http(config);
+        options.and_then(|options| Http::open(options).map_err(|error| error.to_string())).err()
+    };
+    let mut faults = Vec::new();
+    if config.oms.kind == OmsKind::Http {
+        faults.extend(fault(config));
+    }
+    for name in config.targets.keys() {
+        let fault = config.aimed_at(name).map_or_else(Some, |aimed| fault(&aimed));
+        let fault = fault.filter(|fault| !faults.contains(fault));
+        faults.extend(fault.map(|fault| format!("targets.{name}: {fault}")));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }

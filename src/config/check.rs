@@ -3,7 +3,7 @@
 use forebay_order::Format;
 use forebay_processor::governor::CEILING_MAX;
 
-use super::{Backend, Config, OmsKind, Role, Span, http, secrets};
+use super::{Backend, Config, OmsKind, Role, Span, claim, http, secrets, targets};
 
 /// A configuration that can run: what it promises, and what a person should know.
 #[derive(Debug)]
@@ -160,6 +160,8 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     );
     faults.extend(http::faults(oms));
     faults.extend(secrets::faults(oms));
+    let of_targets = targets::faults(config, &faults);
+    faults.extend(of_targets);
     faults.extend(config.webhooks.iter().flat_map(|(name, webhook)| webhook.faults(name)));
     if !on_nats && config.feed.keep.0 == 0 && !config.webhooks.is_empty() {
         faults
@@ -173,6 +175,9 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     }
     warnings.extend(secrets::warnings(oms));
     warnings.extend(http::lost_tickets(oms));
+    let of_targets = targets::warnings(config, &warnings);
+    warnings.extend(of_targets);
+    warnings.extend(claim::warning(oms));
     if on_nats && nats.bytes_max.0 == 0 {
         warnings.push(
             "nats.bytes_max: without it nothing keeps room free; once the servers' own limit is reached, nothing can be settled either"
@@ -272,7 +277,9 @@ fn promises(config: &Config) -> Vec<String> {
     ];
     if config.oms.kind == OmsKind::Http {
         promises.push(http::tickets(&config.oms));
-        promises.push(http::claim(&config.oms).to_owned());
+    }
+    if claim::note(&config.oms).is_some() {
+        promises.push("the OMS keeps whose orders are drained to it; the first drain begins three minutes after its claim".to_owned());
     }
     promises
 }

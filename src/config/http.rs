@@ -1,5 +1,5 @@
-//! An OMS that is reached over HTTP, as it is configured: sections `[oms.auth]`, `[oms.create]`, `[oms.find]`, `[oms.list]`, `[oms.claim]`,
-//! `[oms.limits]` and any number of `[[oms.outcome]]`.
+//! An OMS that is reached over HTTP, as it is configured: sections `[oms.auth]`, `[oms.create]`, `[oms.find]`, `[oms.list]`,
+//! `[oms.limits]` and any number of `[[oms.outcome]]`; `claim.rs` has `[oms.claim]`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use forebay_ops::webhooks::Secrets;
 use forebay_processor::Guarantee;
 use forebay_processor::oms::http::{Answers, Meaning, Method};
-use forebay_processor::outbound::is_header;
+use forebay_processor::outbound::{is_address, is_header};
 use serde::{Deserialize, Serialize};
 
+use super::claim;
 use super::knobs::{Oms, OmsKind};
 use super::units::{Size, Span};
 
@@ -84,26 +85,6 @@ pub(crate) struct Find {
 pub(crate) struct List {
     pub(crate) path: String,
     pub(crate) items: String,
-}
-
-/// Where it keeps whose orders are drained to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Claim {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) url: Option<String>,
-    pub(crate) path: String,
-    #[serde(default = "put")]
-    pub(crate) method: Method,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) write_path: Option<String>,
-    /// The file of a template.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) body: Option<PathBuf>,
-    #[serde(default = "fleet")]
-    pub(crate) fleet: String,
-    #[serde(default = "since_ms")]
-    pub(crate) since_ms: String,
 }
 
 /// What calls are kept to.
@@ -210,7 +191,10 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
         );
         must(find.visible_after <= Span::secs(60), "oms.find.visible_after: must be at most 1m");
     }
-    if let Some(claim) = &oms.claim {
+    if let Some(unsaid) = claim::unsaid(oms) {
+        must(false, &unsaid);
+    }
+    if let Some(claim) = claim::note(oms) {
         must(claim.path.starts_with('/'), "oms.claim.path: must start with \"/\"");
         must(
             claim.write_path.as_deref().is_none_or(|path| path.starts_with('/')),
@@ -265,11 +249,6 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
 /// What an address must be.
 const ADDRESS: &str = "must begin with https:// (or http://) and a host, and hold no user or token, which would be shown";
 
-fn is_address(url: &str) -> bool {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains('@'))
-}
-
 /// Each header that is named, with its knob.
 fn headers(oms: &Oms) -> impl Iterator<Item = (&'static str, &String)> {
     let of_create = oms.create.iter().flat_map(|create| {
@@ -290,18 +269,6 @@ pub(super) fn guarantee(oms: &Oms) -> Guarantee {
         create.is_some_and(|create| create.idempotency_header.is_some()),
         oms.find.is_some(),
     )
-}
-
-/// Who sees to it that no other fleet drains to it, in words.
-pub(super) fn claim(oms: &Oms) -> &'static str {
-    match oms.claim {
-        Some(_) => {
-            "the OMS keeps whose orders are drained to it; the first drain begins three minutes after its claim"
-        }
-        None => {
-            "nothing keeps another fleet from draining to this OMS, too, and both from exceeding its ceiling together; see to it, or set [oms.claim]"
-        }
-    }
 }
 
 /// What becomes of orders that are taken under a ticket, in words.
@@ -340,18 +307,6 @@ fn outstanding() -> u64 {
     2_000
 }
 
-fn put() -> Method {
-    Method::Put
-}
-
-fn fleet() -> String {
-    "/fleet".to_owned()
-}
-
-fn since_ms() -> String {
-    "/since_ms".to_owned()
-}
-
 fn one() -> usize {
     1
 }
@@ -371,7 +326,7 @@ mod tests {
 
     use super::super::{Config, check};
 
-    const MINIMAL: &str = "[oms]\nkind = \"http\"\nurl = \"https://oms.example.com/api\"\n\
+    const MINIMAL: &str = "[oms]\nkind = \"http\"\nurl = \"https://oms.example.com/api\"\nclaim = \"none\"\n\
          [oms.create]\npath = \"/orders\"\n";
 
     fn checked(more: &str) -> Result<Vec<String>, Vec<String>> {
@@ -457,11 +412,6 @@ mod tests {
                 "refuses_second = true\nheaders = { Authorization = \"Bearer x\" }",
                 "oms.create.headers",
             ),
-            ("refuses_second = true\n[oms.claim]\npath = \"claim\"", "oms.claim.path"),
-            (
-                "refuses_second = true\n[oms.claim]\npath = \"/c\"\nsince_ms = \"at\"",
-                "oms.claim.since_ms",
-            ),
             (
                 "[oms.find]\nurl = \"oms.example.com\"\npath = \"/o\"\nidentity = \"/ref\"\nid = \"/id\"",
                 "oms.find.url",
@@ -479,7 +429,9 @@ mod tests {
             let fault = fault(more);
             assert!(fault.contains(knob), "{more}: {fault}");
         }
-        for url in ["login.example", "https:///token", "https://me:s3cret@login.example"] {
+        for url in
+            ["login.example", "https:///token", "https://me:s3cret@login.example", "https://a b/t"]
+        {
             let auth = format!(
                 "refuses_second = true\n[oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}\"\n\
                  client_id_file = \"/run/id\"\nclient_secret_file = \"/run/secret\""
@@ -487,6 +439,17 @@ mod tests {
             let fault = fault(&auth);
             assert!(fault.starts_with("oms.auth.token_url"), "{url}: {fault}");
             assert!(!fault.contains("s3cret"), "{fault}");
+        }
+        for (claim, knob) in [
+            ("path = \"claim\"", "oms.claim.path"),
+            ("path = \"/c\", since_ms = \"at\"", "oms.claim.since_ms"),
+        ] {
+            let minimal = MINIMAL.replace("\"none\"", &format!("{{ {claim} }}"));
+            let text = format!("{minimal}refuses_second = true\n");
+            let config =
+                Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(&text));
+            let fault = check(&config.extract().unwrap()).unwrap_err().join("\n");
+            assert!(fault.starts_with(knob), "{claim}: {fault}");
         }
         let mut config = Config::default();
         config.oms.accept_doubles = true;

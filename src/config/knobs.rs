@@ -8,6 +8,7 @@ use forebay_buffer::WriteMode;
 use forebay_processor::oms::http::Rule;
 use serde::{Deserialize, Serialize};
 
+use super::claim::Claim;
 use super::http;
 use super::units::{Size, Span};
 use super::webhooks::Webhook;
@@ -26,6 +27,9 @@ pub(crate) struct Config {
     pub(crate) nats: Nats,
     pub(crate) drain: Drain,
     pub(crate) oms: Oms,
+    /// Others, by name, that are what `oms` is but for what is set of them; whole once they are loaded.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) targets: BTreeMap<String, Oms>,
     /// Who is told what becomes of orders.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) webhooks: BTreeMap<String, Webhook>,
@@ -190,7 +194,7 @@ pub(crate) struct Oms {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) list: Option<http::List>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) claim: Option<http::Claim>,
+    pub(crate) claim: Option<Claim>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<http::CallLimits>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -273,6 +277,7 @@ impl Default for Config {
             nats: Nats::default(),
             drain: Drain::default(),
             oms: Oms::default(),
+            targets: BTreeMap::new(),
             webhooks: BTreeMap::new(),
             channels: None,
         }

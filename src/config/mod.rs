@@ -5,11 +5,13 @@
 //! The checked-in `config/forebay.toml` lists every knob with its default and why; a test keeps it true.
 
 mod check;
+mod claim;
 mod http;
 mod knobs;
 mod preset;
 mod secrets;
 mod sockets;
+mod targets;
 mod units;
 mod webhooks;
 
@@ -21,6 +23,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::Serialize;
 
 pub(crate) use check::check;
+pub(crate) use claim::note as claim_note;
 pub(crate) use http::{Auth, outstanding_of};
 pub(crate) use knobs::{Backend, Caller, Channel, Config, OmsKind, Role};
 pub(crate) use preset::body as preset_body;
@@ -90,6 +93,7 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
     if flags.no_governor {
         figment = figment.merge(("drain.governor", false));
     }
+    let figment = targets::over_oms(figment).map_err(ConfigError::Value)?;
     let configured = preset::below(figment).map_err(ConfigError::Value)?;
     let config = Figment::from(Serialized::defaults(Config::default())).merge(configured);
     config.extract().map_err(|error| ConfigError::Value(explain(error, flags.config.as_deref())))
@@ -112,11 +116,14 @@ fn explain(error: figment::Error, file: Option<&Path>) -> String {
         .into_iter()
         .map(|error| {
             let name = error.path.join(".");
+            // What is laid over [oms] is of both.
+            let target = error.path.first().is_some_and(|first| first == "targets");
             let place = match error.metadata.as_ref().map(|m| m.name.as_ref()) {
                 Some(name) if name.contains("TOML") => {
                     format!("file {:?}", file.unwrap_or(Path::new("forebay.toml")))
                 }
                 Some(name) if name.contains("nvironment") => "the environment".to_owned(),
+                _ if target => "the file or the environment".to_owned(),
                 _ => "the flags".to_owned(),
             };
             format!(

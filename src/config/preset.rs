@@ -72,7 +72,7 @@ mod tests {
     }
 
     fn minimal(name: &str) -> String {
-        format!("[oms]\npreset = \"{name}\"\nurl = \"https://oms.example.com\"\n")
+        format!("[oms]\npreset = \"{name}\"\nurl = \"https://oms.example.com\"\nclaim = \"none\"\n")
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use forebay_processor::outbound::in_the_clear;
 
+use super::claim;
 use super::http::Auth;
 use super::knobs::Oms;
 
@@ -29,7 +30,7 @@ pub(super) fn faults(oms: &Oms) -> Vec<String> {
 /// Addresses that what is secret would travel to in the clear.
 pub(super) fn warnings(oms: &Oms) -> Vec<String> {
     let find = oms.find.as_ref().and_then(|find| find.url.as_ref());
-    let claim = oms.claim.as_ref().and_then(|claim| claim.url.as_ref());
+    let claim = claim::note(oms).and_then(|claim| claim.url.as_ref());
     let token = oms.auth.as_ref().and_then(|auth| match auth {
         Auth::ClientCredentials { token_url, .. } => Some(token_url),
         Auth::Bearer { .. } | Auth::Basic { .. } => None,
@@ -62,7 +63,7 @@ mod tests {
 
     fn config(of_oms: &str, more: &str) -> Config {
         let text = format!(
-            "[oms]\nkind = \"http\"\n{of_oms}\n[oms.create]\npath = \"/orders\"\nrefuses_second = true\n{more}\n"
+            "[oms]\nkind = \"http\"\nclaim = \"none\"\n{of_oms}\n[oms.create]\npath = \"/orders\"\nrefuses_second = true\n{more}\n"
         );
         Figment::from(Serialized::defaults(Config::default()))
             .merge(Toml::string(&text))

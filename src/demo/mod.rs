@@ -21,6 +21,9 @@ use tokio::process::Child;
 use crate::cli::{EXIT_MET, EXIT_MISSED, EXIT_USAGE, fail, print};
 use oms::{Judgement, ReferenceOms};
 
+/// What the service promises that any second may see above the ceiling, as so much time of it; at least one order.
+const BURST_S: f64 = 0.075;
+
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -106,7 +109,7 @@ async fn demo(args: &DemoArgs) -> Result<Books, String> {
         let judgement = oms.judge().await?;
         screen.say(&judgement.line());
         oms.stop().await?;
-        agree(&books, &judgement)?;
+        agree(&books, &judgement, (!args.no_governor).then_some(args.drain_rate))?;
     }
     if args.keep {
         screen.say(&format!("kept in {}", directory.path.display()));
@@ -114,16 +117,22 @@ async fn demo(args: &DemoArgs) -> Result<Books, String> {
     Ok(books)
 }
 
-/// Whether the OMS's books say what ours say.
-fn agree(books: &Books, judgement: &Judgement) -> Result<(), String> {
-    if judgement.doubles == 0 && judgement.creates == books.summarised {
-        return Ok(());
+/// Whether the OMS's books say what ours say, and that it was never sent more than the ceiling and a burst.
+fn agree(books: &Books, judgement: &Judgement, ceiling: Option<f64>) -> Result<(), String> {
+    if judgement.doubles != 0 || judgement.creates != books.summarised {
+        return Err(format!(
+            "the books say that {} orders were summarised, once each; {}",
+            books.summarised,
+            judgement.line()
+        ));
     }
-    Err(format!(
-        "the books say that {} orders were summarised, once each; {}",
-        books.summarised,
-        judgement.line()
-    ))
+    match ceiling.map(|rate| rate + (BURST_S * rate).max(1.0)) {
+        Some(most) if f64::from(judgement.peak_orders_per_s) > most => Err(format!(
+            "the OMS is to be sent at most {most} orders in any one second, a burst included; {}",
+            judgement.line()
+        )),
+        _ => Ok(()),
+    }
 }
 
 async fn sale_and_drain(
@@ -266,6 +275,32 @@ impl Screen {
     fn end(&mut self) {
         if self.live {
             drop(writeln!(std::io::stderr()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(creates: u64, doubles: u64, peak_orders_per_s: u32) -> Judgement {
+        Judgement { creates, doubles, peak_orders_per_s, peak_calls_per_s: 9, tokens_issued: 1 }
+    }
+
+    #[test]
+    fn the_oms_s_books_must_agree_in_number_and_in_pace() {
+        let books = Books { summarised: 100, ..Books::default() };
+        assert_eq!(agree(&books, &judged(100, 0, 43), Some(40.0)), Ok(()));
+        assert_eq!(agree(&books, &judged(100, 0, 2), Some(1.0)), Ok(()), "a burst is one at least");
+        assert_eq!(agree(&books, &judged(100, 0, 400), None), Ok(()), "no ceiling is kept");
+        for (judgement, why) in [
+            (judged(99, 0, 40), "100 orders were summarised"),
+            (judged(100, 1, 40), "100 orders were summarised"),
+            (judged(100, 0, 44), "at most 43 orders in any one second"),
+            (judged(100, 0, 400), "at most 43 orders in any one second"),
+        ] {
+            let error = agree(&books, &judgement, Some(40.0)).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 }

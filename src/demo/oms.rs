@@ -38,10 +38,10 @@ pub(super) struct Judgement {
     /// Identities created more than once.
     pub(super) doubles: u64,
     /// The most creates in any one second.
-    peak_orders_per_s: u64,
+    pub(super) peak_orders_per_s: u32,
     /// The most calls in any one second.
-    peak_calls_per_s: u64,
-    tokens_issued: u64,
+    pub(super) peak_calls_per_s: u64,
+    pub(super) tokens_issued: u64,
 }
 
 impl ReferenceOms {
@@ -74,7 +74,7 @@ impl ReferenceOms {
         let file = |name: &str| directory.join(name).display().to_string();
         let (id, secret) = (file("client.id"), file("client.secret"));
         format!(
-            "[oms]\nkind = \"http\"\nurl = {url:?}\ntest = true\n\
+            "[oms]\nkind = \"http\"\nurl = {url:?}\ntest = true\nclaim = \"none\"\n\
              [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}/oauth/token\"\n\
              client_id_file = {id:?}\nclient_secret_file = {secret:?}\n\
              [oms.create]\npath = \"/v1/orders\"\nbatch = 250\nrefuses_second = true\nanswers = {{ items = \"/results\" }}\n\

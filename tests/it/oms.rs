@@ -17,21 +17,26 @@ pub(crate) struct Oms {
 
 impl Oms {
     fn start(directory: &Path) -> Self {
-        Self::start_as("generic", directory)
+        Self::start_with(&[], directory)
     }
 
     /// One that speaks this dialect.
     pub(crate) fn start_as(dialect: &str, directory: &Path) -> Self {
+        Self::start_with(&["--dialect", dialect], directory)
+    }
+
+    /// One with these arguments besides.
+    pub(crate) fn start_with(arguments: &[&str], directory: &Path) -> Self {
         let mut command = command(directory);
-        let mut child =
-            command.args(["--dialect", dialect]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         // Its stdout ends with it, so this waits for no longer than it lives.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&ready["event"], &ready["pid"]), (&json!("ready"), &json!(child.id())));
         let listen = ready["ready"]["listen"].as_str().unwrap();
-        Self { child, address: listen.strip_prefix("http://").unwrap().parse().unwrap() }
+        let address = listen.split_once("://").unwrap().1;
+        Self { child, address: address.parse().unwrap() }
     }
 
     fn token(&self) -> String {
@@ -51,7 +56,12 @@ impl Oms {
         answer.json()["results"][0].clone()
     }
 
-    fn end(mut self, signal: Signal) -> ExitStatus {
+    /// As `kill -9` does; returns once it is gone.
+    pub(crate) fn kill(self) {
+        self.end(Signal::KILL);
+    }
+
+    pub(crate) fn end(mut self, signal: Signal) -> ExitStatus {
         kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
         self.child.wait().unwrap()
     }
@@ -117,7 +127,7 @@ fn verify(faults: &str, find: &str, create: &str) -> (Value, Option<i32>) {
     let oms = Oms::start(directory.path());
     let address = oms.address;
     let config = format!(
-        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\n\
+        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\nclaim = \"none\"\n\
          [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"http://{address}/oauth/token\"\n\
          client_id_file = \"id\"\nclient_secret_file = \"secret\"\n\
          [oms.create]\npath = \"/v1/orders\"\nanswers = {{ items = \"/results\" }}\n{create}\n\
@@ -174,8 +184,9 @@ fn an_oms_that_is_not_as_configured_is_found_out() {
 /// A Forebay that sends orders to that OMS, and cannot ask it.
 fn selling(directory: &Path, oms: &Oms, more: &str) -> Forebay {
     let (address, at) = (oms.address, directory.display());
+    let claim = if more.contains("[oms.claim]") { "" } else { "claim = \"none\"\n" };
     Forebay::start(&format!(
-        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\naccept_doubles = true\n{more}\
+        "[oms]\nkind = \"http\"\nurl = \"http://{address}\"\ntest = true\naccept_doubles = true\n{claim}{more}\
          [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"http://{address}/oauth/token\"\n\
          client_id_file = \"{at}/id\"\nclient_secret_file = \"{at}/secret\"\n\
          [oms.create]\npath = \"/v1/orders\"\nbatch = 10\nanswers = {{ items = \"/results\" }}\n\

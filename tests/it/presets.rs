@@ -139,7 +139,7 @@ fn config(vendor: &Vendor, oms: &Oms, at: &Path, first: &str) -> String {
     format!(
         "[buffer]\nslot_bytes = \"8MiB\"\nburst_reserve = 1\n\
          [drain]\ngovernor = false\nin_flight = 4\nretry_base = \"10ms\"\nretry_max = \"200ms\"\n\
-         [oms]\npreset = \"{preset}\"\nurl = \"{url}{project}\"\ntest = true\n{first}\n\
+         [oms]\npreset = \"{preset}\"\nurl = \"{url}{project}\"\ntest = true\nclaim = \"none\"\n{first}\n\
          [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}{token}\"\n\
          client_id_file = \"{at}/id\"\nclient_secret_file = \"{at}/secret\"\n\
          [oms.find]\nvisible_after = \"500ms\"\n{more}"

@@ -39,7 +39,8 @@ impl Row {
     }
 }
 
-/// The folder of real orders, if this checkout has one beside it.
+/// The folder of real orders, if this checkout has one beside it. Of all that tests need it alone may be missing in CI, too: the files are
+/// others', and no part of what is checked out.
 pub(crate) fn folder() -> Option<PathBuf> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/orders"));
     if folder.is_dir() {

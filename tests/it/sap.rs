@@ -23,7 +23,7 @@ fn config(oms: &Oms, at: &Path, session: &str) -> String {
     format!(
         "[buffer]\nslot_bytes = \"8MiB\"\nburst_reserve = 1\n\
          [drain]\ngovernor = false\nin_flight = 4\nretry_base = \"10ms\"\nretry_max = \"200ms\"\n\
-         [oms]\nkind = \"http\"\nurl = \"{url}\"\ntest = true\n{session}\n\
+         [oms]\nkind = \"http\"\nurl = \"{url}\"\ntest = true\nclaim = \"none\"\n{session}\n\
          [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}/sap/bc/sec/oauth2/token\"\n\
          client_id_file = \"{at}/id\"\nclient_secret_file = \"{at}/secret\"\n\
          [oms.create]\npath = \"{SERVICE}A_SalesOrder\"\nbody = \"{at}/order.json.jinja\"\n\

@@ -34,6 +34,13 @@ pub fn in_the_clear(url: &str) -> bool {
     uri.scheme_str() == Some("http") && !here
 }
 
+/// Whether it is an address of HTTP: a scheme and a host, and no user or token, which would be shown.
+pub fn is_address(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+    scheme && uri.host().is_some_and(|host| !host.is_empty()) && !url.contains('@')
+}
+
 /// Whether a header can have this name.
 pub fn is_header(name: &str) -> bool {
     name.parse::<HeaderName>().is_ok()

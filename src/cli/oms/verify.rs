@@ -3,9 +3,11 @@
 //!
 //! ```text
 //! look up nobody -> create -> look it up until it is there -> the same again -> another, the line cut once it left,
-//! looked up until it is there or would be -> look-ups, faster and faster, until it speaks of a limit
+//! looked up until it is there or would be -> look-ups, faster and faster, until it speaks of a limit (`verify/limit.rs`)
 //! ```
 //! What it finds is held against what the configuration says. A person reads the rest and decides.
+
+mod limit;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,9 +33,6 @@ const FOUND_LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 /// Lines that are cut, until one was not answered before.
 const CUTS: u32 = 5;
-/// Calls a second that are tried, each for so long, where the configuration has no lower limit.
-const RATES: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
-const EACH: Duration = Duration::from_secs(2);
 
 /// Arguments of `oms verify`.
 #[derive(Debug, Args)]
@@ -41,6 +40,9 @@ pub(super) struct VerifyArgs {
     /// Configuration file (TOML), with the OMS as `[oms]` has it
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The OMS as `[targets.NAME]` has it, laid over `[oms]`
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -53,6 +55,15 @@ pub(super) fn run(args: &VerifyArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(EXIT_USAGE, &error.to_string()),
     };
+    let aimed = config::check(&config).map_err(|faults| faults.join("\nforebay: "));
+    let aimed = aimed.and_then(|_| match &args.target {
+        Some(name) => config.aimed_at(name),
+        None => Ok(config),
+    });
+    let config = match aimed {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
     let verified = sandbox(&config).and_then(|oms| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
@@ -64,7 +75,7 @@ pub(super) fn run(args: &VerifyArgs) -> ExitCode {
     };
     let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
     if args.json {
-        let document = json!({ "ok": worst < Level::Fail, "level": worst, "oms": config.oms.url, "checks": checks });
+        let document = json!({ "ok": worst < Level::Fail, "level": worst, "target": args.target, "oms": config.oms.url, "checks": checks });
         print(&document.to_string());
     } else {
         checks.iter().for_each(|check| print(&check.line()));
@@ -74,7 +85,6 @@ pub(super) fn run(args: &VerifyArgs) -> ExitCode {
 
 /// The OMS, if it may be tried.
 fn sandbox(config: &Config) -> Result<Http, String> {
-    config::check(config).map_err(|faults| faults.join("\nforebay: "))?;
     if config.oms.kind != OmsKind::Http {
         return Err("oms.kind: only an OMS over HTTP (\"http\") is verified".to_owned());
     }
@@ -107,6 +117,7 @@ impl<'a> Verifying<'a> {
     async fn all(mut self) -> Vec<Check> {
         // What stops it is in the checks.
         drop(self.try_all().await);
+        self.told();
         self.checks
     }
 
@@ -373,53 +384,5 @@ impl<'a> Verifying<'a> {
             sleep(LOOK).await;
         }
         None
-    }
-
-    /// Look-ups, faster and faster.
-    async fn limit(&mut self) {
-        if !self.oms.can_find() {
-            return;
-        }
-        let most = self.config.oms.limits.as_ref().and_then(|limits| limits.calls_per_s);
-        let most = most.unwrap_or(f64::MAX);
-        let identity =
-            [OrderKey::new("forebay", "verify", format!("{}-nobody", self.run)).identity()];
-        let mut held = 0.0;
-        if RATES.iter().all(|rate| *rate > most) {
-            let finding = format!("not tried: oms.limits.calls_per_s is {most}");
-            return self.checks.push(Check::ok("limit", finding));
-        }
-        for rate in RATES.into_iter().filter(|rate| *rate <= most) {
-            let began = Instant::now();
-            let (mut due, mut calls) = (began, 0);
-            while began.elapsed() < EACH {
-                match self.oms.find(&identity).await {
-                    Ok(_) => calls += 1,
-                    Err(CallFailure::Overloaded { after, scope }) => {
-                        let told = after.map_or("no time to come back".to_owned(), |after| {
-                            format!("come back in {after:?}")
-                        });
-                        let finding =
-                            format!("at {rate} calls/s it speaks of its limit ({scope:?}): {told}");
-                        let advice = format!("set oms.limits.calls_per_s to at most {held:.1}");
-                        return self.checks.push(Check::warn("limit", finding, advice));
-                    }
-                    Err(failure) => {
-                        return self.checks.push(Check::warn(
-                            "limit",
-                            failure.to_string(),
-                            "look at the OMS",
-                        ));
-                    }
-                }
-                due += Duration::from_secs_f64(1.0 / rate);
-                tokio::time::sleep_until(due).await;
-            }
-            held = f64::from(calls) / began.elapsed().as_secs_f64();
-        }
-        self.checks.push(Check::ok(
-            "limit",
-            format!("{held:.1} calls/s without a word of a limit; more was not tried"),
-        ));
     }
 }

@@ -51,7 +51,7 @@ impl ReferenceOms {
         let file = |name: &str| place.join(name).display().to_string();
         let (id, secret) = (file("client.id"), file("client.secret"));
         format!(
-            "kind = \"http\"\nurl = {url:?}\n\
+            "kind = \"http\"\nurl = {url:?}\nclaim = \"none\"\n\
              [oms.auth]\nkind = \"oauth2-client-credentials\"\ntoken_url = \"{url}/oauth/token\"\n\
              client_id_file = {id:?}\nclient_secret_file = {secret:?}\n\
              [oms.create]\npath = \"/v1/orders\"\nbatch = 100\nanswers = {{ items = \"/results\" }}\n\

@@ -3,7 +3,7 @@
 //! A restart begins to count from nothing; an OMS that tells how much is used (`Sforce-Limit-Info`) stops the calls once that is all but
 //! the reserve.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,20 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 const STEP: Duration = Duration::from_secs(60);
 /// Where the OMS says that the day's calls are used up, and not until when: asked again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(900);
+/// Headers in which OMSs tell of their limits, and the longest words of one that are kept.
+const TELLING: [&str; 10] = [
+    "retry-after",
+    "ratelimit",
+    "ratelimit-policy",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "sforce-limit-info",
+];
+const WORDS: usize = 200;
 
 /// The calls of this process.
 pub(super) struct Calls {
@@ -35,6 +49,8 @@ struct Inner {
     total: u64,
     /// Until when the OMS's own words keep calls back, and which limit it spoke of.
     told: Option<(Instant, Scope)>,
+    /// The last words of each header that tells of a limit.
+    words: BTreeMap<&'static str, String>,
 }
 
 impl Calls {
@@ -79,8 +95,21 @@ impl Calls {
         Ok(at - now)
     }
 
+    /// What the OMS last said of its limits, header by header.
+    pub(super) fn words(&self) -> BTreeMap<&'static str, String> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).words.clone()
+    }
+
     /// Takes in what an answer says of the OMS's limits.
     pub(super) fn told(&self, status: StatusCode, headers: &HeaderMap) {
+        let words = TELLING.into_iter().filter_map(|name| {
+            let text = headers.get(name)?.to_str().ok()?;
+            Some((name, text.chars().take(WORDS).collect()))
+        });
+        let words: Vec<(_, String)> = words.collect();
+        if !words.is_empty() {
+            self.inner.lock().unwrap_or_else(PoisonError::into_inner).words.extend(words);
+        }
         // Some OMSs wait longer for whoever goes on, be it only to look up.
         let refused =
             matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
@@ -213,6 +242,19 @@ mod tests {
         assert!(matches!(calls.turn().await, Err(CallFailure::Overloaded { .. })));
         tokio::time::advance(Duration::from_secs(3)).await;
         calls.turn().await.unwrap();
+    }
+
+    #[test]
+    fn what_an_oms_said_last_of_each_limit_is_kept() {
+        let calls = Calls::new(CallLimits::default());
+        assert!(calls.words().is_empty());
+        let said = [("sforce-limit-info", "api-usage=1/9"), ("set-cookie", "secret")];
+        calls.told(StatusCode::OK, &headers(&said));
+        calls.told(StatusCode::TOO_MANY_REQUESTS, &headers(&[("retry-after", "3")]));
+        calls.told(StatusCode::OK, &headers(&[("sforce-limit-info", "api-usage=2/9")]));
+        let words: Vec<_> = calls.words().into_iter().collect();
+        let expected = [("retry-after", "3"), ("sforce-limit-info", "api-usage=2/9")];
+        assert_eq!(words, expected.map(|(name, text)| (name, text.to_owned())));
     }
 
     #[tokio::test(start_paused = true)]

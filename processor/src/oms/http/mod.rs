@@ -25,6 +25,7 @@ mod session;
 mod template;
 mod token;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +145,11 @@ impl Http {
             options,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What it last said of its limits (`Retry-After`, `RateLimit`, `Sforce-Limit-Info` and their like), header by header.
+    pub fn limits_told(&self) -> BTreeMap<&'static str, String> {
+        self.shared.calls.words()
     }
 
     /// The same, with the token it has, that waits for an answer only so long: to see what becomes of an order whose line is cut.
