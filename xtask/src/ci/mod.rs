@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::cargo::Workspace;
+use crate::environment::TESTED_SERVER;
 use crate::failure::{Failure, Result, While as _};
 use crate::say::say;
 use crate::torture::{self, Fault, Plan};
@@ -30,8 +31,8 @@ pub fn run() -> Result<()> {
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.run("lints", || cargo(root, &lints, &[]))?;
     steps.run("tools", || tools::for_tests(&workspace.target))?;
-    steps.run("tests", || tests(root, &["--lib", "--bins", "--tests"], &mut summaries))?;
-    steps.run("doc tests", || tests(root, &["--doc"], &mut summaries))?;
+    steps.run("tests", || tests(&workspace, &["--lib", "--bins", "--tests"], &mut summaries))?;
+    steps.run("doc tests", || tests(&workspace, &["--doc"], &mut summaries))?;
     let docs = ["doc", "--workspace", "--no-deps"];
     steps.run("docs", || cargo(root, &docs, &[("RUSTDOCFLAGS", "-D warnings")]))?;
     steps.run("demo", || books::demo(&workspace.release_binary()?))?;
@@ -114,11 +115,12 @@ fn finish(command: &mut Command, name: &str) -> Result<()> {
 
 /// Runs the tests of the workspace. Passes on what the runners print but the lines of tests that
 /// passed, and keeps their closing lines.
-fn tests(root: &Path, which: &[&str], summaries: &mut Vec<String>) -> Result<()> {
+fn tests(workspace: &Workspace, which: &[&str], summaries: &mut Vec<String>) -> Result<()> {
     let mut child = Command::new("cargo")
         .args(["test", "--workspace"])
         .args(which)
-        .current_dir(root)
+        .env(TESTED_SERVER, workspace.target.join("debug/forebay"))
+        .current_dir(&workspace.root)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,8 +1,11 @@
 //! A stopped store is damaged in hundreds of ways, each on a fresh copy: it always opens; `buffer check` lists every
-//! order that is not as it was, by its key or by a range its sequence is in; no wrong byte is ever handed out; and
-//! the same order sent again mends it, and no order is created twice, in an OMS that would. The control does not compare checksums, and must hand out wrong bytes.
+//! order that is not as it was: by its key wherever a descriptor is left that tells it, else by the range of sequences, or the segment,
+//! that its record was in; no wrong byte is ever handed out; and the same order sent again mends it, and no order is created
+//! twice, in an OMS that would. The control does not compare checksums, and must hand out wrong bytes.
 
 mod found;
+mod journal;
+mod listed;
 mod store;
 
 use std::collections::{BTreeMap, HashSet};
@@ -13,15 +16,16 @@ use serde_json::Value;
 
 use super::copy::replace;
 use super::damage::{self, Damage};
-use super::orders::{Order, creates, exceptions, summaries, text};
+use super::orders::{Order, STILL, creates, exceptions, summaries, text};
 use super::report::Tally;
 use super::scene::Scene;
 use super::{Torture, WriteMode};
 use crate::failure::{Result, While as _};
 use crate::say::complain;
 use crate::time::Stopwatch;
-use found::{Found, check, judge};
-use store::{Base, Fate, STILL, fill};
+use found::{Found, judge};
+use listed::{How, check};
+use store::{Base, Fate, fill};
 
 pub(super) const TORTURE: Torture = Torture {
     name: "bit-flip",
@@ -30,7 +34,7 @@ pub(super) const TORTURE: Torture = Torture {
     ledger_control: None,
     disk: None,
     cluster: None,
-    modes: &[WriteMode::Direct],
+    modes: &WriteMode::ALL,
     oms_inside: false,
     knobs: super::SMALL_SLOTS,
     play,
@@ -45,7 +49,15 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     let Some(base) = fill(scene, &mut random)? else { return Ok(()) };
     scene.tally.acknowledged += base.known.len() as u64;
     // Said also where there are none.
-    for name in ["silently_wrong", "not_repaired", "repaired_later", "runs_not_listed"] {
+    for name in [
+        "silently_wrong",
+        "not_repaired",
+        "repaired_later",
+        "runs_not_listed",
+        "listed_by_range",
+        "listed_by_segment",
+        "not_listed_by_key",
+    ] {
         scene.tally.count(name, 0);
     }
     let runs = scene.share.runs;
@@ -76,15 +88,17 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
 }
 
 /// What counts against the promise so far.
-fn verdicts(tally: &Tally) -> (u64, u64, u64, u64, u64) {
-    let count = |name| tally.count_of(name);
-    (tally.lost, tally.doubled, tally.open_failures, count("silently_wrong"), count("not_repaired"))
+fn verdicts(tally: &Tally) -> [u64; 6] {
+    let [wrong, not_repaired, not_by_key] =
+        ["silently_wrong", "not_repaired", "not_listed_by_key"].map(|name| tally.count_of(name));
+    [tally.lost, tally.doubled, tally.open_failures, wrong, not_repaired, not_by_key]
 }
 
 /// One damaged copy, from the check to the account in the OMS.
 fn case(scene: &mut Scene<'_>, base: &Base, damages: &[Damage]) -> Result<()> {
     let store = scene.setup().data_dir.clone();
     let listed = check(scene, &store)?;
+    let left = base.journal.left(&store)?;
     let Some(target) = scene.open(&STILL)? else {
         not_open(damages);
         return Ok(());
@@ -109,18 +123,27 @@ fn case(scene: &mut Scene<'_>, base: &Base, damages: &[Damage]) -> Result<()> {
                     complain(format_args!("{}: wrong bytes", known.order.id));
                 }
             }
-            // What ended and is forgotten is known to the OMS, which would take it twice, and so is asked first.
-            Found::Gone if known.fate == Fate::Summarised && (index || listed.by_range(known)) => {
-                scene.tally.count("forgotten", 1);
-            }
-            Found::Gone if listed.keys.contains(&known.order.identity()) => {
-                scene.tally.damaged_listed += 1;
-            }
-            Found::Gone if listed.by_range(known) => scene.tally.count("listed_by_range", 1),
-            Found::Gone => {
-                scene.tally.lost += 1;
-                complain(format_args!("{} is gone and not listed", known.order.id));
-            }
+            Found::Gone => match listed.how(known, &base.journal, &left) {
+                How::ByKey => scene.tally.damaged_listed += 1,
+                How::ByRange | How::BySegment if known.fate == Fate::Summarised => {
+                    // It is known to the OMS, which would take it twice, and so is asked first.
+                    scene.tally.count("forgotten", 1);
+                }
+                How::ByRange => scene.tally.count("listed_by_range", 1),
+                How::BySegment => scene.tally.count("listed_by_segment", 1),
+                // Where it ended in a segment that is retired, only the index tells.
+                How::NotAtAll if index && known.records.is_empty() => {
+                    scene.tally.count("forgotten", 1);
+                }
+                How::NotByKey => {
+                    scene.tally.count("not_listed_by_key", 1);
+                    complain(format_args!("{} is not listed by its key", known.order.id));
+                }
+                How::NotAtAll => {
+                    scene.tally.lost += 1;
+                    complain(format_args!("{} is gone and not listed", known.order.id));
+                }
+            },
         }
         again.push(known);
     }
@@ -224,6 +247,7 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     for (name, why) in [
         ("silently_wrong", "records are silently wrong"),
         ("not_repaired", "orders are not taken again"),
+        ("not_listed_by_key", "damaged orders are not listed by their key, which is still there"),
         ("runs_not_listed", "damaged runs of the outcome index are not listed"),
     ] {
         if tally.count_of(name) > 0 {
@@ -238,4 +262,18 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     }
     missed.extend(tally.broken.iter().cloned());
     missed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_order_that_is_not_listed_by_its_key_is_missed() {
+        let mut tally = Tally { acknowledged: 9, damaged_listed: 1, ..Tally::default() };
+        tally.count("forgotten", 1);
+        assert_eq!(missed(&tally, false), Vec::<String>::new());
+        tally.count("not_listed_by_key", 1);
+        assert_eq!(missed(&tally, false).len(), 1);
+    }
 }

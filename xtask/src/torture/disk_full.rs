@@ -1,5 +1,5 @@
-//! The disk runs full, to the last byte: orders are refused with 503 and `Retry-After` before it does, what was
-//! accepted drains all the same out of the reserve, and when space returns orders are accepted and segments retired
+//! The disk runs full, to the last byte: orders are refused with 503 and `Retry-After` before it does, while the reserve is
+//! still there, what was accepted drains all the same out of it, and when space returns orders are accepted and segments retired
 //! again, without a restart. The control gives orders the reserve, and must stand still or lose.
 
 use std::time::Duration;
@@ -31,6 +31,11 @@ pub(super) const TORTURE: Torture = Torture {
     missed,
 };
 
+/// Bytes of a slot, as in the knobs.
+const SLOT: u64 = 1 << 20;
+/// Spare slots that must be left when orders are first refused: of the three that orders leave alone one may by then be in use, for what
+/// the drain writes. What the file system says is free does not count: some of it is its own.
+const RESERVE: u64 = 2;
 /// What the disk has left before the orders come.
 const LEFT: u64 = 10 << 20;
 /// How long it may take until the door refuses.
@@ -69,13 +74,17 @@ fn fill(scene: &mut Scene<'_>) -> Result<()> {
     let directory = scene.disk()?.data().to_owned();
     let mut ballast = Ballast::lay(&directory)?;
     ballast.leave(LEFT)?;
-    if !scene.until(REFUSE_LIMIT, |scene| {
+    if scene.until(REFUSE_LIMIT, |scene| {
         Ok(scene.probe(ANSWER_LIMIT)?.is_some_and(|reply| reply.is_refusal()))
     })? {
+        let (spare, free) = (spare(scene)?, free_bytes(&directory)?);
+        complain(format_args!("refused with {spare} spare slots, {} KiB free", free >> 10));
+        scene.tally.count(WITHOUT_RESERVE, u64::from(spare < RESERVE));
+        scene.tally.peak("free_kib_when_refused", (free >> 10) as f64);
+    } else {
         scene.tally.broken.push("orders were not refused".to_owned());
     }
     scene.tally.injected += 1;
-    scene.tally.peak("free_kib_when_refused", (free_bytes(&directory)? >> 10) as f64);
     ballast.leave(0)?;
     // Some orders more against the full disk, then the drain alone.
     scene.wait(Duration::from_secs(1))?;
@@ -126,6 +135,12 @@ fn drains(scene: &mut Scene<'_>) -> Result<bool> {
     }
 }
 
+/// Slots of the store that no segment is in.
+fn spare(scene: &mut Scene<'_>) -> Result<u64> {
+    let slots = status(scene, "/buffer/disk_bytes")?.unwrap_or_default() / SLOT;
+    Ok(slots.saturating_sub(status(scene, "/buffer/segments")?.unwrap_or_default()))
+}
+
 fn status(scene: &mut Scene<'_>, pointer: &str) -> Result<Option<u64>> {
     if let Some(status) = scene.server()?.ended()? {
         return Err(Failure::Missed(format!("the server ended with {status}")));
@@ -133,6 +148,9 @@ fn status(scene: &mut Scene<'_>, pointer: &str) -> Result<Option<u64>> {
     let status = get(scene.target()?.ops, "/v1/status")?;
     Ok(status.pointer(pointer).and_then(Value::as_u64))
 }
+
+/// Refusals that came only when the reserve was in use.
+const WITHOUT_RESERVE: &str = "refused_without_the_reserve";
 
 /// What must not happen, and what a control is for.
 const STANDS: [(&str, &str); 3] = [
@@ -151,6 +169,10 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
         return if shown { Vec::new() } else { vec![why.to_owned()] };
     }
     let mut missed = super::report::loss(tally, false);
+    if tally.count_of(WITHOUT_RESERVE) > 0 {
+        let count = tally.count_of(WITHOUT_RESERVE);
+        missed.push(format!("{count} times orders were refused only when the reserve was in use"));
+    }
     missed.extend(stands);
     missed
 }
@@ -167,5 +189,12 @@ mod tests {
         tally.count("stood_still", 1);
         assert!(!missed(&tally, false).is_empty());
         assert_eq!(missed(&tally, true), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_refusal_only_when_the_reserve_is_in_use_is_missed() {
+        let mut tally = Tally { acknowledged: 9, found: 9, ..Tally::default() };
+        tally.count(WITHOUT_RESERVE, 1);
+        assert_eq!(missed(&tally, false).len(), 1);
     }
 }

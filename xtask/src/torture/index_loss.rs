@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use forebay_loadtest::Target;
 use serde_json::Value;
 
-use super::orders::{Order, creates, discard, exceptions, summaries, text, until};
+use super::orders::{Order, STILL, creates, discard, exceptions, summaries, text, until};
 use super::report::Tally;
 use super::scene::Scene;
 use super::server::get;
@@ -35,6 +35,8 @@ pub(super) const TORTURE: Torture = Torture {
 const WAVE: usize = 400;
 /// Bytes of one.
 const BYTES: usize = 6 << 10;
+/// Orders of each run that wait while the index is lost.
+const WAITING: usize = 20;
 /// Late repeats, and late other contents, in each run.
 const LATE: usize = 20;
 /// Stores on which the control broke nothing.
@@ -72,17 +74,29 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
             scene.drained(target)?;
             retired(target)?;
         }
-        let before = seen(target, &apart)?;
         if run % 4 == 0 {
             scene.stop()?;
         } else {
             scene.kill()?;
         }
+        // Nothing drains any more, so what waits must be seen as before.
+        let Some(still) = scene.open(&STILL)? else { return Ok(()) };
+        let waiting: Vec<_> = (0..WAITING)
+            .map(|at| Order::new(format!("waiting-{run}-{at}"), BYTES, &mut random))
+            .collect();
+        for order in &waiting {
+            order.accepted(still)?;
+        }
+        scene.tally.acknowledged += WAITING as u64;
+        let before = seen(still, &apart, &waiting)?;
+        scene.kill()?;
         lose_index(scene, run)?;
+        let Some(still) = scene.open(&STILL)? else { return Ok(()) };
+        scene.tally.injected += 1;
+        compare(scene, &before, &seen(still, &apart, &waiting)?);
+        scene.stop()?;
         let Some(again) = scene.open(&[])? else { return Ok(()) };
         target = again;
-        scene.tally.injected += 1;
-        compare(scene, &before, &seen(target, &apart)?);
         for order in &wave {
             order.accepted(target)?;
         }
@@ -92,7 +106,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         late(scene, target, &mut sold, &mut changed, &apart, &mut random)?;
         scene.drained(target)?;
         unchanged(scene, &in_oms, &summaries(target)?);
-        sold.extend(wave);
+        sold.extend(wave.into_iter().chain(waiting));
         complain(format_args!("run {} of {}", run + 1, scene.share.runs));
     }
     account(scene, target, &sold, &changed, &apart)?;
@@ -173,21 +187,12 @@ fn lose_index(scene: &mut Scene<'_>, run: u32) -> Result<()> {
     std::fs::remove_dir_all(index).when("deleting the index")
 }
 
-/// Everything that operators see of those orders and of open exceptions.
-fn seen(target: Target, apart: &Apart) -> Result<BTreeMap<String, Value>> {
+/// Everything that operators see of those orders, of ones that wait, and of open exceptions.
+fn seen(target: Target, apart: &Apart, waiting: &[Order]) -> Result<BTreeMap<String, Value>> {
     let mut seen = BTreeMap::new();
-    for order in apart.discarded.iter().chain(&apart.others) {
-        let mut view = order.view(target)?.unwrap_or_default();
-        if let Some(view) = view.as_object_mut() {
-            // An estimate, and of an ended order the bytes go with its segment.
-            view.remove("position");
-            let ended = ["discarded", "cancelled"].map(Value::from);
-            if view.get("state").is_some_and(|state| ended.contains(state)) {
-                view.remove("body");
-                view.remove("number");
-            }
-        }
-        seen.insert(order.identity(), view);
+    for order in apart.discarded.iter().chain(&apart.others).chain(waiting) {
+        let view = order.view(target)?.unwrap_or_default();
+        seen.insert(order.identity(), lasting(view));
     }
     for row in exceptions(target)? {
         // Those that late changes raise come with each run.
@@ -196,6 +201,25 @@ fn seen(target: Target, apart: &Apart) -> Result<BTreeMap<String, Value>> {
         }
     }
     Ok(seen)
+}
+
+/// What of a view a restart does not change.
+fn lasting(mut view: Value) -> Value {
+    let Some(members) = view.as_object_mut() else { return view };
+    // An estimate, and of an ended order the bytes go with its segment.
+    members.remove("position");
+    match members.get("state").and_then(Value::as_str).unwrap_or_default() {
+        "discarded" | "cancelled" => {
+            members.remove("body");
+            members.remove("number");
+        }
+        // Which of those that wait are lent is the drain's, and that is another one.
+        "pending" | "leased" | "submitted" => {
+            members.insert("state".to_owned(), "waiting".into());
+        }
+        _ => {}
+    }
+    view
 }
 
 fn compare(
@@ -208,6 +232,7 @@ fn compare(
             scene.tally.count("changed", 1);
             complain(format_args!("{name} was {was}\nand is {:?}", after.get(name)));
         }
+        scene.tally.count("compared_waiting", u64::from(text(was, "state") == "waiting"));
     }
     scene.tally.count("changed", after.len().saturating_sub(before.len()) as u64);
     scene.tally.count("compared", before.len() as u64);
@@ -325,6 +350,9 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     if tally.count_of("compared") == 0 {
         missed.push("nothing was compared".to_owned());
     }
+    if tally.count_of("compared_waiting") == 0 {
+        missed.push("no order that waits was compared".to_owned());
+    }
     missed.extend(tally.broken.iter().cloned());
     missed
 }
@@ -334,9 +362,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_order_that_waits_is_the_same_lent_or_not_and_another_with_other_bytes() {
+        let view = |state: &str, body: &str, position: u64| {
+            lasting(serde_json::json!({ "state": state, "body": body, "position": position }))
+        };
+        assert_eq!(view("pending", "a", 1), view("leased", "a", 2));
+        assert_ne!(view("pending", "a", 1), view("pending", "b", 1));
+        assert_ne!(view("pending", "a", 1), view("summarised", "a", 1));
+    }
+
+    #[test]
     fn each_promise_is_missed_by_itself_and_a_control_that_shows_nothing_too() {
         let mut good = Tally { acknowledged: 9, injected: 2, ..Tally::default() };
         good.count("compared", 5);
+        assert_eq!(missed(&good, false).len(), 1, "none of them waits");
+        good.count("compared_waiting", 1);
         assert_eq!(missed(&good, false), Vec::<String>::new());
         for name in ["changed", "second_effects", "false_successes", "resurrected"] {
             let mut tally = good.clone();

@@ -18,6 +18,9 @@ const PLACED_AT: &str = "2999-01-01T00:00:00Z";
 /// How long a state that must come may take.
 const SOON: Duration = Duration::from_secs(30);
 
+/// A drain that holds a few orders and sends none.
+pub(super) const STILL: [&str; 2] = ["--drain-rate", "0.001"];
+
 /// One order as it was last posted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Order {

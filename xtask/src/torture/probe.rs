@@ -44,14 +44,47 @@ pub(super) fn get(from: SocketAddr, path: &str, within: Duration) -> io::Result<
 
 /// Posts one order of a probe's own to the canonical channel.
 pub(super) fn post(to: SocketAddr, id: &str, within: Duration) -> io::Result<Reply> {
+    ask(to, order(to, id).as_bytes(), within)
+}
+
+/// The request that posts it.
+fn order(to: SocketAddr, id: &str) -> String {
     let body =
         format!(r#"{{"id":"{id}","currency":"EUR","totals":{{"grand":"10.00"}},"lines":[]}}"#);
-    let request = format!(
+    format!(
         "POST /v1/channels/forebay/orders HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\
          Forebay-Source: probe\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    );
-    ask(to, request.as_bytes(), within)
+    )
+}
+
+/// A post of which the last byte is still to be sent.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) id: String,
+    stream: TcpStream,
+    rest: u8,
+}
+
+impl Begun {
+    /// Begins to post one order of a probe's own.
+    pub(super) fn new(to: SocketAddr, id: String, within: Duration) -> io::Result<Self> {
+        let request = order(to, &id);
+        let (rest, now) = request.as_bytes().split_last().ok_or(io::ErrorKind::InvalidData)?;
+        let mut stream = connect(to, within)?;
+        stream.write_all(now)?;
+        Ok(Self { id, rest: *rest, stream })
+    }
+
+    /// Sends the last byte.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.stream.write_all(&[self.rest])
+    }
+
+    /// Waits for the answer.
+    pub(super) fn answer(self) -> io::Result<Reply> {
+        read(self.stream)
+    }
 }
 
 /// Posts a JSON body to a path.
@@ -70,9 +103,18 @@ pub(super) fn post_body(
 }
 
 fn ask(to: SocketAddr, request: &[u8], within: Duration) -> io::Result<Reply> {
-    let mut stream = TcpStream::connect_timeout(&to, within)?;
-    stream.set_read_timeout(Some(within))?;
+    let mut stream = connect(to, within)?;
     stream.write_all(request)?;
+    read(stream)
+}
+
+fn connect(to: SocketAddr, within: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, within)?;
+    stream.set_read_timeout(Some(within))?;
+    Ok(stream)
+}
+
+fn read(mut stream: TcpStream) -> io::Result<Reply> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let text = String::from_utf8_lossy(&answer);

@@ -1,6 +1,7 @@
 //! One store with its server, its disk and its load, to be struck and then accounted for.
 
 mod account;
+mod begun;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //! room for, memory stays bounded, others are answered; then everything goes on by itself, or the power goes. The
 //! control gathers writes in memory: it must be caught acknowledging while the disk hangs, and lose at the cut that ends it.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::probe;
@@ -37,6 +38,15 @@ const QUIET: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_secs(1);
 /// How long it hangs.
 const SECONDS: std::ops::Range<u64> = 7..10;
+/// The same in a short form: a second longer than it may take until somebody answers for the writer.
+const SHORT_SECONDS: std::ops::Range<u64> = 6..7;
+/// The same of a control, which shows at once what it acknowledges too early.
+const CONTROL_SECONDS: std::ops::Range<u64> = 3..4;
+/// How long a run's part of the sale lasts. While the disk hangs the load's connections soon all wait, so a short form sells little
+/// more than what comes before; a control goes on selling.
+const SALE: Duration = Duration::from_secs(12);
+const SHORT_SALE: Duration = Duration::from_secs(3);
+const CONTROL_SALE: Duration = Duration::from_secs(6);
 /// How long one question may take meanwhile.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// And one that would have to ask the writer, whose time is then over.
@@ -53,7 +63,12 @@ const WRITER_PATHS: [&str; 2] = ["/v1/status", "/v1/orders/forebay/probe/probe-1
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let runs = scene.share.runs;
-    scene.sell(Duration::from_secs(12) * runs)?;
+    let (sale, seconds) = match (scene.control(), scene.plan().runs < TORTURE.runs) {
+        (true, _) => (CONTROL_SALE, CONTROL_SECONDS),
+        (false, true) => (SHORT_SALE, SHORT_SECONDS),
+        (false, false) => (SALE, SECONDS),
+    };
+    scene.sell(sale * runs)?;
     let mut random = scene.random();
     if !scene.start(&[])? {
         return Ok(());
@@ -61,8 +76,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
     for run in 0..runs {
         scene.play_load()?;
         scene.wait(BEFORE)?;
-        let seconds = Duration::from_secs(random.u64(SECONDS));
-        hang(scene, seconds)?;
+        hang(scene, Duration::from_secs(random.u64(seconds.clone())))?;
         // The power goes every second time: then nothing of what waited was ever written.
         if run % 2 == 1 || scene.control() {
             scene.cut_or_kill(0.0)?;
@@ -86,11 +100,12 @@ fn hang(scene: &mut Scene<'_>, long: Duration) -> Result<()> {
     let acknowledged = settle(scene)?;
     let mut most = before;
     let (mut refused, mut red) = (false, false);
-    ask_the_writer(scene)?;
-    while !watch.left_of(long).is_zero() {
+    let mut asked = ask_the_writer(scene)?;
+    while !watch.left_of(long).is_zero() || !asked.is_empty() {
         most = most.max(scene.server()?.resident_bytes()?);
         red |= ask_meanwhile(scene)?;
         refused |= scene.probe(ANSWER_LIMIT)?.is_some_and(|reply| reply.is_refusal());
+        take_answers(scene, &mut asked);
         scene.wait(Duration::from_millis(100))?;
     }
     let false_answers = scene.acknowledged() - acknowledged;
@@ -132,16 +147,19 @@ fn ask_meanwhile(scene: &mut Scene<'_>) -> Result<bool> {
     Ok(red)
 }
 
-/// Asks what the writer would have to answer: somebody must, in time.
-fn ask_the_writer(scene: &mut Scene<'_>) -> Result<()> {
+/// Asks what the writer would have to answer: somebody must, in time, and before the disk goes on.
+fn ask_the_writer(scene: &mut Scene<'_>) -> Result<Vec<JoinHandle<bool>>> {
     let ops = scene.target()?.ops;
-    let questions = WRITER_PATHS
-        .map(|path| std::thread::spawn(move || probe::get(ops, path, WRITER_ANSWER_LIMIT).is_ok()));
-    for question in questions {
+    let ask = |path| move || probe::get(ops, path, WRITER_ANSWER_LIMIT).is_ok();
+    Ok(WRITER_PATHS.map(|path| std::thread::spawn(ask(path))).into())
+}
+
+/// Takes the answers that have come.
+fn take_answers(scene: &mut Scene<'_>, asked: &mut Vec<JoinHandle<bool>>) {
+    for question in asked.extract_if(.., |question| question.is_finished()) {
         let answered = question.join().unwrap_or_default();
         scene.tally.count("unanswered_by_the_writer", u64::from(!answered));
     }
-    Ok(())
 }
 
 /// The disk goes on: so must everything else, by itself.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use super::probe;
+use super::probe::{self, Begun};
 use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::server::Start;
@@ -41,12 +41,10 @@ const FAILED: i32 = 70;
 const STRIKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the server may take to end after it.
 const END_LIMIT: Duration = Duration::from_secs(10);
-/// A server may end between two looks at its readiness, about one in three does; of so many one at least is seen
-/// red. Short runs have fewer, and do not judge.
-const SEEN_AMONG: u64 = 12;
-/// When after the fault nothing more may be acknowledged, and readiness be green: what was answered before it may
-/// still be on its way.
+/// How soon after the fault readiness must be red.
 const GRACE: Duration = Duration::from_millis(300);
+/// Posts that are begun before the fault, and finished once readiness is red or should be: none may be acknowledged.
+const BEGUN: u32 = 8;
 /// How long the control goes on after the fault.
 const CONTROL_GOES_ON: Duration = Duration::from_millis(500);
 
@@ -139,8 +137,9 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
 
 /// A fault while it runs, and what follows.
 fn fail_running(scene: &mut Scene<'_>, way: Way, n: u32) -> Result<()> {
+    let begun = scene.begin_probes(BEGUN)?;
     let proof = arm(scene, way, n)?;
-    let Some(ended) = watch(scene, way, &proof)? else { return put_right(scene, way, n) };
+    let Some(ended) = watch(scene, way, &proof, begun)? else { return put_right(scene, way, n) };
     drop(proof);
     if let Some(code) = ended
         && code != Some(FAILED)
@@ -212,36 +211,44 @@ fn fired(scene: &mut Scene<'_>, proof: &Proof) -> Result<bool> {
     }
 }
 
-/// Watches readiness and acknowledgements until the server has ended: its code, or that it goes on after the
-/// fault. `None` if there was no fault.
-fn watch(scene: &mut Scene<'_>, way: Way, proof: &Proof) -> Result<Option<Option<Option<i32>>>> {
+/// Watches readiness, and finishes what was begun once the server has failed, until it has ended: its code, or that it goes on after
+/// the fault. `None` if there was no fault.
+fn watch(
+    scene: &mut Scene<'_>,
+    way: Way,
+    proof: &Proof,
+    begun: Vec<Begun>,
+) -> Result<Option<Option<Option<i32>>>> {
     let ops = scene.target()?.ops;
     let began = Stopwatch::start();
     let mut struck: Option<Stopwatch> = None;
-    let mut acknowledged = None;
+    let mut begun = Some(begun);
     let mut red = false;
     loop {
         if let Some(status) = scene.server()?.ended()? {
-            let after = acknowledged.map_or(0, |then| scene.acknowledged() - then);
-            scene.tally.count("acknowledged_after", after);
             scene.tally.count("red_before_the_end", u64::from(red));
             let known = struck.is_some() || fired(scene, proof)?;
             return Ok(known.then_some(Some(status.code())));
         }
+        if struck.is_none() && fired(scene, proof)? {
+            struck = Some(Stopwatch::start());
+        }
         let late = struck.is_some_and(|struck| struck.left_of(GRACE).is_zero());
         if let Ok(ready) = probe::get(ops, "/readyz", Duration::from_secs(1)) {
-            red |= ready.status == 503;
+            red |= struck.is_some() && ready.status == 503;
             let green = ready.status == 200 && (late || red);
             // A device's error may hit what is not the journal's; then it goes on, rightly.
             if green && !way.is_device() && !scene.control() {
                 scene.tally.count("ready_after", 1);
             }
         }
-        if struck.is_none() && fired(scene, proof)? {
-            struck = Some(Stopwatch::start());
-        }
-        if late && red {
-            acknowledged.get_or_insert(scene.acknowledged());
+        if (red || (late && !way.is_device()))
+            && let Some(begun) = begun.take()
+        {
+            let (sent, acknowledged) = scene.finish_probes(begun);
+            scene.tally.count("posted_after", sent);
+            scene.tally.count("asked_after", u64::from(sent > 0));
+            scene.tally.count("acknowledged_after", acknowledged);
         }
         let limit = if scene.control() { CONTROL_GOES_ON } else { END_LIMIT };
         let over = match struck {
@@ -299,10 +306,15 @@ fn fails_to_start(scene: &mut Scene<'_>, calls: &str, n: u32, log: &Path) -> Res
 fn missed(tally: &Tally, control: bool) -> Vec<String> {
     let mut missed = loss(tally, control);
     if control {
+        if tally.count_of("acknowledged_after") == 0 {
+            missed.push(
+                "the control acknowledged nothing that was sent after the failure".to_owned(),
+            );
+        }
         return missed;
     }
     for (name, why) in [
-        ("acknowledged_after", "deliveries were acknowledged after the failure"),
+        ("acknowledged_after", "deliveries sent after the failure were acknowledged"),
         ("ready_after", "times it called itself ready after the failure"),
     ] {
         if tally.count_of(name) > 0 {
@@ -310,10 +322,13 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
         }
     }
     let ended = tally.count_of("ended_by_themselves");
-    if ended >= SEEN_AMONG && tally.count_of("red_before_the_end") == 0 {
-        missed.push("nobody saw readiness turn red".to_owned());
+    if tally.count_of("red_before_the_end") < ended {
+        missed.push("readiness did not turn red before every end".to_owned());
     }
-    if tally.count_of("ended_by_themselves") + tally.count_of("failed_starts") == 0 {
+    if tally.count_of("asked_after") < ended {
+        missed.push("not every server was sent deliveries after it had failed".to_owned());
+    }
+    if ended + tally.count_of("failed_starts") == 0 {
         missed.push("no fault ended the server".to_owned());
     }
     missed
@@ -339,11 +354,24 @@ mod tests {
     fn an_acknowledgement_after_the_failure_is_missed() {
         let mut tally = Tally { acknowledged: 9, found: 9, injected: 1, ..Tally::default() };
         assert!(!missed(&tally, false).is_empty(), "nothing ended the server");
-        tally.count("ended_by_themselves", SEEN_AMONG);
+        tally.count("ended_by_themselves", 1);
+        tally.count("asked_after", 1);
         assert!(!missed(&tally, false).is_empty(), "nobody saw it red");
         tally.count("red_before_the_end", 1);
         assert_eq!(missed(&tally, false), Vec::<String>::new());
+        tally.count("ended_by_themselves", 1);
+        tally.count("red_before_the_end", 1);
+        assert!(!missed(&tally, false).is_empty(), "nothing was sent to the second one");
+        tally.count("asked_after", 1);
         tally.count("acknowledged_after", 1);
         assert!(!missed(&tally, false).is_empty());
+    }
+
+    #[test]
+    fn a_control_must_lose_and_acknowledge_what_was_sent_after_the_failure() {
+        let mut tally = Tally { acknowledged: 9, lost: 1, injected: 1, ..Tally::default() };
+        assert!(!missed(&tally, true).is_empty());
+        tally.count("acknowledged_after", 1);
+        assert_eq!(missed(&tally, true), Vec::<String>::new());
     }
 }

@@ -1,72 +1,9 @@
-//! What `buffer check` lists of a damaged store, and what is handed out of its orders.
-
-use std::collections::HashSet;
-use std::path::Path;
-use std::process::Command;
+//! What is handed out of a damaged store's orders.
 
 use serde_json::Value;
 
 use super::super::orders::text;
-use super::super::scene::Scene;
 use super::store::{Fate, Known};
-use crate::failure::{Failure, Result, While as _};
-
-/// What `buffer check` lists.
-#[derive(Debug, Default)]
-pub(super) struct Listed {
-    pub(super) keys: HashSet<String>,
-    /// First and last sequence, where known.
-    pub(super) ranges: Vec<Option<(u64, u64)>>,
-    /// Missing segments and slots that cannot be read.
-    pub(super) notes: Vec<String>,
-    /// Damaged runs of the outcome index.
-    pub(super) runs: u64,
-}
-
-impl Listed {
-    /// Whether the order is listed by a range or note rather than by its key.
-    pub(super) fn by_range(&self, known: &Known) -> bool {
-        let within = |range: &Option<(u64, u64)>| {
-            range.is_none_or(|(first, last)| {
-                known.sequences.iter().any(|sequence| (first..=last).contains(sequence))
-            })
-        };
-        !self.notes.is_empty() || self.ranges.iter().any(within)
-    }
-}
-
-pub(super) fn check(scene: &mut Scene<'_>, store: &Path) -> Result<Listed> {
-    let output = Command::new(&scene.setup().binary)
-        .args(["buffer", "check", "--json", "--data-dir"])
-        .arg(store)
-        .output()
-        .when("running buffer check")?;
-    if !matches!(output.status.code(), Some(0 | 1)) {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(Failure::Missed(format!("buffer check ended with {}: {said}", output.status)));
-    }
-    let mut listed = Listed::default();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let line: Value = serde_json::from_str(line).when("a line of buffer check")?;
-        let key = text(&line, "key");
-        match text(&line, "kind") {
-            "summary" => {
-                let notes = line.get("notes").and_then(Value::as_array).into_iter().flatten();
-                listed.notes.extend(notes.filter_map(Value::as_str).map(str::to_owned));
-            }
-            "body" if !key.is_empty() => drop(listed.keys.insert(key.to_owned())),
-            "range" | "body" => listed.ranges.push(range(&line)),
-            "run" => listed.runs += 1,
-            _ => {}
-        }
-    }
-    Ok(listed)
-}
-
-pub(super) fn range(line: &Value) -> Option<(u64, u64)> {
-    let at = |index: usize| line.get("sequences")?.get(index)?.as_u64();
-    at(0).zip(at(1))
-}
 
 /// What is handed out of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +59,7 @@ mod tests {
             sequences: vec![7],
             fate,
             state: state.to_owned(),
+            records: Vec::new(),
         }
     }
 
@@ -140,15 +78,5 @@ mod tests {
         assert_eq!(judge(&summarised, Some(&view("summarised", Value::Null))), Found::AsItWas);
         let waits = known(Fate::Waits, "leased");
         assert_eq!(judge(&waits, Some(&view("submitted", "old".into()))), Found::AsItWas);
-    }
-
-    #[test]
-    fn a_range_lists_the_orders_whose_sequence_is_in_it() {
-        let known = known(Fate::Waits, "pending");
-        let listed = |ranges| Listed { ranges, ..Listed::default() };
-        assert!(listed(vec![Some((5, 9))]).by_range(&known));
-        assert!(!listed(vec![Some((8, 9))]).by_range(&known));
-        assert!(listed(vec![None]).by_range(&known));
-        assert!(!Listed::default().by_range(&known));
     }
 }

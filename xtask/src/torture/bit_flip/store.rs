@@ -7,9 +7,10 @@ use forebay_loadtest::Target;
 use serde_json::Value;
 
 use super::super::copy::replace;
-use super::super::orders::{Order, discard, exceptions, text, until};
+use super::super::orders::{Order, STILL, discard, exceptions, text, until};
 use super::super::scene::Scene;
-use super::found::check;
+use super::journal::Journal;
+use super::listed::check;
 use crate::failure::{Failure, Result, While as _};
 
 /// Orders that are in the OMS, and that wait.
@@ -17,8 +18,6 @@ const SUMMARISED: usize = 60;
 const PENDING: usize = 100;
 /// Bytes of one.
 const BYTES: usize = 3 << 10;
-/// A drain that holds a few orders and sends none.
-pub(super) const STILL: [&str; 2] = ["--drain-rate", "0.001"];
 /// After so long without a delivery the last group is proven.
 const PROVEN: Duration = Duration::from_millis(1_500);
 
@@ -44,6 +43,8 @@ pub(super) struct Known {
     pub(super) fate: Fate,
     /// Its state when the store was whole.
     pub(super) state: String,
+    /// Numbers of its records in the whole journal.
+    pub(super) records: Vec<usize>,
 }
 
 /// The store before it is damaged, and what is in it.
@@ -52,6 +53,7 @@ pub(super) struct Base {
     /// The same store some time before, for stale segments.
     pub(super) early: PathBuf,
     pub(super) oms: PathBuf,
+    pub(super) journal: Journal,
     pub(super) known: Vec<Known>,
 }
 
@@ -113,13 +115,24 @@ pub(super) fn fill(scene: &mut Scene<'_>, random: &mut fastrand::Rng) -> Result<
     if !whole.keys.is_empty() || !whole.ranges.is_empty() || whole.runs > 0 {
         return Err(Failure::Missed(format!("the whole store is found damaged: {whole:?}")));
     }
-    Ok(Some(Base { store, early: early.join("buffer/journal"), oms, known }))
+    let journal = Journal::read(scene, &store)?;
+    for known in &mut known {
+        let earlier = known.earlier.iter().map(String::as_str);
+        let bodies: Vec<_> = earlier.chain([known.order.body.as_str()]).collect();
+        known.records = journal.of(&known.sequences, &bodies);
+        if known.records.is_empty() && known.fate == Fate::Waits {
+            let why = format!("{} was not found in the journal", known.order.id);
+            return Err(Failure::Broken(why));
+        }
+    }
+    Ok(Some(Base { store, early: early.join("buffer/journal"), oms, journal, known }))
 }
 
 pub(super) fn post(known: &mut Vec<Known>, target: Target, order: Order, fate: Fate) -> Result<()> {
     let answer = order.accepted(target)?;
     let sequences = vec![sequence(&answer)];
-    known.push(Known { order, earlier: Vec::new(), sequences, fate, state: String::new() });
+    let (earlier, state, records) = (Vec::new(), String::new(), Vec::new());
+    known.push(Known { order, earlier, sequences, fate, state, records });
     Ok(())
 }
 
