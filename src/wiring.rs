@@ -16,11 +16,12 @@ use forebay_processor::oms::http::{
 use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
 use forebay_processor::oms::postgres::{Postgres, PostgresOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
-use forebay_processor::{DrainConfig, Governor, Limiter, Limits as DrainLimits, Oms, RetryPolicy};
+use forebay_processor::{DrainConfig, Governor, Limiter, Oms, RetryPolicy};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Backend, Caller, Config, OmsKind, Role};
+use crate::limits;
 
 /// Seconds; every histogram of ours is a duration.
 const BUCKETS: [f64; 14] =
@@ -136,6 +137,7 @@ pub(crate) fn nats(config: &Config) -> Result<NatsConfig, String> {
         partitions: nats.partitions,
         drains: config.role != Role::Ingest,
         lease: nats.lease.0,
+        announcement: limits::announcement(config),
         dedup_horizon: nats.outcome_ttl.0,
         replay_window: config.buffer.replay_window.0,
         order_bytes: config.door.item_bytes.bytes(),
@@ -300,15 +302,7 @@ pub(crate) fn oms_word(kind: OmsKind) -> &'static str {
 pub(crate) fn drain(config: &Config, fleet: &str) -> DrainConfig {
     let drain = &config.drain;
     DrainConfig {
-        limits: DrainLimits {
-            ceiling_per_s: drain.governor.then_some(drain.ceiling_per_s),
-            burst: drain.burst,
-            batch: drain.batch,
-            in_flight: drain.in_flight,
-            outstanding: (config.oms.kind == OmsKind::Http)
-                .then(|| config::outstanding_of(&config.oms)),
-            ..DrainLimits::default()
-        },
+        limits: limits::drain(config),
         retry: RetryPolicy { base: drain.retry_base.0, max: drain.retry_max.0 },
         attempts_max: drain.attempts_max,
         remembered: match config.buffer.backend {

@@ -89,7 +89,7 @@ async fn keep_share<B: Buffer>(buffer: B, governor: Governor, mut stop: watch::R
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
     let keep = async {
         loop {
-            governor.set_share(buffer.share());
+            governor.keep_to(buffer.share(), &buffer.common());
             metrics::governor(&governor.state());
             tokio::time::sleep(SHARE_PAUSE).await;
         }
@@ -151,7 +151,7 @@ impl Drain {
         });
         let stop = watch::Sender::new(false);
         let mut workers = JoinSet::new();
-        governor.set_share(shared.buffer.share());
+        governor.keep_to(shared.buffer.share(), &shared.buffer.common());
         let outstanding = shared.buffer.clone();
         governor.count_outstanding(move || outstanding.outstanding());
         workers.spawn(keep_share(shared.buffer.clone(), governor.clone(), stop.subscribe()));
