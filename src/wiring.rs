@@ -10,9 +10,7 @@ use forebay_buffer::{Clock, EmbeddedConfig};
 use forebay_ingest::{Channel, DoorConfig, SourceRule};
 use forebay_ops::{DrainStatus, webhooks};
 use forebay_order::{Format, Limits};
-use forebay_processor::oms::http::{
-    Auth, CallLimits, ClaimNote, Create, Find, Http, HttpOptions, List,
-};
+use forebay_processor::oms::http::{Auth, ClaimNote, Create, Find, Http, HttpOptions, List};
 use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
 use forebay_processor::oms::postgres::{Postgres, PostgresOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
@@ -177,7 +175,8 @@ pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String
             opened.map(Oms::Postgres).map_err(|error| error.to_string())
         }
         OmsKind::Http => {
-            let opened = Http::open(http(config)?);
+            let kept = config.data_dir.join("oms.calls");
+            let opened = Http::open(HttpOptions { calls_kept: Some(kept), ..http(config)? });
             opened.map(Oms::Http).map_err(|error| error.to_string())
         }
         OmsKind::Ledger => {
@@ -222,11 +221,6 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
     let claim_body = oms.claim.as_ref().and_then(|claim| claim.body.as_ref());
     let claim_body = claim_body.map(|path| template("oms.claim.body", path)).transpose()?;
     let of_preset = || oms.preset.as_deref().and_then(config::preset_body).map(str::to_owned);
-    let limits = oms.limits.as_ref().map(|limits| CallLimits {
-        calls_per_s: limits.calls_per_s,
-        calls_per_day: limits.calls_per_day,
-        reserve: f64::from(limits.reserve_percent) / 100.0,
-    });
     Ok(HttpOptions {
         url: oms.url.clone().ok_or("oms.url: is missing")?,
         roots: oms.roots.clone(),
@@ -271,7 +265,8 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
             since_ms: claim.since_ms,
         }),
         rules: oms.outcome.clone(),
-        limits: limits.unwrap_or_default(),
+        limits: limits::calls(config),
+        calls_kept: None,
     })
 }
 
