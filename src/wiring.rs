@@ -10,17 +10,16 @@ use forebay_buffer::{Clock, EmbeddedConfig};
 use forebay_ingest::{Channel, DoorConfig, SourceRule};
 use forebay_ops::{DrainStatus, webhooks};
 use forebay_order::{Format, Limits};
-use forebay_processor::oms::http::{
-    Auth, CallLimits, ClaimNote, Create, Find, Http, HttpOptions, List,
-};
+use forebay_processor::oms::http::{Auth, ClaimNote, Create, Find, Http, HttpOptions, List};
 use forebay_processor::oms::ledger::{Ledger, LedgerOptions};
 use forebay_processor::oms::postgres::{Postgres, PostgresOptions};
 use forebay_processor::oms::sqlite::{Sqlite, SqliteOptions};
-use forebay_processor::{DrainConfig, Governor, Limiter, Limits as DrainLimits, Oms, RetryPolicy};
+use forebay_processor::{DrainConfig, Governor, Limiter, Oms, RetryPolicy};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Backend, Caller, Config, OmsKind, Role};
+use crate::limits;
 
 /// Seconds; every histogram of ours is a duration.
 const BUCKETS: [f64; 14] =
@@ -136,6 +135,7 @@ pub(crate) fn nats(config: &Config) -> Result<NatsConfig, String> {
         partitions: nats.partitions,
         drains: config.role != Role::Ingest,
         lease: nats.lease.0,
+        announcement: limits::announcement(config),
         dedup_horizon: nats.outcome_ttl.0,
         replay_window: config.buffer.replay_window.0,
         order_bytes: config.door.item_bytes.bytes(),
@@ -175,7 +175,8 @@ pub(crate) fn oms(config: &Config, clock: &Arc<dyn Clock>) -> Result<Oms, String
             opened.map(Oms::Postgres).map_err(|error| error.to_string())
         }
         OmsKind::Http => {
-            let opened = Http::open(http(config)?);
+            let kept = config.data_dir.join("oms.calls");
+            let opened = Http::open(HttpOptions { calls_kept: Some(kept), ..http(config)? });
             opened.map(Oms::Http).map_err(|error| error.to_string())
         }
         OmsKind::Ledger => {
@@ -221,11 +222,6 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
     let claim_body = claim.and_then(|claim| claim.body.as_ref());
     let claim_body = claim_body.map(|path| template("oms.claim.body", path)).transpose()?;
     let of_preset = || oms.preset.as_deref().and_then(config::preset_body).map(str::to_owned);
-    let limits = oms.limits.as_ref().map(|limits| CallLimits {
-        calls_per_s: limits.calls_per_s,
-        calls_per_day: limits.calls_per_day,
-        reserve: f64::from(limits.reserve_percent) / 100.0,
-    });
     Ok(HttpOptions {
         url: oms.url.clone().ok_or("oms.url: is missing")?,
         roots: oms.roots.clone(),
@@ -270,7 +266,8 @@ pub(crate) fn http(config: &Config) -> Result<HttpOptions, String> {
             since_ms: claim.since_ms,
         }),
         rules: oms.outcome.clone(),
-        limits: limits.unwrap_or_default(),
+        limits: limits::calls(config),
+        calls_kept: None,
     })
 }
 
@@ -301,15 +298,7 @@ pub(crate) fn oms_word(kind: OmsKind) -> &'static str {
 pub(crate) fn drain(config: &Config, fleet: &str) -> DrainConfig {
     let drain = &config.drain;
     DrainConfig {
-        limits: DrainLimits {
-            ceiling_per_s: drain.governor.then_some(drain.ceiling_per_s),
-            burst: drain.burst,
-            batch: drain.batch,
-            in_flight: drain.in_flight,
-            outstanding: (config.oms.kind == OmsKind::Http)
-                .then(|| config::outstanding_of(&config.oms)),
-            ..DrainLimits::default()
-        },
+        limits: limits::drain(config),
         retry: RetryPolicy { base: drain.retry_base.0, max: drain.retry_max.0 },
         attempts_max: drain.attempts_max,
         remembered: match config.buffer.backend {

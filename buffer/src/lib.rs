@@ -22,6 +22,7 @@
 pub mod admission;
 pub mod clock;
 mod codec;
+pub mod common;
 pub mod control;
 pub mod cursor;
 mod digest;
@@ -42,10 +43,12 @@ pub mod telling;
 mod underway;
 pub mod view;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use admission::{Admission, Overloaded, Permit};
 pub use clock::{Clock, SystemClock};
+pub use common::{Announcement, Common};
 pub use cursor::{CursorError, FeedCursor};
 pub use embedded::inspect::{DamagedRun, InspectError, Inspection, KeptOrder, LostOrder, inspect};
 pub use embedded::{
@@ -228,6 +231,12 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     /// that drain the same orders; there are none where the orders are this process's alone.
     fn share(&self) -> f64 {
         1.0
+    }
+
+    /// What the limits of all processes that drain the same orders come to. Never blocks. Nothing where the orders are this
+    /// process's alone.
+    fn common(&self) -> Arc<Common> {
+        Arc::default()
     }
 
     /// Finishes what was handed in, makes it durable, and stops. Later calls fail with `Closing`.

@@ -67,6 +67,11 @@ pub(crate) fn told(effect: Effect) {
     metrics::counter!("forebay_buffer_told_total", "effect" => effect.word()).increment(1);
 }
 
+/// Whether the limits of a fleet's processes differ, or may.
+pub(crate) fn differs(differs: bool) {
+    metrics::gauge!("forebay_buffer_limits_differ").set(f64::from(u8::from(differs)));
+}
+
 /// So many orders became summaries.
 pub(crate) fn summarised(orders: u64) {
     metrics::counter!("forebay_buffer_summarised_total").increment(orders);

@@ -205,7 +205,7 @@ impl Status {
 }
 
 /// The processes that share the orders of one store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Fleet {
     /// Parts the keys are divided into.
     pub partitions: u64,
@@ -215,6 +215,8 @@ pub struct Fleet {
     pub silent: u64,
     /// Processes that own some.
     pub nodes: u64,
+    /// Where limits that all of them must have in common differ, or may: which process has which, and what to do.
+    pub differs: Option<String>,
     /// How long what is known of an ended order is kept, in seconds.
     pub outcome_ttl_s: u64,
 }

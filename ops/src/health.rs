@@ -40,7 +40,9 @@ pub(crate) async fn readyz<B: Buffer, O: OrderManagement>(
         None => ("[+]", String::new()),
     };
     let drain = format!("{sign} drain: {} (limited by: {}){why}\n", drain.mode, drain.limiter);
-    (status, buffer + &drain).into_response()
+    let differs = view.buffer.common().differs.clone();
+    let differs = differs.map_or_else(String::new, |differs| format!("[!] fleet: {differs}\n"));
+    (status, buffer + &drain + &differs).into_response()
 }
 
 /// `GET /metrics`

@@ -16,7 +16,7 @@ use crate::webhooks::EndpointStatus;
 pub struct DrainStatus {
     /// `on`, `paused`, or `off` where this process only takes orders in.
     pub mode: &'static str,
-    /// Orders a second, of all processes that drain the same orders together; `None` without a governor.
+    /// Orders a second, of all processes that drain the same orders together, the smallest ceiling of theirs; `None` without a governor.
     pub ceiling_per_s: Option<f64>,
     /// How much of it is this process's, from 0 to 1.
     pub share: f64,

@@ -84,12 +84,15 @@ impl Default for DrainConfig {
 /// begins.
 const SHARE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Has the governor keep to this process's share of the ceiling.
-async fn keep_share<B: Buffer>(buffer: B, governor: Governor, mut stop: watch::Receiver<bool>) {
+/// Has the governor, and the OMS's own limits, keep to this process's share.
+async fn keep_share<B: Buffer, O: OrderManagement>(
+    (buffer, oms, governor): (B, Arc<O>, Governor),
+    mut stop: watch::Receiver<bool>,
+) {
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
     let keep = async {
         loop {
-            governor.set_share(buffer.share());
+            keep_to(&buffer, &*oms, &governor);
             metrics::governor(&governor.state());
             tokio::time::sleep(SHARE_PAUSE).await;
         }
@@ -98,6 +101,12 @@ async fn keep_share<B: Buffer>(buffer: B, governor: Governor, mut stop: watch::R
         () = stopped => {}
         () = keep => {}
     }
+}
+
+fn keep_to(buffer: &impl Buffer, oms: &impl OrderManagement, governor: &Governor) {
+    let (share, common) = (buffer.share(), buffer.common());
+    governor.keep_to(share, &common);
+    oms.keep_to(share, &common);
 }
 
 /// The drain at work. Dropping it cuts its calls off, whose orders then come back as *sent before*;
@@ -151,10 +160,11 @@ impl Drain {
         });
         let stop = watch::Sender::new(false);
         let mut workers = JoinSet::new();
-        governor.set_share(shared.buffer.share());
+        keep_to(&shared.buffer, &*shared.oms, &governor);
         let outstanding = shared.buffer.clone();
         governor.count_outstanding(move || outstanding.outstanding());
-        workers.spawn(keep_share(shared.buffer.clone(), governor.clone(), stop.subscribe()));
+        let kept = (shared.buffer.clone(), Arc::clone(&shared.oms), governor.clone());
+        workers.spawn(keep_share(kept, stop.subscribe()));
         if let Some(fleet) = config.fleet {
             governor.await_claim();
             let (oms, clock) = (Arc::clone(&shared.oms), Arc::clone(&clock));

@@ -158,6 +158,9 @@ fn on_nats(at: &impl Fn(&str) -> Value) -> Vec<String> {
             plain(&at("/drain/share")),
         ),
     ];
+    if let Some(differs) = at("/buffer/fleet/differs").as_str() {
+        lines.push(format!("differs     {}", plain(&differs.into())));
+    }
     let silent = number("/buffer/fleet/silent");
     if silent > 0 {
         lines.push(format!(
@@ -251,6 +254,10 @@ mod tests {
         ] {
             assert!(said.contains(words), "{words}: {said}");
         }
+        assert!(!said.contains("differs"), "{said}");
+        status["buffer"]["fleet"]["differs"] = "drain.ceiling_per_s is 1 in a and 2 in b".into();
+        let said = table(&status).join("\n");
+        assert!(said.contains("differs     drain.ceiling_per_s is 1 in a and 2 in b"), "{said}");
         status["buffer"]["fleet"] = Value::Null;
         let said = table(&status).join("\n");
         assert!(said.contains("segments") && !said.contains("fleet"), "{said}");

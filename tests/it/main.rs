@@ -9,6 +9,7 @@ mod bodies;
 mod brakes;
 mod claim;
 mod doctor;
+mod fleet;
 mod graph;
 mod harness;
 mod money;

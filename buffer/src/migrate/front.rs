@@ -15,9 +15,9 @@ use super::{HandsOver, TakesIn, Whole};
 use crate::control::Control;
 use crate::underway::Underway;
 use crate::{
-    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Effect, Envelope, ExceptionRow, FeedCursor, FeedError, FeedPage, Lease, OrderView, Pace,
-    Permit, Receipt, Status, SummarisedPage, Telling,
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Common,
+    Durability, Effect, Envelope, ExceptionRow, FeedCursor, FeedError, FeedPage, Lease, OrderView,
+    Pace, Permit, Receipt, Status, SummarisedPage, Telling,
 };
 
 /// Batches on their way.
@@ -327,6 +327,10 @@ impl<O: HandsOver, N: TakesIn> Buffer for Migrating<O, N> {
 
     fn share(&self) -> f64 {
         self.inner.new.share()
+    }
+
+    fn common(&self) -> Arc<Common> {
+        self.inner.new.common()
     }
 
     async fn close(&self) {

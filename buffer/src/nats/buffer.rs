@@ -25,9 +25,9 @@ use super::{NatsConfig, OpenError};
 use crate::metrics;
 use crate::view::Fleet;
 use crate::{
-    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Durability,
-    Effect, Envelope, ExceptionRow, FeedCursor, FeedError, FeedPage, Lease, OrderView, Pace,
-    Permit, Receipt, Status, SummarisedPage, Telling,
+    Act, ActError, ActReceipt, Admission, AppendError, Buffer, BufferError, Clock, Common,
+    Durability, Effect, Envelope, ExceptionRow, FeedCursor, FeedError, FeedPage, Lease, OrderView,
+    Pace, Permit, Receipt, Status, SummarisedPage, Telling,
 };
 
 /// A start waits so long for what it took over to be read; the rest is read while it serves.
@@ -309,14 +309,21 @@ impl Buffer for Nats {
         }
     }
 
-    /// The part of the partitions that is ours, and certainly so.
+    /// The part of the partitions that is ours, and certainly so; none while it is not known what the others keep to.
     fn share(&self) -> f64 {
+        if !self.shared.is_common_known() {
+            return 0.0;
+        }
         let elapsed = self.shared.clock.elapsed();
         let partitions = &self.shared.partitions;
         let ours = partitions
             .iter()
             .filter(|partition| partition.with(|mine| mine.may_lend(elapsed)) == Some(true));
         ours.count() as f64 / partitions.len().max(1) as f64
+    }
+
+    fn common(&self) -> Arc<Common> {
+        self.shared.common()
     }
 
     async fn close(&self) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::connect::without_login;
+use crate::Announcement;
 
 /// How a key table is reached and kept.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct NatsConfig {
     pub drains: bool,
     /// How long a partition stays with a process that does not answer.
     pub lease: Duration,
+    /// Who this process is, and which of its limits must be those of all that drain.
+    pub announcement: Announcement,
     /// How long the first answer of an order is remembered: how long after it ended what stands under its key expires. Whole
     /// seconds.
     pub dedup_horizon: Duration,
@@ -68,6 +71,7 @@ impl NatsConfig {
             partitions: 16,
             drains: true,
             lease: Duration::from_secs(10),
+            announcement: Announcement::default(),
             dedup_horizon: Duration::from_secs(86_400),
             replay_window: Duration::ZERO,
             order_bytes: 512 << 10,

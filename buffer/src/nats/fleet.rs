@@ -44,6 +44,8 @@ struct Told {
     /// Ids of exceptions or orders, and the hashes of their keys.
     rows: Vec<(u64, String)>,
     hash: Option<String>,
+    /// How the limits of all processes differ, as it heard it.
+    differs: Option<String>,
 }
 
 /// [`Status`] as it travels.
@@ -68,6 +70,8 @@ pub(super) struct Heard {
     pub(super) silent: BTreeSet<u16>,
     /// Processes that said something.
     pub(super) nodes: u64,
+    /// How the limits of all processes differ, as the first of them heard it that says so.
+    pub(super) differs: Option<String>,
 }
 
 impl Heard {
@@ -141,6 +145,7 @@ impl Shared {
         }
         if matches!(ask, Ask::Status) {
             told.status = Some(Figures::of(status));
+            told.differs.clone_from(&self.common().differs);
         }
         told
     }
@@ -153,6 +158,7 @@ impl Shared {
             hash: None,
             silent: (0..self.store.partitions).collect(),
             nodes: 0,
+            differs: None,
         };
         heard.add(self.known_here(&ask));
         if heard.silent.is_empty() {
@@ -188,6 +194,7 @@ impl Heard {
             return;
         }
         self.nodes += 1;
+        self.differs = self.differs.take().or(told.differs);
         self.silent.retain(|partition| !told.partitions.contains(partition));
         if let Some(figures) = told.status {
             self.status.add(figures.into_status());
@@ -244,6 +251,7 @@ impl Fleet {
             owned: owned.count() as u64,
             silent: heard.silent.len() as u64,
             nodes: heard.nodes,
+            differs: heard.differs.clone(),
             outcome_ttl_s: shared.config.dedup_horizon.as_secs(),
         }
     }

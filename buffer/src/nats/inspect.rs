@@ -2,9 +2,11 @@
 
 use async_nats::jetstream;
 
+use super::announce::All;
 use super::connect::connect;
 use super::stream::{self, Replication};
-use super::{NatsConfig, OpenError, synced};
+use super::{NatsConfig, OpenError, Table, synced};
+use crate::{Announcement, Common};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub struct Inspection {
     pub stream: Option<Found>,
     /// Whether each server syncs before it acknowledges; `None` if that is not known.
     pub synced: Option<bool>,
+    /// Where the limits of the processes that drain, and those of this configuration, differ, or may.
+    pub differs: Option<String>,
 }
 
 /// A stream that is there, and as it must be.
@@ -33,11 +37,21 @@ impl Inspection {
     /// [`OpenError`], as [`super::Nats::open`] would return it.
     pub async fn of(config: &NatsConfig) -> Result<Self, OpenError> {
         let context = jetstream::new(connect(config).await?);
-        let stream = stream::find(&context, config).await?.map(|stream| {
-            let info = stream.cached_info();
-            let (keys, bytes) = (info.state.messages, info.state.bytes);
-            Found { replication: Replication::of(info), keys, bytes }
-        });
-        Ok(Self { stream, synced: synced::ask(config).await? })
+        let Some(stream) = stream::find(&context, config).await? else {
+            return Ok(Self { stream: None, synced: synced::ask(config).await?, differs: None });
+        };
+        let info = stream.cached_info();
+        let (keys, bytes) = (info.state.messages, info.state.bytes);
+        let found = Found { replication: Replication::of(info), keys, bytes };
+        let process = "this configuration".to_owned();
+        let own = Announcement { process, ..config.announcement.clone() };
+        let own = config.drains.then_some(&own);
+        let table = Table::of(context, stream, config);
+        let others = table.announced(&config.stream, 0, All::default()).await;
+        // Of a stream that does not answer its copies say so.
+        let others = others.unwrap_or_default();
+        let others = others.values().map(Option::as_ref);
+        let differs = Common::of(own.map(Some).into_iter().chain(others)).differs;
+        Ok(Self { stream: Some(found), synced: synced::ask(config).await?, differs })
     }
 }

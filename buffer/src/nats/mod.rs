@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 mod acts;
 mod again;
+mod announce;
 mod buffer;
 mod config;
 mod connect;

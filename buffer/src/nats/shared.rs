@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::NatsConfig;
+use super::announce::Announced;
 use super::known::Known;
 use super::origin::Origin;
 use super::outcomes::Ear;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) node: u64,
     /// The sequence of our own message among the nodes'; held while it is being replaced.
     pub(super) node_row: tokio::sync::Mutex<u64>,
+    /// What the processes that drain announced.
+    pub(super) announced: Mutex<Announced>,
     pub(super) partitions: Vec<Partition>,
     pub(super) durability: Durability,
     /// For those who wait for what becomes of orders.
@@ -108,6 +111,7 @@ impl Shared {
             partitions: (0..store.partitions).map(Partition::new).collect(),
             node: fastrand::u64(..),
             node_row: tokio::sync::Mutex::default(),
+            announced: Mutex::default(),
             ear: Ear::default(),
             changed: Notify::new(),
             meter: Meter::default(),

@@ -3,7 +3,7 @@
 //! ```text
 //! STREAM.store        what is agreed on, written once by whoever comes first
 //! STREAM.origin       where the orders came from, if it was another store
-//! STREAM.node.NODE    a node that takes part in the drain, expiring
+//! STREAM.node.NODE    a node that takes part in the drain, and its limits, expiring
 //! STREAM.3.owner      who owns partition 3
 //! STREAM.3.HASH       a key of partition 3
 //! ```
@@ -153,9 +153,9 @@ impl Store {
         format!("{}.node.{node:016x}", self.stream)
     }
 
-    /// Where the nodes stand.
-    pub(super) fn nodes(&self) -> String {
-        format!("{}.node.*", self.stream)
+    /// Where the nodes of a stream stand.
+    pub(super) fn nodes(stream: &str) -> String {
+        format!("{stream}.node.*")
     }
 }
 

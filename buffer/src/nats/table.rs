@@ -167,7 +167,11 @@ impl Table {
         Ok(Self::of(context, stream, config))
     }
 
-    fn of(context: Context, stream: jetstream::stream::Stream, config: &NatsConfig) -> Self {
+    pub(super) fn of(
+        context: Context,
+        stream: jetstream::stream::Stream,
+        config: &NatsConfig,
+    ) -> Self {
         let highest = stream.cached_info().state.last_sequence;
         Self {
             context,
@@ -265,14 +269,22 @@ impl Table {
         Ok((info.state.bytes, limit, info.state.last_sequence))
     }
 
-    /// The subjects under which something stands, of those that fit the filter.
+    /// The subjects under which something stands, of those that fit the filter, as of sequence `since` or later.
     ///
     /// # Errors
-    /// [`TableError::Unknown`] if nobody answers.
-    pub(super) async fn subjects(&self, filter: &str) -> Result<Vec<String>, TableError> {
+    /// [`TableError::Unknown`] if nobody answers who is that far.
+    pub(super) async fn subjects_since(
+        &self,
+        filter: &str,
+        since: u64,
+    ) -> Result<Vec<String>, TableError> {
         let unknown = |error: String| TableError::Unknown(error);
         let found = self.stream.info_with_subjects(filter).await;
         let found = found.map_err(|error| unknown(error.to_string()))?;
+        let last = found.info.state.last_sequence;
+        if last < since {
+            return Err(unknown(format!("who answers is at sequence {last}, behind {since}")));
+        }
         let found = found.map_ok(|(subject, _)| subject).try_collect().await;
         found.map_err(|error: InfoError| unknown(error.to_string()))
     }

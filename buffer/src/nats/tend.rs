@@ -30,8 +30,6 @@ const ROUNDS_FREE: u32 = 3;
 const UNREAD: u32 = 2 * RENEWALS;
 /// Pages of orders that were called off that are written at once.
 const CALLED_OFF: usize = 64;
-/// A process that left is among the nodes for so long: the shortest time after which the servers forget a message.
-const LEFT: Duration = Duration::from_secs(1);
 /// A feed that broke is begun anew after so long.
 const FEED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,12 +56,12 @@ impl Shared {
 
     /// How long a message of ours is good for, to ourselves: a tenth less than to the others, for whoever looks at the clock and
     /// acts a little later.
-    fn good_for(&self) -> Duration {
+    pub(super) fn good_for(&self) -> Duration {
         self.config.lease - self.config.lease / 10
     }
 
     /// How long one round takes.
-    fn round(&self) -> Duration {
+    pub(super) fn round(&self) -> Duration {
         self.config.lease / RENEWALS
     }
 
@@ -168,37 +166,6 @@ impl Shared {
             self.take(hash, sequence, &page);
         }
         Ok(true)
-    }
-
-    /// Says that this process is there, and how many are.
-    async fn announce(&self) -> Option<usize> {
-        let mut row = self.node_row.lock().await;
-        // Once it has left nobody is to count on it again.
-        self.open().ok()?;
-        let ttl = self.config.lease + self.round();
-        self.announce_for(&mut row, Duration::from_secs(ttl.as_secs() + 1)).await?;
-        drop(row);
-        let nodes = self.table.subjects(&self.store.nodes()).await.ok()?;
-        Some(nodes.len())
-    }
-
-    /// Says that this process is not there any more, so that the others' shares are as large as they must be.
-    pub(super) async fn leave(&self) {
-        if self.config.drains {
-            self.announce_for(&mut *self.node_row.lock().await, LEFT).await;
-        }
-    }
-
-    /// Replaces our message among the nodes', which stands at `row`.
-    async fn announce_for(&self, row: &mut u64, ttl: Duration) -> Option<()> {
-        let subject = self.store.node(self.node);
-        let put = self.table.replace(&subject, *row, bytes::Bytes::new(), Some(ttl)).await;
-        self.answered(put.as_ref().err());
-        *row = match put.ok()? {
-            Put::Done(row) => row,
-            Put::Overtaken(other) => other.map_or(0, |other| other.sequence),
-        };
-        Some(())
     }
 
     /// Who owns a partition that is not ours.

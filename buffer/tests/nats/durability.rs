@@ -40,7 +40,7 @@ async fn servers_are_examined_before_the_first_start_and_nothing_is_declared() {
     let new = || NatsConfig { stream: "NEW".to_owned(), ..asking(&servers) };
     for _ in 0..2 {
         let found = Inspection::of(&new()).await.unwrap();
-        assert_eq!(found, Inspection { stream: None, synced: Some(true) });
+        assert_eq!(found, Inspection { stream: None, synced: Some(true), differs: None });
     }
     let buffer = open(new()).await.unwrap();
     post(&buffer, delivery("1", 1, None)).await;

@@ -4,13 +4,82 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use forebay_buffer::nats::{Nats, NatsConfig, OpenError};
-use forebay_buffer::{Answer, Buffer, OrderState, SystemClock};
+use forebay_buffer::nats::{Inspection, Nats, NatsConfig, OpenError};
+use forebay_buffer::{Announcement, Answer, Buffer, OrderState, SystemClock};
 
 use crate::nodes::{LEASE, PARTITIONS, config, open, state, summarised, until};
 use crate::proxy::Proxy;
 use crate::servers::Servers;
 use crate::support::{SOON, answer, delivery, post};
+
+/// One that drains, with a limit of its own.
+fn limited(servers: &Servers, process: &str, limit: f64) -> NatsConfig {
+    let limits = [("drain.ceiling_per_s".to_owned(), Some(limit))].into();
+    let announcement = Announcement { process: process.to_owned(), limits };
+    NatsConfig { announcement, ..config(servers, true) }
+}
+
+/// The limit that holds, as that process has it, and whether it says that they differ.
+fn held(node: &Nats) -> (Option<f64>, bool) {
+    let common = node.common();
+    (common.smallest("drain.ceiling_per_s"), common.differs.is_some())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_limits_that_differ_the_smallest_holds_and_everyone_says_who_has_which() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let door = open(config(&servers, false)).await;
+    let before = open(limited(&servers, "web-1", 200.0)).await;
+    assert_eq!(held(&before), (Some(200.0), false));
+    // A larger one never holds before a smaller one is gone: whoever joins has looked first.
+    let larger = open(limited(&servers, "web-2", 400.0)).await;
+    assert_eq!(held(&larger), (Some(200.0), true));
+    until("the other noticed", async || held(&before) == (Some(200.0), true)).await;
+    let said = before.common().differs.clone().unwrap();
+    assert!(said.contains("200 in web-1 and 400 in web-2"), "{said}");
+    assert_eq!(larger.common().differs.as_ref(), Some(&said));
+    until("a door says it", async || {
+        let fleet = door.status().await.unwrap().fleet.unwrap();
+        fleet.differs.as_ref() == Some(&said)
+    })
+    .await;
+    // Whoever would join is told before.
+    let config = limited(&servers, "this one", 300.0);
+    let would = Inspection::of(&config).await.unwrap().differs.unwrap();
+    assert!(would.contains("300 in this configuration"), "{would}");
+    // A smaller one holds everywhere as soon as it is heard, and for as long as it is there.
+    let smaller = open(limited(&servers, "web-3", 50.0)).await;
+    let three = [&before, &larger, &smaller];
+    until("it holds", async || three.iter().all(|node| held(node) == (Some(50.0), true))).await;
+    smaller.close().await;
+    before.close().await;
+    let after = open(limited(&servers, "web-1", 400.0)).await;
+    until("it is the same everywhere", async || {
+        [&larger, &after].iter().all(|node| held(node) == (Some(400.0), false))
+    })
+    .await;
+    let config = limited(&servers, "this one", 400.0);
+    assert_eq!(Inspection::of(&config).await.unwrap().differs, None);
+    for node in [larger, after, door] {
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_of_an_older_release_keeps_nobody_from_draining_and_is_said() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let node = open(limited(&servers, "web-1", 200.0)).await;
+    // What one of them says that it is there by.
+    let client = async_nats::connect(&servers.config().servers[0]).await.unwrap();
+    let older = "FOREBAY.node.0000000000000001";
+    let context = jetstream::new(client);
+    context.publish(older, "".into()).await.unwrap().await.unwrap();
+    until("it is noticed", async || held(&node) == (Some(200.0), true)).await;
+    let said = node.common().differs.clone().unwrap();
+    assert!(said.contains("1 of the processes") && said.contains("upgrade"), "{said}");
+    assert!(node.share() > 0.0 && node.health().is_ok());
+    node.close().await;
+}
 
 async fn refused(config: NatsConfig) -> OpenError {
     Nats::open(config, std::sync::Arc::new(SystemClock)).await.unwrap_err()

@@ -1,6 +1,9 @@
 //! What the limits, and the share of them that is this process's, come to: ceiling, burst, batch, calls and orders.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use forebay_buffer::Common;
 
 use super::bucket::{Bucket, NANO};
 use super::claim::Claimed;
@@ -17,7 +20,11 @@ const BURST_S: f64 = 0.075;
 
 /// What may be granted, and what is.
 pub(super) struct Allowance {
+    /// This process's own.
+    own: Limits,
+    /// What is kept to of them: where another process has a smaller one, that.
     pub(super) limits: Limits,
+    pub(super) common: Arc<Common>,
     /// How much of the limits is this process's; 1 unless others drain the same orders.
     pub(super) share: f64,
     pub(super) batch: usize,
@@ -40,8 +47,11 @@ impl Allowance {
     /// # Errors
     /// [`CeilingError`] for a ceiling that is none.
     pub(super) fn new(limits: Limits, now: Duration) -> Result<Self, CeilingError> {
+        let limits = Limits { in_flight: limits.in_flight.max(1), ..limits };
         let mut allowance = Self {
-            limits: Limits { in_flight: limits.in_flight.max(1), ..limits },
+            own: limits,
+            limits,
+            common: Arc::default(),
             share: 1.0,
             batch: limits.batch.unwrap_or(BATCH_MAX).max(1),
             burst_units: 0,
@@ -68,9 +78,20 @@ impl Allowance {
         if !valid || units_of(ceiling_per_s) == 0 {
             return Err(CeilingError(ceiling_per_s));
         }
-        self.limits.ceiling_per_s = Some(ceiling_per_s);
+        self.own.ceiling_per_s = Some(ceiling_per_s);
         self.apply(now);
         Ok(())
+    }
+
+    /// Keeps to a share of the limits, and to the smallest of each. Whether that is anything new.
+    pub(super) fn keep_to(&mut self, share: f64, common: &Arc<Common>, now: Duration) -> bool {
+        let share = share.clamp(0.0, 1.0);
+        if self.share.total_cmp(&share).is_eq() && self.common == *common {
+            return false;
+        }
+        (self.share, self.common) = (share, Arc::clone(common));
+        self.apply(now);
+        true
     }
 
     /// Orders above the ceiling that any span of time may see; `None` without one.
@@ -90,10 +111,12 @@ impl Allowance {
     }
 
     /// Lets the limits and the share have their effect.
-    pub(super) fn apply(&mut self, now: Duration) {
+    fn apply(&mut self, now: Duration) {
+        self.limits = self.own.at_most(&self.common);
         let of_share = |orders: usize| whole(orders as f64 * self.share).max(1);
         let Some(ceiling_per_s) = self.limits.ceiling_per_s.map(|all| all * self.share) else {
             self.batch = of_share(self.limits.batch.unwrap_or(BATCH_MAX));
+            self.bucket = None;
             return;
         };
         let fortieth = whole(ceiling_per_s / BATCHES_PER_S).clamp(1, BATCH_MAX);
@@ -116,13 +139,13 @@ impl Allowance {
     }
 }
 
-/// A positive number of orders in units, rounded; saturates.
+/// A positive number of orders in units, never more, so that parts of one add up to it at most; saturates.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a float cast saturates; positive by the caller"
 )]
 pub(super) fn units_of(orders: f64) -> u64 {
-    (orders * NANO as f64).round() as u64
+    (orders * NANO as f64) as u64
 }
 
 /// A positive number's whole part; saturates.
@@ -132,4 +155,58 @@ pub(super) fn units_of(orders: f64) -> u64 {
 )]
 pub(super) fn whole(number: f64) -> usize {
     number as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many partitions each of so many processes has once all have joined: as `docs/fleet.md` says, no more than a fair
+    /// part rounded up, and the last ones what is left.
+    fn packed(partitions: usize, processes: usize) -> Vec<usize> {
+        let fair = partitions.div_ceil(processes);
+        let mut left = partitions;
+        let had = (0..processes).map(|_| {
+            let own = fair.min(left);
+            left -= own;
+            own
+        });
+        had.filter(|own| *own > 0).collect()
+    }
+
+    #[test]
+    fn the_shares_of_any_fleet_add_up_to_the_limits_or_one_order_and_one_call_each() {
+        let spent = |ceiling: f64, in_flight, owned: &[usize], partitions: usize| {
+            let limits = Limits { ceiling_per_s: Some(ceiling), in_flight, ..Limits::default() };
+            let (mut rate, mut burst, mut calls, mut batch) = (0, 0, 0, 0);
+            for own in owned {
+                let mut one = Allowance::new(limits, Duration::ZERO).unwrap();
+                let share = *own as f64 / partitions as f64;
+                one.keep_to(share, &Arc::default(), Duration::ZERO);
+                rate += units_of(ceiling * share);
+                burst += one.burst_units;
+                calls += one.in_flight();
+                batch += one.batch;
+            }
+            (rate, burst, calls, batch)
+        };
+        for partitions in [5, 16, 64, 250] {
+            for processes in 1..=64 {
+                let owned = packed(partitions, processes);
+                assert_eq!(owned.iter().sum::<usize>(), partitions);
+                for (ceiling, in_flight) in [(0.5, 1), (40.0, 2), (333.3, 7), (20_000.0, 64)] {
+                    let (rate, burst, calls, batch) = spent(ceiling, in_flight, &owned, partitions);
+                    let case = format!("{ceiling}/s by {processes} of {partitions} partitions");
+                    assert!(rate <= units_of(ceiling), "{case}: {rate}");
+                    assert!(calls <= in_flight.max(owned.len()), "{case}: {calls} calls");
+                    let each = u64::try_from(owned.len()).unwrap() * NANO;
+                    assert!(burst <= units_of(ceiling * BURST_S) + each, "{case}: {burst}");
+                    assert!(
+                        batch <= whole(ceiling / BATCHES_PER_S).max(owned.len()),
+                        "{case}: {batch}"
+                    );
+                }
+            }
+        }
+    }
 }

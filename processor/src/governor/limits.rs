@@ -106,7 +106,7 @@ impl Limiter {
 /// A governor at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct State {
-    /// Orders a second; `None` without a ceiling.
+    /// Orders a second of all processes together, the smallest ceiling of theirs; `None` without a ceiling.
     pub ceiling_per_s: Option<f64>,
     /// How much of it is this process's, from 0 to 1.
     pub share: f64,

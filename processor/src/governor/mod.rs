@@ -18,6 +18,7 @@ mod allowance;
 mod brake;
 mod bucket;
 mod claim;
+mod common;
 #[cfg(test)]
 mod fleet_model;
 mod grant;
@@ -29,7 +30,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use forebay_buffer::Clock;
+use forebay_buffer::{Clock, Common};
 use tokio::sync::{Notify, watch};
 
 use allowance::Allowance;
@@ -166,15 +167,16 @@ impl Governor {
     /// send to the same OMS. Of ceiling, burst, batch and calls in flight alike, though one call, of one order, is always allowed. What
     /// was gathered stays, within the new burst; a share that comes after none begins empty.
     pub fn set_share(&self, share: f64) {
+        let common = Arc::clone(&self.shared.lock().common);
+        self.keep_to(share, &common);
+    }
+
+    /// The same, and of each limit to the smallest of all these processes.
+    pub fn keep_to(&self, share: f64, common: &Arc<Common>) {
         let now = self.shared.clock.elapsed();
-        let mut inner = self.shared.lock();
-        if inner.share.total_cmp(&share).is_eq() {
-            return;
+        if self.shared.lock().keep_to(share, common, now) {
+            self.shared.changed.notify_one();
         }
-        inner.share = share.clamp(0.0, 1.0);
-        inner.apply(now);
-        drop(inner);
-        self.shared.changed.notify_one();
     }
 
     /// Grants nothing more until [`Governor::resume`]. Calls already granted finish.

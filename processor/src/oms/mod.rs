@@ -12,6 +12,7 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_buffer::Common;
 use forebay_order::{Fingerprint, OrderSummary};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,10 @@ pub trait OrderManagement: Send + Sync + 'static {
     fn claim_pace(&self) -> ClaimPace {
         ClaimPace::default()
     }
+
+    /// Keeps its own limits of calls, if it has any, to that share of them, from 0 to 1, and to the smallest of all processes that drain
+    /// the same orders.
+    fn keep_to(&self, _share: f64, _common: &Common) {}
 
     /// Summaries in the order they were committed, after the cursor (0 for the start), at most `limit`;
     /// for reconciliation. An OMS that cannot list answers `Ok(None)`.
@@ -391,6 +396,10 @@ impl OrderManagement for Oms {
 
     async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
         of!(self, oms => oms.claim(fleet, take).await)
+    }
+
+    fn keep_to(&self, share: f64, common: &Common) {
+        of!(self, oms => oms.keep_to(share, common));
     }
 
     fn claim_pace(&self) -> ClaimPace {

@@ -50,6 +50,7 @@ pub(crate) fn options(url: String) -> HttpOptions {
         claim: None,
         rules: Vec::new(),
         limits: CallLimits::default(),
+        calls_kept: None,
     }
 }
 

@@ -105,6 +105,7 @@ impl Reference {
                 },
             ],
             limits: CallLimits::default(),
+            calls_kept: None,
         }
     }
 

@@ -36,7 +36,16 @@ fn examine(nats: &NatsConfig, found: &Inspection) -> Vec<Check> {
         }
     };
     checks.push(sync(nats, found.synced));
+    checks.push(fleet(found.differs.as_deref()));
     checks
+}
+
+fn fleet(differs: Option<&str>) -> Check {
+    let name = "fleet";
+    match differs {
+        None => Check::ok(name, "every process that drains has these limits"),
+        Some(differs) => Check::warn(name, differs, "see docs/fleet.md, \"One ceiling\""),
+    }
 }
 
 fn copies(nats: &NatsConfig, Found { replication, keys, .. }: &Found) -> Check {
@@ -82,10 +91,25 @@ mod tests {
     use super::super::Level;
     use super::*;
 
+    #[test]
+    fn limits_that_differ_are_warned_of() {
+        let differs = "drain.ceiling_per_s is 1 in a and 2 in b";
+        let inspection = |differs| Inspection { stream: None, synced: Some(true), differs };
+        let of = |differs: Option<&str>| {
+            let found = inspection(differs.map(str::to_owned));
+            examine(&NatsConfig::new([]), &found).pop().unwrap()
+        };
+        assert_eq!(of(None).level, Level::Ok);
+        assert_eq!(of(Some(differs)).level, Level::Warn);
+        assert!(of(Some(differs)).finding.contains(differs));
+    }
+
     fn levels(current: usize, leader: Option<&str>, synced: Option<bool>) -> Vec<Level> {
         let replication = Replication { replicas: 3, current, leader: leader.map(str::to_owned) };
         let stream = Some(Found { replication, keys: 7_200_000, bytes: 5 << 30 });
-        let checks = examine(&NatsConfig::new([]), &Inspection { stream, synced });
+        let found = Inspection { stream, synced, differs: None };
+        let mut checks = examine(&NatsConfig::new([]), &found);
+        checks.truncate(3);
         assert!(checks[1].finding.contains("1984 MiB"), "{}", checks[1].finding);
         checks.iter().map(|check| check.level).collect()
     }

@@ -93,6 +93,11 @@ impl Forebay {
         self.ops = ready["ops"].as_str().unwrap().parse().unwrap();
     }
 
+    /// Another configuration for the next start.
+    pub(crate) fn configure(&mut self, config: &str) {
+        self.config = config.to_owned();
+    }
+
     /// Everything durable is below this.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")

@@ -14,11 +14,13 @@
 //! mod.rs       what the drain sees     options.rs   what differs from OMS to OMS
 //! template.rs  bodies and paths        answer.rs    what an answer means
 //! limits.rs    calls a second and day  token.rs     who we are
-//! claim.rs     whose orders it gets    session.rs   a token against forged requests
+//! day.rs       those of a day, kept    session.rs   a token against forged requests
+//! claim.rs     whose orders it gets
 //! ```
 
 mod answer;
 mod claim;
+mod day;
 mod limits;
 mod options;
 mod session;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_buffer::Common;
 use forebay_order::OrderSummary;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
@@ -78,6 +81,9 @@ pub enum OpenError {
         /// Its name.
         header: String,
     },
+    /// The file with the calls of the last day cannot be used.
+    #[error("oms.limits.calls_per_day: {0}")]
+    Calls(String),
 }
 
 /// An OMS that is reached over HTTP.
@@ -109,6 +115,7 @@ impl Http {
     /// # Errors
     /// [`OpenError`]: it can never be reached like this.
     pub fn open(options: HttpOptions) -> Result<Self, OpenError> {
+        let clock = Arc::new(forebay_buffer::SystemClock);
         let base = address("oms.url", &options.url)?;
         let elsewhere = |name, url: Option<&str>| match url {
             Some(url) => address(name, url),
@@ -130,6 +137,7 @@ impl Http {
             .iter()
             .map(|(name, file)| Ok((header_name("oms.header_files", name)?, file.clone())));
         let header_files = header_files.collect::<Result<_, OpenError>>()?;
+        let calls = Calls::open(options.limits, options.calls_kept.as_deref(), clock);
         let shared = Shared {
             base,
             find_base,
@@ -141,7 +149,7 @@ impl Http {
             session: Session::default(),
             templates: Templates::new(&options)?,
             reading: Reading::new(&options),
-            calls: Calls::new(options.limits),
+            calls: calls.map_err(OpenError::Calls)?,
             options,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -157,7 +165,8 @@ impl Http {
     /// # Errors
     /// [`OpenError`], as [`Http::open`].
     pub fn impatient(&self, answer_timeout: Duration) -> Result<Self, OpenError> {
-        let mut other = Self::open(HttpOptions { answer_timeout, ..self.shared.options.clone() })?;
+        let options = self.shared.options.clone();
+        let mut other = Self::open(HttpOptions { answer_timeout, calls_kept: None, ..options })?;
         if let Some(shared) = Arc::get_mut(&mut other.shared) {
             shared.credentials = Arc::clone(&self.shared.credentials);
         }
@@ -415,6 +424,10 @@ impl OrderManagement for Http {
 
     fn identity_max(&self) -> usize {
         self.shared.options.identity_max
+    }
+
+    fn keep_to(&self, share: f64, common: &Common) {
+        self.shared.calls.keep_to(share, common);
     }
 
     fn batch_max(&self) -> usize {

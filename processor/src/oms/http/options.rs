@@ -46,6 +46,8 @@ pub struct HttpOptions {
     pub rules: Vec<Rule>,
     /// What calls are kept to.
     pub limits: CallLimits,
+    /// The file in which the calls of the last day are kept; `None`: a restart forgets them.
+    pub calls_kept: Option<PathBuf>,
 }
 
 /// Who we are. Secrets are in files, read anew whenever they are needed.
@@ -284,7 +286,8 @@ pub enum Meaning {
     Unknown,
 }
 
-/// What calls are kept to, beside the drain's own limits; of this process. Zero or `None` is no limit.
+/// What calls are kept to, beside the drain's own limits; of all processes that drain the same orders together. Zero or `None` is
+/// no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CallLimits {
     /// Calls a second, of every kind.
