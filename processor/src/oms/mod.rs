@@ -263,6 +263,9 @@ pub enum CallFailure {
     /// Definitely refused as a whole, nothing was done; one of its orders may be why.
     #[error("the order management system refused the batch: {0}")]
     Refused(String),
+    /// It took too much of it, and it gave up: definitely nothing was done. One of the orders may be why, or its own state.
+    #[error("the order management system gave up on the batch: {0}")]
+    GaveUp(String),
     /// Bytes left and no complete answer came.
     #[error("the call's outcome is unknown: {0}")]
     Unknown(String),

@@ -14,6 +14,7 @@
 //! | not sent, overloaded | all retried, never counted; the drain leaves the OMS alone with growing waits |
 //! | unauthenticated | all retried, never counted; the brake |
 //! | refused as a whole | sent again in halves; a single one is as invalid |
+//! | gave up | sent again in halves; a single one is retried, and counted where others come through |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,12 +82,15 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             Some(CallFailure::Overloaded { .. }) => "overloaded",
             Some(CallFailure::Unauthenticated) => "unauthenticated",
             Some(CallFailure::Refused(_)) => "refused",
+            Some(CallFailure::GaveUp(_)) => "gave_up",
             Some(CallFailure::Unknown(_)) => "unknown",
         };
         metrics::call(kind, answer, took);
         match failure {
             Some(CallFailure::Unauthenticated) => self.shared.governor.brake(Brake::Auth),
-            None | Some(CallFailure::Refused(_)) if self.probe.is_some() => {
+            None | Some(CallFailure::Refused(_) | CallFailure::GaveUp(_))
+                if self.probe.is_some() =>
+            {
                 self.shared.governor.probe_authenticated();
             }
             // The others say nothing about credentials.
@@ -115,6 +119,10 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                 self.shared.governor.answered();
                 grant.spend();
                 self.split_refused(part, &reason, batch);
+            }
+            Err(CallFailure::GaveUp(why)) => {
+                grant.spend();
+                split_given_up(part, why, batch);
             }
             Err(CallFailure::Unknown(_)) => {
                 self.look_up(part, batch).await;
@@ -381,6 +389,15 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         let wait = self.shared.retry.wait_at_least(told, failures, &mut self.rng);
         self.shared.governor.back_off(wait);
         wait
+    }
+}
+
+/// Definitely nothing was done of it: each half is tried on its own, after all others, so that what can pass does first.
+fn split_given_up(mut part: Vec<Order>, why: String, batch: &mut Batch) {
+    if part.len() > 1 {
+        batch.untried.extend(halves(part));
+    } else if let Some(order) = part.pop() {
+        batch.given_up.push((order, why));
     }
 }
 

@@ -12,7 +12,8 @@
 //! hour of it must not turn the backlog into exceptions; such an order is tried again, at most every
 //! [`RetryPolicy::max`], until others come through or it does. A call whose outcome was unknown and of which a look-up found orders absent is sent
 //! again in halves (down to single orders while others come through), so one bad order is isolated and
-//! its neighbours pass.
+//! its neighbours pass. A call that the OMS gave up is sent in halves down to single orders whatever comes through: the OMS answers, and
+//! a few orders that take too much of it each must not keep all others back.
 //!
 //! # While a brake is on
 //! One worker at a time probes with one order (see [`crate::governor`]); the others lease nothing, and give back what
@@ -109,6 +110,8 @@ struct Batch {
     untried: VecDeque<Vec<Order>>,
     /// Parts whose call had an unknown outcome, of which a look-up found these orders absent.
     absent: Vec<Vec<Order>>,
+    /// Single orders whose call the OMS gave up, and what it said.
+    given_up: Vec<(Order, String)>,
     /// Single orders that definitely were not created.
     failed: Vec<Failed>,
     /// Set where nothing more of this batch may be sent now: how long its orders wait.
@@ -171,6 +174,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             began: self.shared.clock.elapsed(),
             untried: VecDeque::new(),
             absent: Vec::new(),
+            given_up: Vec::new(),
             failed: Vec::new(),
             halted: None,
         };
@@ -305,9 +309,14 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         let wait = match batch.halted {
             Some(wait) => wait,
             // Writes go nowhere though look-ups are answered: leave the OMS alone for a while.
-            None if !blame && !batch.absent.is_empty() => self.trouble(None),
-            None => Duration::ZERO,
+            None if blame || batch.absent.is_empty() && batch.given_up.is_empty() => Duration::ZERO,
+            None => self.trouble(None),
         };
+        for (Order { lease, .. }, why) in batch.given_up {
+            let reason = format!("too_much: the OMS gave up on it: {why}");
+            let failed = Failed { lease, told: Some(wait), reason, blamed: true };
+            self.settle_one_failed(failed, true, blame);
+        }
         for part in batch.absent {
             let alone = part.len() == 1;
             for Order { lease, .. } in part {

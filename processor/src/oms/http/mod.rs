@@ -399,7 +399,7 @@ fn of_order(failure: &CallFailure) -> Outcome {
         CallFailure::Refused(reason) => {
             Outcome::Invalid { code: "refused".to_owned(), reason: reason.clone() }
         }
-        CallFailure::NotSent(_) | CallFailure::Unauthenticated => {
+        CallFailure::NotSent(_) | CallFailure::GaveUp(_) | CallFailure::Unauthenticated => {
             Outcome::NotDone { after: Duration::ZERO }
         }
     }

@@ -23,11 +23,19 @@ const SCHEMA_LOCK: i64 = 0x666f_7265_6261_7931;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A free connection is waited for so long.
 const WAIT: Duration = Duration::from_secs(10);
+/// A server that says nothing on an open connection, as one whose machine is gone, is given up after about twice this, where the address
+/// does not say it.
+const SILENCE: Duration = Duration::from_secs(15);
+/// What the address says, if it says nothing.
+const KEEPALIVE_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
 
-/// What each connection is set to. A server that acknowledges before it has synced would make what is settled untrue, so
-/// that is put right for ours; a stricter one is left as it is.
-const SESSION: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
-     SET idle_in_transaction_session_timeout = '60s'; \
+/// What each connection is set to. Limits that the address, the user, the database or the server sets stand. A server that
+/// acknowledges before it has synced would make what is settled untrue, so that is put right for ours; a stricter one is left as it is.
+const SESSION: &str = "\
+     SELECT set_config('statement_timeout', '30s', false) WHERE current_setting('statement_timeout') = '0'; \
+     SELECT set_config('lock_timeout', '5s', false) WHERE current_setting('lock_timeout') = '0'; \
+     SELECT set_config('idle_in_transaction_session_timeout', '60s', false) \
+         WHERE current_setting('idle_in_transaction_session_timeout') = '0'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';";
 
 /// Why no connection can be made, whatever the server does.
@@ -57,13 +65,23 @@ pub(super) fn pool(options: &PostgresOptions) -> Result<Pool, OpenError> {
     if config.get_application_name().is_none() {
         config.application_name("forebay");
     }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE * 2);
+    }
+    if config.get_keepalives_idle() == KEEPALIVE_DEFAULT {
+        config.keepalives_idle(SILENCE).keepalives_interval(SILENCE / 3).keepalives_retries(3);
+    }
+    // One that does not answer leaves time for the next.
+    let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+    let connect = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+    let create = connect.saturating_mul(hosts).max(WAIT);
     // Of several hosts the one that writes.
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     let tls = MakeRustlsConnect::new(tls_client(options.roots.as_deref())?);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config, tls, recycling);
     let timeouts =
-        Timeouts { wait: Some(WAIT), create: Some(WAIT), recycle: Some(CONNECT_TIMEOUT) };
+        Timeouts { wait: Some(WAIT), create: Some(create), recycle: Some(CONNECT_TIMEOUT) };
     Pool::builder(manager)
         .max_size(options.connections)
         .timeouts(timeouts)

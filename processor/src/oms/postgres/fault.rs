@@ -1,4 +1,16 @@
 //! What an error of the server means: for the order, for the call, or for nobody to say.
+//!
+//! | SQLSTATE | whose | answer |
+//! |---|---|---|
+//! | 22 data, 23 and 44 constraint, 54 limit | the order's | invalid, with that word |
+//! | P0, 38, 39, 09, 27: of a trigger that the database's owner made | the order's | invalid, `trigger` |
+//! | 57014 a statement that took too long, 53200 memory, XX000 | an order's or the server's | gave up: the call is tried in halves |
+//! | 40 rolled back, 55P03 a lock, 53300 and 53400 too many | the server's, for a moment | overloaded |
+//! | 28 | ours | credentials refused; not sent, where `pg_hba.conf` is why |
+//! | 25006 only reads, 57P shutting down or starting, 58 and 53100 disk, XX001 damage, 08 connection | the server's | not sent |
+//! | 42, 3D, 3F, 0A, 26: a database that is not as we know it | ours, or its owner's | not sent |
+//!
+//! What is not sent also ends the connection (see `Shared::done`): the server at its other end may not be the one any more.
 
 use std::error::Error as _;
 
@@ -16,23 +28,39 @@ pub(super) enum Fault {
     Call(CallFailure),
 }
 
+/// The word for what is wrong with an order, by the class of the SQL standard; `None` where it is no order's.
+fn word(class: &str) -> Option<&'static str> {
+    match class {
+        "22" => Some("data"),
+        "23" | "44" => Some("constraint"),
+        "54" => Some("limit"),
+        // What a trigger raises, or stumbles over.
+        "P0" | "38" | "39" | "09" | "27" => Some("trigger"),
+        _ => None,
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let code = error.code().map(SqlState::code).unwrap_or_default();
-        // Classes of the SQL standard: data exception, integrity constraint violation.
-        let (word, of_order) = match code.get(..2) {
-            Some("22") => ("data", true),
-            Some("23") => ("constraint", true),
-            _ => ("", false),
-        };
-        if of_order {
-            return Self::Order {
-                code: word,
-                reason: format!("the tables refuse it: {}", message(&error)),
-            };
-        }
-        Self::Call(not_done(&error))
+        of_order(&error).unwrap_or_else(|| Self::Call(not_done(&error)))
     }
+}
+
+fn of_order(error: &Error) -> Option<Fault> {
+    let state = error.code()?.code();
+    let code = word(state.get(..2)?)?;
+    let reason = match (code, error.as_db_error()) {
+        // Its words are its owner's, and may name a shopper.
+        ("trigger", Some(error)) => {
+            let place = error.where_().and_then(|place| place.lines().next());
+            format!(
+                "a trigger of the tables refuses it ({state}, {}); its words are in the server's log",
+                place.unwrap_or("no place told")
+            )
+        }
+        _ => format!("the tables refuse it: {}", message(error)),
+    };
+    Some(Fault::Order { code, reason })
 }
 
 /// Before the commit: nothing was done.
@@ -42,11 +70,12 @@ pub(super) fn not_done(error: &Error) -> CallFailure {
     };
     let concurrency = CallFailure::Overloaded { after: None, scope: Scope::Concurrency };
     match *state {
-        SqlState::T_R_DEADLOCK_DETECTED
-        | SqlState::T_R_SERIALIZATION_FAILURE
-        | SqlState::LOCK_NOT_AVAILABLE
-        | SqlState::QUERY_CANCELED
-        | SqlState::TOO_MANY_CONNECTIONS => concurrency,
+        SqlState::LOCK_NOT_AVAILABLE
+        | SqlState::TOO_MANY_CONNECTIONS
+        | SqlState::CONFIGURATION_LIMIT_EXCEEDED => concurrency,
+        SqlState::QUERY_CANCELED | SqlState::OUT_OF_MEMORY | SqlState::INTERNAL_ERROR => {
+            CallFailure::GaveUp(format!("{} ({})", message(error), state.code()))
+        }
         // As one without TLS where the server wants it: mended there or in the address, by no other password.
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message(error).contains("pg_hba.conf") => {
             CallFailure::NotSent(message(error))
@@ -57,16 +86,28 @@ pub(super) fn not_done(error: &Error) -> CallFailure {
         SqlState::READ_ONLY_SQL_TRANSACTION => CallFailure::NotSent(
             "the server only reads now; another one may have taken over".to_owned(),
         ),
+        _ if state.code().starts_with("40") => concurrency,
         _ => CallFailure::NotSent(format!("{} ({})", message(error), state.code())),
     }
 }
 
 /// At the commit: definite only where the server says so and still stands.
-pub(super) fn at_commit(error: &Error) -> CallFailure {
-    let class = error.code().and_then(|state| state.code().get(..2));
-    match class {
-        Some("23" | "40") => not_done(error),
-        _ => CallFailure::Unknown(format!("the commit was not answered: {}", message(error))),
+pub(super) fn at_commit(error: &Error) -> Fault {
+    // What is checked only now refuses an order as it does at once.
+    if let Some(of_order) = of_order(error) {
+        return of_order;
+    }
+    match error.code() {
+        Some(state)
+            if state.code().starts_with("40")
+                && *state != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN =>
+        {
+            Fault::Call(not_done(error))
+        }
+        _ => {
+            let why = format!("the commit was not answered: {}", message(error));
+            Fault::Call(CallFailure::Unknown(why))
+        }
     }
 }
 

@@ -7,7 +7,10 @@
 //!   under the same identity.
 //! - The tables are made at the first call, whoever makes it. Any number of processes may use them.
 //! - Trouble of the server is never an order's fault: one that is not there, only reads, fails over, is full or busy is
-//!   [`CallFailure`], with [`CallFailure::Unknown`] only where the commit was not answered.
+//!   [`CallFailure`], with [`CallFailure::Unknown`] only where the commit was not answered. What may be either's, as a statement that took
+//!   too long, is [`CallFailure::GaveUp`].
+//! - A connection on which a call came to nothing is not used again, nor are those that are idle: of several hosts another may be the
+//!   one that writes by now.
 //!
 //! A call goes on when its caller goes away.
 //!
@@ -101,14 +104,26 @@ impl Shared {
     /// A connection to tables that are there.
     async fn client(&self) -> Result<Object, CallFailure> {
         let mut client = connect::get(&self.pool).await?;
-        self.ready.get_or_try_init(|| connect::migrate(&mut client)).await?;
-        Ok(client)
+        match self.ready.get_or_try_init(|| connect::migrate(&mut client)).await {
+            Ok(()) => Ok(client),
+            Err(failure) => self.done(client, Err(failure)),
+        }
+    }
+
+    /// What a call on that connection came to; it goes back if it is good for another.
+    fn done<T>(&self, client: Object, answer: Result<T, CallFailure>) -> Result<T, CallFailure> {
+        if matches!(answer, Err(CallFailure::NotSent(_) | CallFailure::Unknown(_))) {
+            drop(Object::take(client));
+            self.pool.retain(|_, _| false);
+        }
+        answer
     }
 
     async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let mut client = self.client().await?;
         let committed_at_us = self.clock.wall_ms().saturating_mul(1_000);
-        write::submit(&mut client, batch, committed_at_us).await
+        let answer = write::submit(&mut client, batch, committed_at_us).await;
+        self.done(client, answer)
     }
 }
 
@@ -136,16 +151,20 @@ impl OrderManagement for Postgres {
     }
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
-        read::find(&self.shared.client().await?, identities).await
+        let client = self.shared.client().await?;
+        let answer = read::find(&client, identities).await;
+        self.shared.done(client, answer)
     }
 
     async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
         let mut client = self.shared.client().await?;
-        claim::claim(&mut client, fleet, take, self.shared.clock.wall_ms()).await
+        let answer = claim::claim(&mut client, fleet, take, self.shared.clock.wall_ms()).await;
+        self.shared.done(client, answer)
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
         let mut client = self.shared.client().await?;
-        read::list(&mut client, after, limit.min(LIST_MAX)).await.map(Some)
+        let answer = read::list(&mut client, after, limit.min(LIST_MAX)).await.map(Some);
+        self.shared.done(client, answer)
     }
 }

@@ -72,7 +72,8 @@ pub(super) async fn submit(
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Unknown)).collect())
 }
 
-/// Each order as a transaction of its own. Once some stand, trouble of the rest is the rest's.
+/// Each order as a transaction of its own. Once some stand, trouble of the rest is the rest's, and no order's fault: what takes too
+/// much shows by itself in the next call, where no bad order is beside it any more.
 async fn one_by_one(
     client: &mut Object,
     asked: &[Asked<'_>],
@@ -87,7 +88,7 @@ async fn one_by_one(
             }
             Err(Fault::Call(failure)) if outcomes.is_empty() => return Err(failure),
             Err(Fault::Call(CallFailure::Unknown(_))) => Outcome::Unknown,
-            Err(Fault::Call(_)) => Outcome::Retry { after: std::time::Duration::ZERO },
+            Err(Fault::Call(_)) => Outcome::NotDone { after: std::time::Duration::ZERO },
         };
         outcomes.push(outcome);
     }
@@ -130,7 +131,7 @@ async fn create(
         }
     };
     let ((), found) = try_join!(parts, found)?;
-    transaction.commit().await.map_err(|error| Fault::Call(at_commit(&error)))?;
+    transaction.commit().await.map_err(|error| at_commit(&error))?;
     let existing = |one: &Asked<'_>| {
         let Some(found) = found.get(&one.identity) else {
             // It was there a moment ago, and is not now: somebody removes rows.

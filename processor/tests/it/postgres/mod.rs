@@ -13,6 +13,8 @@ use crate::support::{
     Delivery, buffer, clock, creates, dec, full_order, in_time, key, order, until, without_nul,
 };
 
+mod faults;
+mod hosts;
 pub(crate) mod server;
 mod tls;
 
