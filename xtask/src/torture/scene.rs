@@ -1,9 +1,10 @@
 //! One store with its server, its disk and its load, to be struck and then accounted for.
 
 mod account;
+mod oms;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_loadtest::Target;
@@ -19,6 +20,7 @@ use super::report::Tally;
 use super::server::{Server, Setup, Start};
 use super::servers::Servers;
 use super::strike::Moment;
+use super::witness::Witness;
 use super::{Oms, Plan, Share};
 use crate::cargo::{Workspace, own_binary};
 use crate::failure::{Failure, Result, While as _};
@@ -27,26 +29,12 @@ use crate::say::complain;
 use crate::time::Stopwatch;
 use crate::tools;
 use crate::volatile_disk::VolatileDisk;
+use oms::reached;
 
 /// How long it may take until the server does what a cut aims at.
 const AIM_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks at what comes by no event.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// How an OMS is reached that is no file.
-fn reached(
-    database: &Option<PostgresServer>,
-    reference: &Option<ReferenceOms>,
-    place: &Path,
-) -> Option<String> {
-    match (database, reference) {
-        (Some(database), _) => {
-            Some(format!("kind = \"postgres\"\nurl = {:?}", database.url("postgres")))
-        }
-        (None, Some(reference)) => Some(reference.configuration(place)),
-        (None, None) => None,
-    }
-}
 
 /// Everything around one store. Dropping it ends and takes apart all it started.
 #[derive(Debug)]
@@ -71,6 +59,8 @@ pub(super) struct Scene<'a> {
     database: Option<PostgresServer>,
     /// The reference OMS the summaries are in.
     reference: Option<ReferenceOms>,
+    /// A ledger of what the OMS was made to do, where one was called for.
+    pub(super) witness: Option<Witness>,
     disk: Option<VolatileDisk>,
     // Last: it holds the files of all the others.
     place: TempDir,
@@ -144,6 +134,7 @@ impl<'a> Scene<'a> {
             servers,
             database,
             reference,
+            witness: None,
             disk,
             place,
         })
@@ -395,11 +386,6 @@ impl<'a> Scene<'a> {
     /// The NATS servers.
     pub(super) fn servers(&mut self) -> Result<&mut Servers> {
         self.servers.as_mut().ok_or_else(|| Failure::Broken("there are no NATS servers".to_owned()))
-    }
-
-    /// The PostgreSQL server, if the summaries are in one.
-    pub(super) fn database(&self) -> Option<&PostgresServer> {
-        self.database.as_ref()
     }
 
     /// Waits until the NATS servers are whole; the number of the one that leads.
