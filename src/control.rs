@@ -8,10 +8,10 @@ pub(crate) const VERSION: &str = if cfg!(forebay_control) {
     env!("CARGO_PKG_VERSION")
 };
 
-/// Breaks the promise that `FOREBAY_CONTROL` names.
+/// Breaks the promise that `FOREBAY_CONTROL` names, and ends the process where `FOREBAY_ENDS_AT` says.
 ///
 /// # Errors
-/// In words: it names none.
+/// In words: there is no such promise, or no such step.
 #[cfg(forebay_control)]
 pub(crate) fn begin() -> Result<(), String> {
     let name = crate::config::control();
@@ -19,5 +19,6 @@ pub(crate) fn begin() -> Result<(), String> {
         promise = name.as_deref().unwrap_or("none"),
         "CONTROL BUILD: it breaks promises on purpose"
     );
-    name.map_or(Ok(()), |name| forebay_buffer::control::choose(&name))
+    name.map_or(Ok(()), |name| forebay_buffer::control::choose(&name))?;
+    crate::config::ends_at().map_or(Ok(()), |step| forebay_buffer::step::choose(&step))
 }

@@ -39,6 +39,7 @@ pub mod receipt;
 mod record;
 mod rules;
 mod state;
+pub mod step;
 pub mod telling;
 mod underway;
 pub mod view;

@@ -78,7 +78,7 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
     }
     let mut environment = Env::prefixed("FOREBAY_").split("__");
     if cfg!(forebay_control) {
-        environment = environment.ignore(&["control"]);
+        environment = environment.ignore(&["control", "ends_at"]);
     }
     figment = figment.merge(environment).merge(Serialized::defaults(flags));
     let set = |figment: Figment, name: &str, value: Option<String>| match value {
@@ -103,6 +103,12 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, ConfigError> {
 #[cfg(forebay_control)]
 pub(crate) fn control() -> Option<String> {
     Env::var("FOREBAY_CONTROL")
+}
+
+/// The step at which a control build is to end itself.
+#[cfg(forebay_control)]
+pub(crate) fn ends_at() -> Option<String> {
+    Env::var("FOREBAY_ENDS_AT")
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

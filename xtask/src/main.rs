@@ -51,7 +51,7 @@ enum Command {
         /// A server to strike instead of one built for it; with --control a control build.
         #[arg(long)]
         binary: Option<PathBuf>,
-        /// The server that is started in place of each that was stopped, as in an upgrade (rolling only).
+        /// The server that is started in place of each that was stopped, as in an upgrade (rolling), or the control build that ends itself (oms-kill).
         #[arg(long)]
         next_binary: Option<PathBuf>,
         /// Print nothing on stdout but the report, one JSON object, which is the last line anyway.

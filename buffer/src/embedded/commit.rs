@@ -10,6 +10,7 @@ use super::writer::{FULL_PAUSE, Fatal, Writer, answer};
 use crate::metrics;
 use crate::record::Record;
 use crate::state::{Before, Kept};
+use crate::step::Step;
 use crate::{ActError, ActReceipt, AppendError, BufferError, Durability, Effect};
 
 impl Writer {
@@ -17,7 +18,9 @@ impl Writer {
     pub(super) fn commit(&mut self, group: Group) -> Result<(), Fatal> {
         let lazy = std::mem::take(&mut self.lazy);
         let (records, thens) = group.into_records(lazy);
+        Step::Settling.reached(|| records.iter().any(settles));
         let appended = self.append_all(records, thens)?;
+        Step::Settled.reached(|| appended.iter().any(|(_, record, _)| settles(record)));
         self.touched_hashes.clear();
         if self.lazy.is_empty() {
             self.touched.clear();
@@ -243,4 +246,9 @@ impl Writer {
             | Call::Close { .. } => {}
         }
     }
+}
+
+/// Whether it says that orders are summarised.
+fn settles(record: &Record) -> bool {
+    matches!(record, Record::Settle { .. })
 }

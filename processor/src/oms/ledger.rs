@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use forebay_buffer::Clock;
+use forebay_buffer::step::Step;
 use forebay_order::{Fingerprint, OrderSummary};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -166,6 +167,7 @@ impl Book {
             self.failed = true;
             return Err(CallFailure::Unknown(format!("writing its file failed: {error}")));
         }
+        Step::Committed.reached(|| true);
         let outcomes = creates.iter().map(|create| self.outcome(create)).collect();
         self.submits = self.submits.wrapping_add(1);
         match self.cut_every {

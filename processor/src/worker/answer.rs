@@ -19,6 +19,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_buffer::step::Step;
 use forebay_buffer::{Buffer, ExceptionCategory, Lease, Verdict};
 use forebay_order::OrderSummary;
 
@@ -46,6 +47,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             Ok(answer) => answer,
             Err(panicked) => Err(CallFailure::Unknown(format!("its client failed: {panicked}"))),
         };
+        Step::Answered.reached(|| answer.is_ok());
         self.measure("submit", began, answer.as_ref().err());
         answer
     }
@@ -242,8 +244,11 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         let identities: Vec<_> = part.iter().map(|order| order.lease.key.identity()).collect();
         let sent = part.iter().any(|order| order.noted || order.lease.sent_before);
         let mut absent = Vec::new();
+        let before = part.iter().any(|order| order.lease.sent_before);
+        Step::LookUp.reached(|| before);
         match self.find(&identities, sent).await {
             Ok(answers) => {
+                Step::Found.reached(|| before && answers.iter().any(Option::is_some));
                 for (order, found) in part.into_iter().zip(answers) {
                     match found {
                         Some(found) => self.settle_found(order.lease, found),

@@ -62,7 +62,7 @@ fn tortures() -> Vec<(String, Plan)> {
         (Fault::NatsPowerCut, 2, 1),
         (Fault::Rolling, 6, 4),
         (Fault::Migrate, 2, 1),
-        (Fault::OmsKill, 30, 12),
+        (Fault::OmsKill, torture::EVERY_STEP, 12),
     ];
     let both = |(fault, runs, control_runs): (Fault, u32, u32)| {
         [(false, runs), (true, control_runs)].map(|(control, runs)| {

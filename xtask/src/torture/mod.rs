@@ -41,6 +41,7 @@ mod strike;
 mod sync_error;
 mod tamper;
 mod wire;
+mod witness;
 mod worker;
 
 use std::path::PathBuf;
@@ -88,7 +89,8 @@ pub enum Fault {
     Rolling,
     /// A store moves from its disk to the NATS servers and back, and what moves it is killed in the middle.
     Migrate,
-    /// `kill -9` right after the OMS committed and before that is settled; the PostgreSQL server crashes, too.
+    /// The server dies between the OMS's commit and the durable settle, by `kill -9` and at each step there; the PostgreSQL
+    /// server crashes, too.
     OmsKill,
 }
 
@@ -133,6 +135,11 @@ impl Fault {
             | Self::Migrate => oms == Oms::Ledger,
             _ => true,
         }
+    }
+
+    /// Whether each OMS is judged by itself, for it is about what each of them does.
+    fn judges_each_oms(self) -> bool {
+        self == Self::OmsKill
     }
 
     /// Says why it cannot strike here, if so.
@@ -200,6 +207,9 @@ struct Cluster {
 /// The buffer on the scene's NATS servers. Outcomes are kept longer than the sale's orders are old: an OMS that refuses no second
 /// create is else asked before anything is sent, and no order could be doubled by forgetting that it was lent.
 const NATS: &str = "backend = \"nats\"\n[nats]\nlease = \"3s\"\noutcome_ttl = \"3650d\"\n";
+
+/// As many runs of `oms-kill` as it takes to meet every step once on every OMS.
+pub const EVERY_STEP: u32 = 48;
 
 /// Deliveries a second where nobody says how many.
 const RATE: f64 = 2000.0;
@@ -276,7 +286,8 @@ pub struct Plan {
     pub write_mode: Option<WriteMode>,
     /// A server to strike instead of one built for it; with `control` a control build.
     pub binary: Option<PathBuf>,
-    /// What is started in place of what was stopped, as in an upgrade; otherwise the same.
+    /// What is started in place of what was stopped, as in an upgrade; otherwise the same. With `oms-kill` the control build that
+    /// ends itself.
     pub next_binary: Option<PathBuf>,
 }
 
@@ -325,8 +336,9 @@ pub fn run(plan: &Plan) -> Result<()> {
     if plan.runs == 0 || plan.oms.is_empty() || plan.rate.is_nan() || plan.rate < 1.0 {
         return Err(Failure::Usage("runs, OMSs and rate must be at least 1".to_owned()));
     }
-    if plan.next_binary.is_some() && plan.fault != Fault::Rolling {
-        return Err(Failure::Usage("only rolling starts another server".to_owned()));
+    if plan.next_binary.is_some() && !matches!(plan.fault, Fault::Rolling | Fault::OmsKill) {
+        let only = "only rolling and oms-kill start another server";
+        return Err(Failure::Usage(only.to_owned()));
     }
     if let Some(why) = plan.fault.missing_means() {
         return Err(Failure::Skipped(why));
@@ -338,10 +350,10 @@ pub fn run(plan: &Plan) -> Result<()> {
     let plan = &Plan { oms, ..plan.clone() };
     let binary = binary(plan)?;
     let interrupt = Interrupt::listen()?;
-    let mut tallies: Vec<(WriteMode, Tally)> = Vec::new();
+    let mut tallies: Vec<(Part, Tally)> = Vec::new();
     for share in shares(plan) {
         complain(format_args!("{} ({}), {share:?}", plan.fault.name(), plan.mode()));
-        let mode = share.mode;
+        let part = Part::of(plan, share);
         let mut scene = Scene::set(plan, share, binary.clone(), &interrupt)?;
         let shown = match scene.play() {
             Ok(shown) => shown,
@@ -351,14 +363,34 @@ pub fn run(plan: &Plan) -> Result<()> {
             }
         };
         complain(format_args!("{shown:?}"));
-        match tallies.iter_mut().find(|(of, _)| *of == mode) {
+        match tallies.iter_mut().find(|(of, _)| *of == part) {
             Some((_, tally)) => tally.add(&shown),
-            None => tallies.push((mode, shown)),
+            None => tallies.push((part, shown)),
         }
         scene.take_apart()?;
     }
     say(serde_json::to_string(&Report::new(plan, &tallies)).unwrap_or_default());
     report::judge(plan, &tallies)
+}
+
+/// The shares that are judged together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    mode: WriteMode,
+    /// `None`: all of them.
+    oms: Option<Oms>,
+}
+
+impl Part {
+    fn of(plan: &Plan, share: Share) -> Self {
+        let oms = plan.fault.judges_each_oms().then_some(share.oms);
+        Self { mode: share.mode, oms }
+    }
+
+    fn name(self) -> String {
+        let writes = format!("{} writes", self.mode.name());
+        self.oms.map_or(writes.clone(), |oms| format!("{}, {writes}", oms.name()))
+    }
 }
 
 /// A part of the runs, on a store of its own.

@@ -1,27 +1,33 @@
-//! The server is killed right after the OMS committed, before that is settled: `kill -9` within some milliseconds after the OMS's file
-//! was written to, or its database told of new rows. Every third time the database crashes with it. Each order is in the OMS once;
-//! what was committed is found there and not sent again. In the control what was lent is forgotten at the start, and an OMS that refuses
-//! no second create must have doubles.
+//! The server dies between the OMS's commit and the durable settle. Every second time by `kill -9` within some milliseconds after the
+//! OMS's file was written to, or its database told of new rows; of these every third time the database crashes with it. The other
+//! times a control build that breaks no promise ends itself at one of the steps there, each in its turn, on the same store; the
+//! server as it is released recovers from both. Each order is in the OMS once, by a ledger that Forebay does not write; what was
+//! committed is found there and not sent again. In the control what was lent is forgotten at the start: an OMS that refuses no second
+//! create must have doubles, and one that does must have refused some. Each OMS is judged by itself.
 
-use std::future::poll_fn;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+mod commits;
+mod step;
 
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use super::acceptance::SET_ASIDE;
-use super::interrupt::Interrupt;
 use super::probe;
-use super::reference;
 use super::report::{Tally, doubles};
 use super::scene::Scene;
-use super::server::ANSWER_LIMIT;
+use super::server::{ANSWER_LIMIT, get};
+use super::witness::{IN_LEDGER, REFUSED_AGAIN, Witness};
 use super::{Oms, Torture, WriteMode};
+use crate::cargo::Workspace;
 use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
 use crate::time::Stopwatch;
+use commits::Commits;
+use step::Step;
 
 pub(super) const TORTURE: Torture = Torture {
     name: "oms-kill",
@@ -42,163 +48,185 @@ pub(super) const TORTURE: Torture = Torture {
 const KNOBS: &str = "dedup_horizon = \"3650d\"\nslot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
                      [door]\nitem_bytes = \"512KiB\"\n";
 
-/// About how long one run takes.
+/// At least how long the load plays in one run, on a busy machine too.
 const RUN: Duration = Duration::from_millis(700);
 /// How long a server serves before it is killed at its next commit.
-const SERVED_MS: std::ops::Range<u64> = 50..250;
+const SERVED_MS: std::ops::Range<u64> = 0..150;
 /// From a commit to the kill: what is settled takes a few milliseconds.
 const AFTER_COMMIT_US: std::ops::Range<u64> = 0..1_500;
-/// How long a commit may be waited for.
-const COMMIT_LIMIT: Duration = Duration::from_secs(10);
+/// How often a process is at its step before it ends there.
+const BEFORE: std::ops::Range<u32> = 0..8;
+/// How long it may take until a process ends at its step.
+const END_LIMIT: Duration = Duration::from_secs(30);
+/// How long a start may take to look up what may have been sent before.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at what comes by no event.
+const LOOK: Duration = Duration::from_millis(5);
+/// What a dead process has sent to the reference OMS is done by then. It is told before a start and not as its `visible_after`,
+/// which each order would wait for that was lent, one after the other.
+const ARRIVED: Duration = Duration::from_millis(400);
+
 /// Orders that a start found in the OMS, whose process was killed before it had settled them.
 const FOUND: &str = "found_committed";
+/// The same of one that ended at a step.
+const FOUND_AFTER_STEP: &str = "found_after_a_step";
+/// Processes that did not come to their step.
+const STEPS_MISSED: &str = "steps_missed";
 const DATABASE_CRASHED: &str = "database_crashed";
 
 fn play(scene: &mut Scene<'_>) -> Result<()> {
     let runs = scene.share.runs;
+    let ending = ending_binary(scene)?;
     let mut random = scene.random();
     scene.sell(RUN * runs)?;
     if !scene.start(&[])? {
         return Ok(());
     }
-    scene.play_load()?;
+    scene.witness = Some(Witness::call(scene)?);
     let mut commits = Commits::watch(scene)?;
     for run in 0..runs {
-        // What was lent as the one before was killed is looked for first.
+        scene.play_load()?;
         scene.wait(Duration::from_millis(random.u64(SERVED_MS)))?;
-        count_found(scene)?;
-        if !commits.next(scene.interrupt())? {
-            return Err(Failure::Missed(format!("no commit within {COMMIT_LIMIT:?}")));
+        // In the control nothing is looked up.
+        let step = Step::of_run(run).filter(|step| !scene.control() || !step.comes_after_a_death());
+        match step {
+            None => {
+                commits.next(scene.interrupt())?;
+                // Every second one at once.
+                if run % 4 == 2 {
+                    scene.wait(Duration::from_micros(random.u64(AFTER_COMMIT_US)))?;
+                }
+                scene.strike(1.0)?;
+                if run % 3 == 2 && scene.share.oms == Oms::Postgres {
+                    // Not before the server is dead: that takes longer than a settle.
+                    scene.database()?.crash().when("crashing PostgreSQL")?;
+                    scene.database()?.run(&[]).when("starting PostgreSQL again")?;
+                    scene.tally.count(DATABASE_CRASHED, 1);
+                    commits = Commits::watch(scene)?;
+                }
+            }
+            Some(step) => {
+                scene.kill()?;
+                if step.comes_after_a_death() {
+                    end_at(scene, Step::Committed, random.u32(BEFORE), &ending)?;
+                }
+                let before = if step.comes_after_a_death() { 0 } else { random.u32(BEFORE) };
+                let met = end_at(scene, step, before, &ending)?;
+                scene.tally.injected += u64::from(met);
+            }
         }
-        scene.wait(Duration::from_micros(random.u64(AFTER_COMMIT_US)))?;
-        let crashes = run % 3 == 2;
-        if let Some(database) = scene.database().filter(|_| crashes) {
-            database.crash().when("crashing PostgreSQL")?;
-            scene.tally.count(DATABASE_CRASHED, 1);
-        }
-        scene.strike(1.0)?;
-        if let Some(database) = scene.database().filter(|_| crashes) {
-            database.run(&[]).when("starting PostgreSQL again")?;
-            commits = Commits::watch(scene)?;
-        }
+        arrive(scene)?;
         if !scene.start(&[])? {
             return Ok(());
         }
-        if run + 1 < runs {
-            scene.play_load()?;
-        } else {
-            let target = scene.target()?;
-            scene.count_set_aside(target)?;
-        }
+        looked_up(scene)?;
+        count_found(scene, if step.is_none() { FOUND } else { FOUND_AFTER_STEP })?;
         if run % 50 == 49 {
             complain(format_args!("run {} of {runs}", run + 1));
         }
     }
-    Ok(())
+    let target = scene.target()?;
+    scene.count_set_aside(target)
+}
+
+/// The control build that ends itself where it is told to.
+fn ending_binary(scene: &Scene<'_>) -> Result<std::path::PathBuf> {
+    let plan = scene.plan();
+    match (&plan.next_binary, &plan.binary) {
+        (Some(binary), _) => Ok(binary.clone()),
+        (None, Some(binary)) if plan.control => Ok(binary.clone()),
+        _ => Workspace::find()?.control_binary(),
+    }
+}
+
+/// Starts a process that ends itself at that step, under load as soon as it is ready. Says whether it did.
+fn end_at(scene: &mut Scene<'_>, step: Step, before: u32, ending: &Path) -> Result<bool> {
+    arrive(scene)?;
+    let mut setup = scene.setup().clone();
+    setup.binary = ending.to_owned();
+    setup.environment.push(("FOREBAY_ENDS_AT", format!("{}:{before}", step.name())));
+    let mut server = setup.spawn(&[])?;
+    let watch = Stopwatch::start();
+    let mut playing = false;
+    let ended = loop {
+        if let Some(ended) = server.ended()? {
+            break Some(ended);
+        }
+        if watch.left_of(END_LIMIT).is_zero() {
+            break None;
+        }
+        if !playing && let Some(target) = server.ready_now()? {
+            scene.load()?.start(target)?;
+            playing = true;
+        }
+        scene.wait(LOOK)?;
+    };
+    drop(server);
+    scene.load()?.stop()?;
+    let aborted = |ended: ExitStatus| ended.signal() == Some(Signal::ABORT.as_raw());
+    let met = ended.is_some_and(aborted);
+    scene.tally.count(if met { step.counted_as() } else { STEPS_MISSED }, 1);
+    if !met {
+        complain(format_args!(
+            "it did not end at {}: {ended:?}\n{}",
+            step.name(),
+            scene.log_tail()
+        ));
+    }
+    Ok(met)
+}
+
+/// Waits until an OMS of another process has done what it was sent.
+fn arrive(scene: &Scene<'_>) -> Result<()> {
+    match scene.share.oms {
+        Oms::Http => scene.wait(ARRIVED),
+        Oms::Sqlite | Oms::Ledger | Oms::Postgres => Ok(()),
+    }
+}
+
+/// Waits until nothing is left that may have been sent by the process before: between two calls no order is.
+fn looked_up(scene: &mut Scene<'_>) -> Result<()> {
+    let target = scene.target()?;
+    let watch = Stopwatch::start();
+    loop {
+        let status = get(target.ops, "/v1/status")?;
+        let sent = status.pointer("/buffer/live/submitted").and_then(serde_json::Value::as_u64);
+        match sent {
+            Some(0) => return Ok(()),
+            _ if watch.left_of(LOOK_UP_LIMIT).is_zero() => {
+                let why = format!("orders that may have been sent are not looked up: {status}");
+                return Err(Failure::Missed(why));
+            }
+            _ => scene.wait(LOOK)?,
+        }
+    }
 }
 
 /// Counts what this life of the server found in the OMS when it looked.
-fn count_found(scene: &mut Scene<'_>) -> Result<()> {
+fn count_found(scene: &mut Scene<'_>, name: &'static str) -> Result<()> {
     let metrics = probe::get(scene.target()?.ops, "/metrics", ANSWER_LIMIT).when("metrics")?;
     let found = metrics.body.lines().filter_map(|line| {
         line.strip_prefix("forebay_drain_orders_total{outcome=\"existing\"} ")?.parse::<u64>().ok()
     });
-    scene.tally.count(FOUND, found.sum());
+    scene.tally.count(name, found.sum());
     Ok(())
 }
 
-/// What tells of commits.
-enum Commits {
-    /// How long a file was, and when it was last written to.
-    File { path: PathBuf, written: Option<(u64, SystemTime)> },
-    /// How often the database told of new rows, and how often that was noticed.
-    Told { told: Arc<AtomicU64>, noticed: u64, _client: Client },
-}
-
-impl Commits {
-    fn watch(scene: &Scene<'_>) -> Result<Self> {
-        let path = match scene.share.oms {
-            Oms::Sqlite => scene.beside("oms.sqlite-wal"),
-            Oms::Ledger => scene.beside("oms.ledger"),
-            Oms::Http => scene.beside(reference::LOG),
-            Oms::Postgres => return Self::told(scene),
-        };
-        Ok(Self::File { path, written: None })
-    }
-
-    fn told(scene: &Scene<'_>) -> Result<Self> {
-        let database = scene.database();
-        let url = database.map(|database| database.url("postgres")).unwrap_or_default();
-        let told = Arc::new(AtomicU64::new(0));
-        let client = scene.interrupt().handle().block_on(listen(&url, Arc::clone(&told)));
-        Ok(Self::Told { told, noticed: 0, _client: client? })
-    }
-
-    /// Waits for the next commit; whether it came.
-    fn next(&mut self, interrupt: &Interrupt) -> Result<bool> {
-        let watch = Stopwatch::start();
-        self.is_new();
-        while !self.is_new() {
-            if watch.left_of(COMMIT_LIMIT).is_zero() {
-                return Ok(false);
-            }
-            // No event tells it in time, and a pause would be longer than what is aimed at.
-            interrupt.wait(Duration::ZERO)?;
-        }
-        Ok(true)
-    }
-
-    /// Whether there was one since it was last asked.
-    fn is_new(&mut self) -> bool {
-        match self {
-            Self::File { path, written } => {
-                let now =
-                    std::fs::metadata(path).and_then(|file| Ok((file.len(), file.modified()?)));
-                let now = now.ok();
-                std::mem::replace(written, now) != now
-            }
-            Self::Told { told, noticed, .. } => {
-                let now = told.load(Ordering::Acquire);
-                std::mem::replace(noticed, now) != now
-            }
-        }
-    }
-}
-
-/// The database tells whoever listens of each statement that brought orders, once that is committed.
-const TELL: &str = "CREATE OR REPLACE FUNCTION tell_created() RETURNS trigger LANGUAGE plpgsql AS \
-     $$BEGIN PERFORM pg_notify('created', ''); RETURN NULL; END$$; \
-     CREATE OR REPLACE TRIGGER tell_created AFTER INSERT ON order_summary \
-     FOR EACH STATEMENT EXECUTE FUNCTION tell_created(); \
-     LISTEN created";
-
-/// Counts what is told; ends with the client.
-async fn listen(url: &str, told: Arc<AtomicU64>) -> Result<Client> {
-    let (client, mut connection) =
-        tokio_postgres::connect(url, NoTls).await.when("connecting to PostgreSQL")?;
-    drop(tokio::spawn(async move {
-        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-            if matches!(message, AsyncMessage::Notification(_)) {
-                told.fetch_add(1, Ordering::AcqRel);
-            }
-        }
-    }));
-    // The first call makes the tables.
-    let there = "SELECT to_regclass('order_summary') IS NOT NULL";
-    while !client.query_one(there, &[]).await.when("asking PostgreSQL")?.get::<_, bool>(0) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    client.batch_execute(TELL).await.when("asking PostgreSQL to tell")?;
-    Ok(client)
-}
-
 fn missed(tally: &Tally, control: bool) -> Vec<String> {
-    let mut missed = doubles(tally, control);
     if control {
-        return missed;
+        // Where the OMS refuses a second create none can be doubled; then it must have refused some.
+        let shown = tally.doubled + tally.count_of(REFUSED_AGAIN);
+        return doubles(&Tally { doubled: shown, ..tally.clone() }, control);
     }
+    let mut missed = doubles(tally, control);
     if tally.count_of(FOUND) == 0 {
         missed.push("no kill came between a commit and what is settled of it".to_owned());
+    }
+    if tally.count_of(STEPS_MISSED) > 0 {
+        missed.push(format!("{} processes never came to their step", tally.count_of(STEPS_MISSED)));
+    }
+    if tally.count_of(IN_LEDGER) == 0 {
+        missed.push("the OMS's ledger shows no create".to_owned());
     }
     if tally.count_of(SET_ASIDE) > 0 {
         missed.push(format!("{} orders were set aside", tally.count_of(SET_ASIDE)));
@@ -209,16 +237,49 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::torture::{EVERY_STEP, Fault, Plan, shares};
 
     #[test]
-    fn a_double_or_a_kill_that_proves_nothing_is_missed_and_the_control_must_double() {
+    fn so_many_runs_meet_every_step_on_every_oms_and_no_fewer_do() {
+        let meet_all = |runs| {
+            shares(&Plan { runs, ..Plan::new(Fault::OmsKill) }).iter().all(|share| {
+                let met: Vec<_> = (0..share.runs).filter_map(Step::of_run).collect();
+                Step::ALL.iter().all(|step| met.contains(step))
+            })
+        };
+        assert!(meet_all(EVERY_STEP) && !meet_all(EVERY_STEP - 1));
+    }
+
+    fn good() -> Tally {
         let mut tally = Tally { acknowledged: 9, injected: 2, ..Tally::default() };
-        assert!(!missed(&tally, false).is_empty(), "nothing was found committed");
         tally.count(FOUND, 3);
-        assert_eq!(missed(&tally, false), Vec::<String>::new());
-        assert!(!missed(&tally, true).is_empty());
-        let doubled = Tally { doubled: 1, ..tally };
-        assert!(!missed(&doubled, false).is_empty());
-        assert_eq!(missed(&doubled, true), Vec::<String>::new());
+        tally.count(IN_LEDGER, 9);
+        tally
+    }
+
+    #[test]
+    fn a_double_a_missed_step_and_kills_that_prove_nothing_are_missed() {
+        assert_eq!(missed(&good(), false), Vec::<String>::new());
+        let but = |change: fn(&mut Tally)| {
+            let mut tally = good();
+            change(&mut tally);
+            missed(&tally, false).len()
+        };
+        assert_eq!(but(|tally| tally.doubled = 1), 1);
+        assert_eq!(but(|tally| tally.count(STEPS_MISSED, 1)), 1);
+        assert_eq!(but(|tally| tally.count(SET_ASIDE, 1)), 1);
+        assert_eq!(but(|tally| tally.counts.retain(|name, _| *name != FOUND)), 1);
+        assert_eq!(but(|tally| tally.counts.retain(|name, _| *name != IN_LEDGER)), 1);
+        // A refused second create is what the table is for.
+        assert_eq!(but(|tally| tally.count(REFUSED_AGAIN, 1)), 0);
+    }
+
+    #[test]
+    fn the_control_must_double_or_be_refused() {
+        assert!(!missed(&good(), true).is_empty());
+        assert_eq!(missed(&Tally { doubled: 1, ..good() }, true), Vec::<String>::new());
+        let mut refused = good();
+        refused.count(REFUSED_AGAIN, 1);
+        assert_eq!(missed(&refused, true), Vec::<String>::new());
     }
 }

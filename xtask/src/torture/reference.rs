@@ -1,6 +1,7 @@
 //! The reference OMS in a process of its own, reached over HTTP. It refuses no second create, so that doubles show.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -45,6 +46,11 @@ impl ReferenceOms {
         Ok(oms)
     }
 
+    /// Where it answers.
+    pub(super) fn address(&self) -> Result<SocketAddr> {
+        self.url.trim_start_matches("http://").parse().when("the reference OMS's address")
+    }
+
     /// How the server under torture is told of it: the end of its section `[oms]`, and those that belong to it.
     pub(super) fn configuration(&self, place: &Path) -> String {
         let url = &self.url;
@@ -56,7 +62,7 @@ impl ReferenceOms {
              client_id_file = {id:?}\nclient_secret_file = {secret:?}\n\
              [oms.create]\npath = \"/v1/orders\"\nbatch = 100\nanswers = {{ items = \"/results\" }}\n\
              [oms.find]\nbatch = 100\nitems = \"/items\"\nidentity = \"/identity\"\nid = \"/id\"\n\
-             fingerprint = \"/fingerprint\"\nvisible_after = \"500ms\"\n\
+             fingerprint = \"/fingerprint\"\nvisible_after = \"20ms\"\n\
              path = \"/v1/orders?{{% for i in identities %}}identity={{{{ i }}}}&{{% endfor %}}\"\n\
              [oms.list]\npath = \"/v1/orders/list?after={{{{ after }}}}&limit={{{{ limit }}}}\"\nitems = \"/items\"\n"
         )

@@ -6,7 +6,7 @@ use std::time::Duration;
 use forebay_loadtest::Books;
 use serde::Serialize;
 
-use super::{Plan, WriteMode};
+use super::{Part, Plan};
 use crate::failure::{Failure, Result};
 
 /// What of [`Books::must_be_zero`] has its own count in the report.
@@ -119,13 +119,27 @@ pub(super) struct Report {
     peaks: BTreeMap<&'static str, f64>,
     /// Lost by write mode: a control must lose in each.
     lost_by_write_mode: BTreeMap<&'static str, u64>,
+    /// What only this kind counts, and doubles, on each OMS, where each is judged by itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    by_oms: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     broken: Vec<String>,
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan, tallies: &[(WriteMode, Tally)]) -> Self {
+    pub(super) fn new(plan: &Plan, tallies: &[(Part, Tally)]) -> Self {
         let mut tally = Tally::default();
         tallies.iter().for_each(|(_, of)| tally.add(of));
+        let mut lost_by_write_mode = BTreeMap::new();
+        let mut by_oms: BTreeMap<_, BTreeMap<_, u64>> = BTreeMap::new();
+        for (part, of) in tallies {
+            *lost_by_write_mode.entry(part.mode.name()).or_default() += of.lost;
+            let Some(oms) = part.oms else { continue };
+            let counts = by_oms.entry(oms.name()).or_default();
+            let own = [("injected", of.injected), ("doubled", of.doubled)];
+            for (name, count) in of.counts.iter().map(|(name, count)| (*name, *count)).chain(own) {
+                *counts.entry(name).or_default() += count;
+            }
+        }
         Self {
             name: plan.fault.name(),
             runs: plan.runs,
@@ -145,7 +159,8 @@ impl Report {
             longest_start_s: tally.longest_start.as_secs_f64(),
             counts: tally.counts,
             peaks: tally.peaks,
-            lost_by_write_mode: tallies.iter().map(|(mode, of)| (mode.name(), of.lost)).collect(),
+            lost_by_write_mode,
+            by_oms,
             broken: tally.broken,
         }
     }
@@ -184,14 +199,14 @@ fn broken(tally: &Tally, shown: Option<(&str, u64)>) -> Vec<String> {
 ///
 /// # Errors
 /// [`Failure::Missed`] with what is not.
-pub(super) fn judge(plan: &Plan, tallies: &[(WriteMode, Tally)]) -> Result<()> {
+pub(super) fn judge(plan: &Plan, tallies: &[(Part, Tally)]) -> Result<()> {
     let mut missed = Vec::new();
-    for (mode, tally) in tallies {
+    for (part, tally) in tallies {
         let mut of = (plan.fault.torture().missed)(tally, plan.control);
         if tally.acknowledged == 0 {
             of.push("nothing was acknowledged".to_owned());
         }
-        missed.extend(of.into_iter().map(|what| format!("{} writes: {what}", mode.name())));
+        missed.extend(of.into_iter().map(|what| format!("{}: {what}", part.name())));
     }
     let injected: u64 = tallies.iter().map(|(_, tally)| tally.injected).sum();
     if injected < u64::from(plan.runs) {
@@ -205,8 +220,11 @@ pub(super) fn judge(plan: &Plan, tallies: &[(WriteMode, Tally)]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Fault;
+    use super::super::{Fault, Oms, WriteMode};
     use super::*;
+
+    const DIRECT: Part = Part { mode: WriteMode::Direct, oms: None };
+    const BUFFERED: Part = Part { mode: WriteMode::Buffered, oms: None };
 
     fn good() -> Tally {
         Tally { injected: 2, acknowledged: 9, found: 9, ..Tally::default() }
@@ -214,7 +232,7 @@ mod tests {
 
     fn judged(control: bool, tally: &Tally) -> Result<()> {
         let plan = Plan { runs: 2, control, ..Plan::new(Fault::Kill) };
-        judge(&plan, &[(WriteMode::Direct, tally.clone())])
+        judge(&plan, &[(DIRECT, tally.clone())])
     }
 
     #[test]
@@ -237,12 +255,8 @@ mod tests {
         let mut lost = Tally { lost: 1, ..good() };
         lost.count("dropped_sectors", 1);
         let kept = Tally { lost: 0, ..lost.clone() };
-        let of = |direct: &Tally| {
-            judge(
-                &plan,
-                &[(WriteMode::Direct, direct.clone()), (WriteMode::Buffered, lost.clone())],
-            )
-        };
+        let of =
+            |direct: &Tally| judge(&plan, &[(DIRECT, direct.clone()), (BUFFERED, lost.clone())]);
         of(&lost).unwrap();
         assert!(of(&kept).is_err());
     }
@@ -264,11 +278,50 @@ mod tests {
         let mut tally = good();
         tally.count("torn_cuts", 2);
         tally.peak("rss_mib", 7.5);
-        let both = [(WriteMode::Direct, tally.clone()), (WriteMode::Buffered, tally)];
+        let both = [(DIRECT, tally.clone()), (BUFFERED, tally)];
         let plan = Plan::new(Fault::Kill);
         let report = serde_json::to_value(Report::new(&plan, &both)).unwrap();
         assert_eq!(report["torn_cuts"], 4);
         assert_eq!(report["rss_mib"], 7.5);
         assert_eq!(report["found"], 18);
+        assert_eq!(report["by_oms"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn an_oms_whose_kills_prove_nothing_is_missed_whatever_the_others_show() {
+        let part = |oms| Part { mode: WriteMode::Direct, oms: Some(oms) };
+        let mut proves = good();
+        for name in ["found_committed", "in_ledger"] {
+            proves.count(name, 5);
+        }
+        let judged = |control, sqlite: &Tally, http: &Tally| {
+            let plan = Plan { runs: 2, control, ..Plan::new(Fault::OmsKill) };
+            let parts = [(part(Oms::Sqlite), sqlite.clone()), (part(Oms::Http), http.clone())];
+            let report = serde_json::to_value(Report::new(&plan, &parts)).unwrap();
+            assert_eq!(report["by_oms"]["http"]["doubled"], http.doubled);
+            judge(&plan, &parts).map_err(|failure| failure.to_string())
+        };
+        judged(false, &proves, &proves).unwrap();
+        let missed = judged(false, &proves, &good()).unwrap_err();
+        assert!(missed.contains("http") && !missed.contains("sqlite"), "{missed}");
+        let doubled = Tally { doubled: 1, ..good() };
+        judged(true, &doubled, &doubled).unwrap();
+        assert!(judged(true, &doubled, &good()).unwrap_err().contains("http"));
+    }
+
+    #[test]
+    fn only_a_kind_that_is_about_each_oms_is_judged_on_each() {
+        for (fault, apart) in [(Fault::OmsKill, true), (Fault::Kill, false)] {
+            let plan = Plan::new(fault);
+            let mut parts: Vec<_> = super::super::shares(&plan)
+                .into_iter()
+                .map(|share| Part::of(&plan, share))
+                .filter(|part| part.mode == WriteMode::Direct)
+                .collect();
+            let shares = parts.len();
+            assert!(shares > 1);
+            parts.dedup();
+            assert_eq!(parts.len(), if apart { shares } else { 1 }, "{fault:?}");
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 mod account;
 mod begun;
+mod oms;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_loadtest::Target;
@@ -20,6 +21,7 @@ use super::report::Tally;
 use super::server::{Server, Setup, Start};
 use super::servers::Servers;
 use super::strike::Moment;
+use super::witness::Witness;
 use super::{Oms, Plan, Share};
 use crate::cargo::{Workspace, own_binary};
 use crate::failure::{Failure, Result, While as _};
@@ -28,26 +30,12 @@ use crate::say::complain;
 use crate::time::Stopwatch;
 use crate::tools;
 use crate::volatile_disk::VolatileDisk;
+use oms::reached;
 
 /// How long it may take until the server does what a cut aims at.
 const AIM_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks at what comes by no event.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// How an OMS is reached that is no file.
-fn reached(
-    database: &Option<PostgresServer>,
-    reference: &Option<ReferenceOms>,
-    place: &Path,
-) -> Option<String> {
-    match (database, reference) {
-        (Some(database), _) => {
-            Some(format!("kind = \"postgres\"\nurl = {:?}", database.url("postgres")))
-        }
-        (None, Some(reference)) => Some(reference.configuration(place)),
-        (None, None) => None,
-    }
-}
 
 /// Everything around one store. Dropping it ends and takes apart all it started.
 #[derive(Debug)]
@@ -72,6 +60,8 @@ pub(super) struct Scene<'a> {
     database: Option<PostgresServer>,
     /// The reference OMS the summaries are in.
     reference: Option<ReferenceOms>,
+    /// A ledger of what the OMS was made to do, where one was called for.
+    pub(super) witness: Option<Witness>,
     disk: Option<VolatileDisk>,
     // Last: it holds the files of all the others.
     place: TempDir,
@@ -145,6 +135,7 @@ impl<'a> Scene<'a> {
             servers,
             database,
             reference,
+            witness: None,
             disk,
             place,
         })
@@ -396,11 +387,6 @@ impl<'a> Scene<'a> {
     /// The NATS servers.
     pub(super) fn servers(&mut self) -> Result<&mut Servers> {
         self.servers.as_mut().ok_or_else(|| Failure::Broken("there are no NATS servers".to_owned()))
-    }
-
-    /// The PostgreSQL server, if the summaries are in one.
-    pub(super) fn database(&self) -> Option<&PostgresServer> {
-        self.database.as_ref()
     }
 
     /// Waits until the NATS servers are whole; the number of the one that leads.

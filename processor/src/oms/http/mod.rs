@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_buffer::Common;
+use forebay_buffer::step::Step;
 use forebay_order::OrderSummary;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
@@ -335,6 +336,7 @@ impl Shared {
         }
         let request = self.create(part, body)?;
         let answer = self.change(request).await?;
+        Step::Committed.reached(|| answer.status.is_success());
         self.reading.outcomes(part, &answer).map(Part::Done)
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
+use forebay_buffer::step::Step;
 use forebay_order::OrderSummary;
 use futures_util::try_join;
 use hashbrown::HashMap;
@@ -132,6 +133,7 @@ async fn create(
     };
     let ((), found) = try_join!(parts, found)?;
     transaction.commit().await.map_err(|error| at_commit(&error))?;
+    Step::Committed.reached(|| true);
     let existing = |one: &Asked<'_>| {
         let Some(found) = found.get(&one.identity) else {
             // It was there a moment ago, and is not now: somebody removes rows.

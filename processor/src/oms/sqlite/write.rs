@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use forebay_buffer::Clock;
+use forebay_buffer::step::Step;
 use forebay_order::OrderSummary;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
@@ -85,6 +86,7 @@ fn transaction(
     transaction
         .commit()
         .map_err(|error| CallFailure::Unknown(format!("committing to its file failed: {error}")))?;
+    Step::Committed.reached(|| true);
     Ok(Ok(outcomes))
 }
 

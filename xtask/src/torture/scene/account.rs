@@ -43,8 +43,12 @@ impl Scene<'_> {
         let books = self.load()?.books(target, interrupt)?;
         self.count_given_up()?;
         self.tally.enter(&books);
+        if let Some(witness) = &self.witness {
+            witness.testify()?.enter(&mut self.tally, books.summarised);
+        }
         self.enter_probes(target)?;
-        if !self.plan.control && !books.kept() {
+        let kept = books.kept() && self.tally.doubled == 0 && self.tally.broken.is_empty();
+        if !self.plan.control && !kept {
             self.keep_evidence()?;
         }
         self.take_server()?.stop().map(drop)
