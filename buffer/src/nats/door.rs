@@ -84,7 +84,7 @@ impl Shared {
             let receipt = look.known.receipt(&judged, None, self.durability.clone());
             return receipt.map(Ok).ok_or_else(not_there);
         };
-        if self.is_full() {
+        if self.room.is_full() {
             return Err(AppendError::Full);
         }
         if self.write_effect(hash, &look).await.map_err(put_error)? {
@@ -99,6 +99,9 @@ impl Shared {
         let message = page.encode();
         if message.len() > self.table.message_max().saturating_sub(MESSAGE_RESERVE) {
             return Err(AppendError::TooLarge);
+        }
+        if !self.room.take(message.len()) {
+            return Err(AppendError::Full);
         }
         let over = Known::is_over_with(self.store.hasher, &page);
         let ttl = over.then_some(self.config.dedup_horizon);

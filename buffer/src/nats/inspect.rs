@@ -24,6 +24,8 @@ pub struct Found {
     pub keys: u64,
     /// Bytes they take, of each copy.
     pub bytes: u64,
+    /// Bytes they may take; `None` if there is no limit, so that nothing is kept free.
+    pub bytes_max: Option<u64>,
 }
 
 impl Inspection {
@@ -36,8 +38,12 @@ impl Inspection {
         let stream = stream::find(&context, config).await?.map(|stream| {
             let info = stream.cached_info();
             let (keys, bytes) = (info.state.messages, info.state.bytes);
-            Found { replication: Replication::of(info), keys, bytes }
+            let bytes_max = u64::try_from(info.config.max_bytes).ok().filter(|bytes| *bytes > 0);
+            Found { replication: Replication::of(info), keys, bytes, bytes_max }
         });
+        if stream.is_none() {
+            stream::must_have_limit(config)?;
+        }
         Ok(Self { stream, synced: synced::ask(config).await? })
     }
 }
