@@ -100,12 +100,11 @@ impl Shared {
         if message.len() > self.table.message_max().saturating_sub(MESSAGE_RESERVE) {
             return Err(AppendError::TooLarge);
         }
-        if !self.room.take(message.len()) {
-            return Err(AppendError::Full);
-        }
+        let taken = self.room.take(message.len()).ok_or(AppendError::Full)?;
         let over = Known::is_over_with(self.store.hasher, &page);
         let ttl = over.then_some(self.config.dedup_horizon);
         let put = self.table.replace(&self.store.subject(hash), known.stored, message, ttl).await;
+        drop(taken);
         self.answered(put.as_ref().err());
         let sequence = match put.map_err(put_error)? {
             Put::Done(sequence) => sequence,

@@ -12,8 +12,10 @@ const BESIDE: u64 = 256;
 /// more than the reserve. What other doors put in meanwhile comes out of that.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// Bytes that this process has put in, ever.
+    /// Bytes that this process began to put in, ever.
     taken: AtomicU64,
+    /// Those of which it is known what became of them. The others may be in what is found at a look, or not.
+    answered: AtomicU64,
     /// How far that may go.
     taken_max: AtomicU64,
     full: AtomicBool,
@@ -21,14 +23,14 @@ pub(super) struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { taken: 0.into(), taken_max: u64::MAX.into(), full: false.into() }
+        Self { taken: 0.into(), answered: 0.into(), taken_max: u64::MAX.into(), full: false.into() }
     }
 }
 
 impl Room {
     /// To be called before the stream is looked at, for [`Room::found`].
     pub(super) fn look(&self) -> u64 {
-        self.taken.load(Ordering::Acquire)
+        self.answered.load(Ordering::Acquire)
     }
 
     /// The stream had so many bytes, and so many it may have (0: it has no limit).
@@ -41,17 +43,19 @@ impl Room {
         self.tell(left == 0);
     }
 
-    /// Takes room for an order's message, if there is some.
-    pub(super) fn take(&self, bytes: usize) -> bool {
+    /// Takes room for an order's message, if there is some. To be kept until the servers have answered.
+    pub(super) fn take(&self, bytes: usize) -> Option<Taken<'_>> {
         let bytes = (bytes as u64).saturating_add(BESIDE);
         let taken = self.taken.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes);
         let max = self.taken_max.load(Ordering::Acquire);
+        // However it ends, it is answered.
+        let room = Taken { room: self, bytes };
         if taken <= max {
-            return true;
+            return Some(room);
         }
         // Until the next look, also to smaller ones.
         self.tell(true);
-        false
+        None
     }
 
     /// Whether there was no room for another order.
@@ -63,6 +67,19 @@ impl Room {
         if full != self.full.swap(full, Ordering::AcqRel) {
             tracing::warn!(full, "room for orders on the stream (nats.bytes_max)");
         }
+    }
+}
+
+/// Room for a message that is on its way.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    room: &'a Room,
+    bytes: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.room.answered.fetch_add(self.bytes, Ordering::AcqRel);
     }
 }
 
@@ -81,28 +98,30 @@ mod tests {
     #[test]
     fn what_is_put_in_between_two_looks_is_counted_and_the_reserve_stays() {
         let room = Room::default();
-        assert!(room.take(1 << 40), "nobody has looked");
+        let take = |bytes| room.take(bytes).is_some();
+        assert!(take(1 << 40), "nobody has looked");
         let (limit, order) = (8 << 20, 64 << 10);
-        let looked = room.look();
-        room.found(looked, 0, limit);
-        let taken = (0_u64..1_000).take_while(|_| room.take(order)).count() as u64;
-        assert_eq!(
-            taken,
-            (6 << 20) / (order as u64 + BESIDE),
-            "a quarter of a small stream is kept"
-        );
-        assert!(room.is_full() && !room.take(0), "until the next look");
-        let looked = room.look();
-        room.found(looked, 5 << 20, limit);
-        assert!(!room.is_full() && room.take(order));
-        let looked = room.look();
-        assert!(room.take(order));
-        room.found(looked, (6 << 20) - (order as u64), limit);
-        assert!(!room.take(order), "what was put in while it was looked at may not be in that yet");
+        room.found(room.look(), 0, limit);
+        let taken = (0_u64..1_000).take_while(|_| take(order)).count() as u64;
+        assert_eq!(taken, (6 << 20) / (order as u64 + BESIDE), "a quarter of it is kept");
+        assert!(room.is_full() && !take(0), "until the next look");
+        room.found(room.look(), 5 << 20, limit);
+        assert!(!room.is_full() && take(order));
         room.found(room.look(), 6 << 20, limit);
-        assert!(room.is_full());
+        assert!(room.is_full() && !take(0));
         room.found(room.look(), 6 << 20, 0);
-        assert!(!room.is_full() && room.take(1 << 40), "it has no limit");
+        assert!(!room.is_full() && take(1 << 40), "it has no limit");
+    }
+
+    #[test]
+    fn what_is_on_its_way_at_a_look_may_not_be_in_what_is_found() {
+        let (room, limit, left) = (Room::default(), 8 << 20, 256 << 10);
+        let on_its_way = room.take(left);
+        room.found(room.look(), (6 << 20) - (left as u64), limit);
+        assert!(room.take(0).is_none(), "it takes all that is left");
+        drop(on_its_way);
+        room.found(room.look(), (6 << 20) - (left as u64), limit);
+        assert!(room.take(left / 2).is_some(), "it did not come to that");
     }
 
     #[test]
