@@ -3,7 +3,7 @@
 use forebay_order::Format;
 use forebay_processor::governor::CEILING_MAX;
 
-use super::{Backend, Config, OmsKind, Role, Span, claim, http, secrets, targets};
+use super::{Backend, Config, OmsKind, Role, Size, Span, claim, http, secrets, targets};
 
 /// A configuration that can run: what it promises, and what a person should know.
 #[derive(Debug)]
@@ -153,6 +153,10 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         nats.deadline >= Span::secs(1) && nats.deadline <= Span::secs(60),
         "nats.deadline: must be 1s to 1m",
     );
+    must(
+        nats.bytes_max.0 == 0 || nats.bytes_max >= Size::mib(32),
+        "nats.bytes_max: must be at least 32MiB, or 0B for a stream that is there",
+    );
     must(nats.outcome_ttl >= Span::secs(60), "nats.outcome_ttl: must be at least 1m");
     must(
         buffer.replay_window <= if on_nats { nats.outcome_ttl } else { buffer.dedup_horizon },
@@ -180,7 +184,7 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
     warnings.extend(claim::warning(oms));
     if on_nats && nats.bytes_max.0 == 0 {
         warnings.push(
-            "nats.bytes_max: without it nothing keeps room free; once the servers' own limit is reached, nothing can be settled either"
+            "nats.bytes_max: with 0B no stream is made, and one that is there keeps the limit it has; where that is none, nothing keeps room free"
                 .to_owned(),
         );
     }
@@ -286,7 +290,6 @@ fn promises(config: &Config) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Size;
     use super::*;
 
     #[test]
@@ -313,6 +316,19 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_has_a_limit_unless_it_is_there_already() {
+        let mut config = Config::default();
+        config.buffer.backend = Backend::Nats;
+        let warned = |config: &Config| {
+            let warnings = check(config).unwrap().warnings;
+            warnings.iter().any(|warning| warning.starts_with("nats.bytes_max"))
+        };
+        assert!(!warned(&config), "the default is one");
+        config.nats.bytes_max = Size(0);
+        assert!(warned(&config));
+    }
+
+    #[test]
     fn every_fault_is_named_at_once() {
         let mut config = Config::default();
         config.door.listen = "0.0.0.0:80".parse().unwrap();
@@ -321,6 +337,7 @@ mod tests {
         config.oms.abort_on = Some("poison".to_owned());
         config.door.depth = 129;
         config.buffer.slot_bytes = Size::mib(3);
+        config.nats.bytes_max = Size::mib(31);
         let faults = check(&config).unwrap_err();
         for name in [
             "door.listen",
@@ -329,6 +346,7 @@ mod tests {
             "oms.abort_on",
             "door.depth",
             "buffer.slot_bytes",
+            "nats.bytes_max",
         ] {
             assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name}: {faults:?}");
         }

@@ -345,7 +345,7 @@ impl Default for Nats {
             roots: None,
             stream: "FOREBAY".to_owned(),
             replicas: 3,
-            bytes_max: Size(0),
+            bytes_max: Size::mib(16 << 10),
             partitions: 16,
             lease: Span::secs(10),
             deadline: Span::secs(10),

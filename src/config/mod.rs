@@ -28,9 +28,7 @@ pub(crate) use http::{Auth, outstanding_of};
 pub(crate) use knobs::{Backend, Caller, Channel, Config, OmsKind, Role};
 pub(crate) use preset::body as preset_body;
 pub(crate) use sockets::{Sockets, inherited};
-#[cfg(test)]
-pub(crate) use units::Size;
-pub(crate) use units::Span;
+pub(crate) use units::{Size, Span};
 
 /// The flags that name knobs; the rest have the file and the environment.
 #[derive(Clone, Debug, Default, Serialize, clap::Args)]

@@ -48,7 +48,7 @@ impl Shared {
     /// Makes a summarised order wait once more.
     pub(super) async fn send_again(&self, key: &OrderKey) -> Result<bool, BufferError> {
         self.open()?;
-        if self.is_full() {
+        if self.room.is_full() {
             return Err(BufferError::Failed(AppendError::Full.to_string()));
         }
         let hash = self.store.hasher.of_key(key);

@@ -26,7 +26,8 @@ pub struct NatsConfig {
     pub stream: String,
     /// Copies of each message, on as many servers.
     pub replicas: usize,
-    /// Bytes the stream may take on each server; 0 for whatever the account has.
+    /// Bytes that the stream may take on each server, which they set aside for it. With 0 none is made: one that is there keeps the
+    /// limit it has.
     pub bytes_max: u64,
     /// How long a call whose outcome is unknown is pursued before it is given up as unknown.
     pub deadline: Duration,
@@ -54,7 +55,7 @@ pub struct NatsConfig {
 }
 
 impl NatsConfig {
-    /// Stream `FOREBAY`, three copies, no limit of its own, 10 s; 16 partitions, leases of 10 s, 24 hours, orders of 512 KiB, 8,192
+    /// Stream `FOREBAY`, three copies, 16 GiB, 10 s; 16 partitions, leases of 10 s, 24 hours, orders of 512 KiB, 8,192
     /// deliveries and 256 MiB in flight.
     pub fn new(servers: impl IntoIterator<Item = String>) -> Self {
         Self {
@@ -66,7 +67,7 @@ impl NatsConfig {
             roots: None,
             stream: "FOREBAY".to_owned(),
             replicas: 3,
-            bytes_max: 0,
+            bytes_max: 16 << 30,
             deadline: Duration::from_secs(10),
             partitions: 16,
             drains: true,

@@ -84,7 +84,7 @@ impl Shared {
             let receipt = look.known.receipt(&judged, None, self.durability.clone());
             return receipt.map(Ok).ok_or_else(not_there);
         };
-        if self.is_full() {
+        if self.room.is_full() {
             return Err(AppendError::Full);
         }
         if self.write_effect(hash, &look).await.map_err(put_error)? {
@@ -100,9 +100,11 @@ impl Shared {
         if message.len() > self.table.message_max().saturating_sub(MESSAGE_RESERVE) {
             return Err(AppendError::TooLarge);
         }
+        let taken = self.room.take(message.len()).ok_or(AppendError::Full)?;
         let over = Known::is_over_with(self.store.hasher, &page);
         let ttl = over.then_some(self.config.dedup_horizon);
         let put = self.table.replace(&self.store.subject(hash), known.stored, message, ttl).await;
+        drop(taken);
         self.answered(put.as_ref().err());
         let sequence = match put.map_err(put_error)? {
             Put::Done(sequence) => sequence,

@@ -28,6 +28,8 @@ pub struct Found {
     pub keys: u64,
     /// Bytes they take, of each copy.
     pub bytes: u64,
+    /// Bytes they may take; `None` if there is no limit, so that nothing is kept free.
+    pub bytes_max: Option<u64>,
 }
 
 impl Inspection {
@@ -38,11 +40,13 @@ impl Inspection {
     pub async fn of(config: &NatsConfig) -> Result<Self, OpenError> {
         let context = jetstream::new(connect(config).await?);
         let Some(stream) = stream::find(&context, config).await? else {
+            stream::must_have_limit(config)?;
             return Ok(Self { stream: None, synced: synced::ask(config).await?, differs: None });
         };
         let info = stream.cached_info();
         let (keys, bytes) = (info.state.messages, info.state.bytes);
-        let found = Found { replication: Replication::of(info), keys, bytes };
+        let bytes_max = u64::try_from(info.config.max_bytes).ok().filter(|bytes| *bytes > 0);
+        let found = Found { replication: Replication::of(info), keys, bytes, bytes_max };
         let process = "this configuration".to_owned();
         let own = Announcement { process, ..config.announcement.clone() };
         let own = config.drains.then_some(&own);

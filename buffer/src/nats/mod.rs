@@ -33,6 +33,7 @@ mod origin;
 mod outcomes;
 mod page;
 mod partition;
+mod room;
 mod seen;
 mod shared;
 mod silence;
@@ -147,6 +148,29 @@ pub enum OpenError {
         fault: String,
         /// What to do.
         mend: String,
+    },
+    /// It would be made without a limit.
+    #[error(
+        "the stream {stream} is not there yet, and nats.bytes_max = \"0B\" would make it without a limit: nothing would be kept free, and \
+         once the servers' disks are full no order could be settled either. Set nats.bytes_max to what each server may keep of it, a \
+         little below its disk"
+    )]
+    NoLimit {
+        /// Its name.
+        stream: String,
+    },
+    /// The servers have no room for it.
+    #[error(
+        "the NATS servers cannot set {bytes_max} bytes each aside for the stream {stream}: {reason}; lower nats.bytes_max, or raise \
+         max_file_store on the servers, or what the account may store"
+    )]
+    NoRoom {
+        /// Its name.
+        stream: String,
+        /// What it is to have on each server.
+        bytes_max: u64,
+        /// In the server's words.
+        reason: String,
     },
     /// The servers did not say, or could not do it: JetStream is off, there is no quorum, the user may not.
     #[error(

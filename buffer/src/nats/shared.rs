@@ -18,6 +18,7 @@ use super::origin::Origin;
 use super::outcomes::Ear;
 use super::page::{Page, PageError};
 use super::partition::Partition;
+use super::room::Room;
 use super::seen::Seen;
 use super::store::Store;
 use super::table::{Stored, Table, TableError};
@@ -36,7 +37,6 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 const LEFT_AFTER: Duration = Duration::from_secs(6);
 /// Nothing is ready while no write is answered for so long.
 const RED_AFTER: Duration = Duration::from_secs(3);
-const RESERVE_MIN: u64 = 64 << 20;
 
 /// One process's part of the store.
 pub(super) struct Shared {
@@ -70,8 +70,8 @@ pub(super) struct Shared {
     pub(super) settling: Arc<Underway>,
     pub(super) appending: Arc<Underway>,
     trouble: Mutex<Option<String>>,
-    /// The stream has only room left for what becomes of its orders.
-    full: AtomicBool,
+    /// Bytes that are left for orders; the rest is for what becomes of those that are there.
+    pub(super) room: Room,
 }
 
 /// Loans that were handed out, by order and loan.
@@ -122,7 +122,7 @@ impl Shared {
             settling: Arc::default(),
             appending: Arc::default(),
             trouble: Mutex::default(),
-            full: AtomicBool::new(false),
+            room: Room::default(),
             config,
             clock,
             table,
@@ -236,13 +236,11 @@ impl Shared {
     /// Looks at the stream now and then: how far it is, how full, and whether the servers answer.
     pub(super) async fn watch_store(self: Arc<Self>, mut seen: Option<Seen>) {
         while self.open().is_ok() {
+            let looked = self.room.look();
             let size = self.table.size().await;
             self.answered(size.as_ref().err());
             if let Ok((bytes, limit, _)) = size {
-                let full = limit > 0 && bytes >= limit - reserve(limit);
-                if full != self.full.swap(full, Ordering::AcqRel) {
-                    tracing::warn!(bytes, limit, full, "room for orders on the stream");
-                }
+                self.room.found(looked, bytes, limit);
             }
             let highest = self.table.highest();
             // A disk of ours that is slow must not hold the partitions up.
@@ -277,11 +275,6 @@ impl Shared {
         }
     }
 
-    /// Whether the stream has no room for another order.
-    pub(super) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Acquire)
-    }
-
     /// Notes how the servers did.
     pub(super) fn answered(&self, error: Option<&TableError>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -297,7 +290,7 @@ impl Shared {
     pub(super) fn health(&self) -> Result<(), String> {
         self.open().map_err(|error| error.to_string())?;
         self.table.sound().map_err(|error| error.to_string())?;
-        if self.is_full() {
+        if self.room.is_full() {
             return Err(AppendError::Full.to_string());
         }
         let silent = self.table.silent_for();
@@ -310,11 +303,6 @@ impl Shared {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         trouble.map_or(Ok(()), Err)
     }
-}
-
-/// Bytes of a stream that are kept for what becomes of its orders: lists of what is lent, exceptions, parked changes.
-fn reserve(limit: u64) -> u64 {
-    (limit / 50).max(RESERVE_MIN).min(limit / 4)
 }
 
 impl std::fmt::Debug for Shared {

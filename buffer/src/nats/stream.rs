@@ -2,7 +2,9 @@
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
+};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
 };
@@ -50,7 +52,8 @@ fn wanted(config: &NatsConfig) -> Config {
         num_replicas: config.replicas,
         max_messages_per_subject: 1,
         max_messages: -1,
-        max_bytes: i64::try_from(config.bytes_max).ok().filter(|bytes| *bytes > 0).unwrap_or(-1),
+        // The servers set as much aside for it, so what is kept free is there when it is needed.
+        max_bytes: i64::try_from(config.bytes_max).unwrap_or(i64::MAX),
         // A full stream refuses; it never makes room by throwing an order away.
         discard: DiscardPolicy::New,
         allow_message_ttl: true,
@@ -74,7 +77,13 @@ pub(super) async fn open(
     let name = config.stream.as_str();
     if let Some(stream) = find(context, config).await? {
         let (found, wanted) = (stream.cached_info().config.max_bytes, wanted(config).max_bytes);
-        if found != wanted {
+        if found <= 0 {
+            tracing::warn!(
+                stream = name,
+                "the stream has no limit of bytes, so nothing is kept free: once the servers' disks are full, no order can be settled \
+                 either; give it one (`nats stream edit {name} --max-bytes=16GiB`)"
+            );
+        } else if wanted > 0 && found != wanted {
             tracing::warn!(
                 stream = name,
                 found,
@@ -84,17 +93,47 @@ pub(super) async fn open(
         }
         return Ok(stream);
     }
+    must_have_limit(config)?;
     // Two that start at once both declare the same, which is no fault.
     let wanted = Config { first_sequence, ..wanted(config) };
-    context.create_stream(wanted).await.map_err(|error| {
-        let reason = match error.kind() {
-            CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
-                format!("{error}; another stream has subjects that begin with {name}.: give this one another name")
-            }
-            _ => error.to_string(),
-        };
-        OpenError::Unavailable { stream: name.to_owned(), reason }
-    })
+    context.create_stream(wanted).await.map_err(|error| not_made(config, &error))
+}
+
+/// Why it was not made.
+fn not_made(config: &NatsConfig, error: &CreateStreamError) -> OpenError {
+    let stream = config.stream.clone();
+    let unavailable =
+        |reason: String| OpenError::Unavailable { stream: config.stream.clone(), reason };
+    let CreateStreamErrorKind::JetStream(refusal) = error.kind() else {
+        return unavailable(error.to_string());
+    };
+    let reason = refusal.to_string();
+    match refusal.error_code() {
+        ErrorCode::STREAM_SUBJECT_OVERLAP => unavailable(format!(
+            "{reason}; another stream has subjects that begin with {stream}.: give this one another name"
+        )),
+        ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+        | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED => {
+            OpenError::NoRoom { stream, bytes_max: config.bytes_max, reason }
+        }
+        // Said of whatever a server lacks.
+        ErrorCode::CLUSTER_NO_PEERS if reason.contains("storage") => {
+            OpenError::NoRoom { stream, bytes_max: config.bytes_max, reason }
+        }
+        _ => unavailable(reason),
+    }
+}
+
+/// That one which is declared has a limit, without which nothing can be kept free.
+///
+/// # Errors
+/// [`OpenError::NoLimit`].
+pub(super) fn must_have_limit(config: &NatsConfig) -> Result<(), OpenError> {
+    match config.bytes_max {
+        0 => Err(OpenError::NoLimit { stream: config.stream.clone() }),
+        _ => Ok(()),
+    }
 }
 
 /// The stream, if it is there.

@@ -1,4 +1,4 @@
-//! The conformance suite on a real server.
+//! The conformance suite on a real server, and on three with three copies of everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +28,8 @@ async fn open(servers: &Servers, stream: &str, clock: &Arc<HandClock>) -> Nats {
 /// All of them in one test, so that they share a server; each says its name before it begins.
 macro_rules! on_nats {
     ($($name:ident),* $(,)?) => {
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn conformance() {
-            let Some(servers) = Servers::start(1).await else { return };
+        async fn all_on(count: usize) {
+            let Some(servers) = Servers::start(count).await else { return };
             $({
                 println!("{}", stringify!($name));
                 let clock = Arc::new(HandClock::default());
@@ -38,6 +37,16 @@ macro_rules! on_nats {
                 suite::$name(buffer.clone(), &clock).await;
                 buffer.close().await;
             })*
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn conformance() {
+            all_on(1).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn conformance_on_three_servers() {
+            all_on(3).await;
         }
     };
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_nats::jetstream;
 use forebay_buffer::nats::{Inspection, Login, Nats, NatsConfig, OpenError};
-use forebay_buffer::{AppendError, Buffer, SystemClock};
+use forebay_buffer::{Buffer, SystemClock};
 
-use crate::servers::{DEADLINE, Servers};
+use crate::servers::Servers;
 use crate::support::{delivery, post};
 
 async fn open(config: NatsConfig) -> Result<Nats, OpenError> {
@@ -93,45 +93,4 @@ async fn a_store_that_is_not_the_one_it_was_is_told_at_the_start() {
     assert!(matches!(unusable, OpenError::Seen { .. }), "{unusable}");
     std::fs::remove_file(&path).unwrap();
     open(knowing()).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_stream_takes_no_order_and_still_settles() {
-    let Some(servers) = Servers::start(1).await else { return };
-    let stream = "SMALL".to_owned();
-    let small = NatsConfig { stream, bytes_max: 8 << 20, partitions: 2, ..servers.config() };
-    let buffer = open(small).await.unwrap();
-    let big = |n: u32| {
-        let mut order = delivery(&n.to_string(), 1, None);
-        order.body = vec![b'x'; 64 << 10].into();
-        order
-    };
-    let append = async |n: u32| {
-        let permit = buffer.admission().admit(64 << 10).unwrap();
-        buffer.append(big(n), permit).await
-    };
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    let mut taken = 0;
-    // A quarter is kept free; how full it is, is looked at each second.
-    while append(taken).await.is_ok() {
-        taken += 1;
-        tokio::time::sleep(std::time::Duration::from_millis(40)).await;
-        assert!(tokio::time::Instant::now() < deadline, "it never became full");
-    }
-    assert_eq!(append(9_999).await, Err(AppendError::Full));
-    assert!(buffer.health().unwrap_err().contains("disk budget"));
-    assert!(taken > 20, "{taken}");
-    let mut settled = 0;
-    while settled < taken {
-        for lease in buffer.lease(50, DEADLINE).await.unwrap() {
-            let summary_id = "S".to_owned();
-            lease.settle(forebay_buffer::Verdict::Summarised { summary_id, existing: false });
-            settled += 1;
-        }
-    }
-    while append(taken).await == Err(AppendError::Full) {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        assert!(tokio::time::Instant::now() < deadline, "it never had room again");
-    }
-    assert_eq!(buffer.status().await.unwrap().ended["summarised"], u64::from(taken));
 }

@@ -9,6 +9,7 @@ mod durability;
 #[path = "../it/feed.rs"]
 mod feed;
 mod fleet;
+mod full;
 mod migrate;
 mod model;
 mod nodes;

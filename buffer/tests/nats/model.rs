@@ -15,8 +15,9 @@ use crate::commands::{Store, command, run};
 use crate::servers::{DEADLINE, Servers};
 use crate::support::HandClock;
 
-/// Of the cases proptest is set to (256, or PROPTEST_CASES), so many to one of these.
+/// Of the cases proptest is set to (256, or PROPTEST_CASES), so many to one of these; and on three servers.
 const FEWER: u32 = 20;
+const FEWER_ON_THREE: u32 = 80;
 const LEASE: Duration = Duration::from_millis(300);
 
 struct OnNats {
@@ -87,9 +88,18 @@ impl Store for OnNats {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_does_as_the_model_does() {
-    let Some(servers) = Servers::start(1).await else { return };
+    does_as_the_model(1, FEWER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_on_three_servers_does_as_the_model_does() {
+    does_as_the_model(3, FEWER_ON_THREE).await;
+}
+
+async fn does_as_the_model(count: usize, fewer: u32) {
+    let Some(servers) = Servers::start(count).await else { return };
     let config = Config::default();
-    let cases = config.cases / FEWER;
+    let cases = config.cases / fewer;
     let mut runner = TestRunner::new(config);
     for case in 0..cases {
         let commands = vec(command(), 1..40).new_tree(&mut runner).unwrap().current();

@@ -166,11 +166,14 @@ impl Servers {
         self.servers[n].clients
     }
 
-    /// How they are reached, three copies of everything or as many as there are servers.
+    /// How they are reached, three copies of everything or as many as there are servers, and
+    /// room for what a test needs.
     pub(crate) fn config(&self) -> NatsConfig {
         let addresses =
             self.servers.iter().map(|server| format!("nats://127.0.0.1:{}", server.clients));
-        NatsConfig { replicas: self.servers.len().min(3), ..NatsConfig::new(addresses) }
+        // Little, for the servers set it aside for each stream of a test.
+        let (replicas, bytes_max) = (self.servers.len().min(3), 64 << 20);
+        NatsConfig { replicas, bytes_max, ..NatsConfig::new(addresses) }
     }
 
     /// A table on them, as soon as they can have one.

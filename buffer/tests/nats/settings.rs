@@ -162,6 +162,40 @@ async fn what_ends_an_order_says_for_how_long_its_answer_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_body_is_a_conflict_while_the_answer_is_kept_and_an_order_of_its_own_after_that() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let settle = async |node: &Nats, id: &str, content: u8| {
+        let lease = node.lease(1, SOON).await.unwrap().remove(0);
+        assert_eq!((lease.key.id.as_str(), &lease.body), (id, &delivery(id, content, None).body));
+        lease.settle(summarised(id));
+        until("it is settled", async || state(node, id).await == OrderState::Summarised).await;
+    };
+    let node = open(config(&servers, true)).await;
+    post(&node, delivery("kept", 1, None)).await;
+    settle(&node, "kept", 1).await;
+    assert_eq!(answer(&node, delivery("kept", 2, None)).await, Answer::Conflict);
+    assert_eq!(node.exceptions(0, 10).await.unwrap().len(), 1);
+    node.close().await;
+    let dedup_horizon = Duration::from_secs(1);
+    let node = open(NatsConfig { dedup_horizon, ..config(&servers, true) }).await;
+    post(&node, delivery("short", 1, None)).await;
+    node.lease(1, SOON).await.unwrap().remove(0).settle(summarised("short"));
+    let key = crate::nodes::key("short");
+    until("it is forgotten", async || node.order(&key).await.unwrap().is_none()).await;
+    assert_eq!(answer(&node, delivery("short", 2, None)).await, Answer::Accepted);
+    let lease = node.lease(1, SOON).await.unwrap().remove(0);
+    assert_eq!(lease.body, delivery("short", 2, None).body, "what was sent after the window");
+    lease.settle(summarised("short"));
+    until("it is forgotten, too", async || node.order(&key).await.unwrap().is_none()).await;
+    assert_eq!(
+        answer(&node, delivery("kept", 3, None)).await,
+        Answer::Conflict,
+        "a conflict is open"
+    );
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copies_are_as_many_as_the_stream_has_and_never_fewer_than_promised() {
     let Some(servers) = Servers::start(3).await else { return };
     drop(open(config(&servers, false)).await);

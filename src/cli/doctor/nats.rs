@@ -26,11 +26,13 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 
 fn examine(nats: &NatsConfig, found: &Inspection) -> Vec<Check> {
     let mut checks = match &found.stream {
-        Some(stream) => vec![copies(nats, stream), memory(stream)],
+        Some(stream) => vec![copies(nats, stream), memory(stream), room(stream)],
         None => {
             let finding = format!(
-                "there is no stream {} yet; the first start declares it, with {} copies",
-                nats.stream, nats.replicas
+                "there is no stream {} yet; the first start declares it, with {} copies of at most {} MiB",
+                nats.stream,
+                nats.replicas,
+                nats.bytes_max >> 20
             );
             vec![Check::ok("nats", finding)]
         }
@@ -72,6 +74,20 @@ fn memory(Found { keys, bytes, .. }: &Found) -> Check {
     Check::ok("nats memory", finding)
 }
 
+fn room(Found { bytes, bytes_max, .. }: &Found) -> Check {
+    match bytes_max {
+        Some(max) => {
+            let finding = format!("{} of {} MiB are used; what is kept free is in it", bytes >> 20, max >> 20);
+            Check::ok("nats room", finding)
+        }
+        None => Check::warn(
+            "nats room",
+            "the stream has no limit of bytes, so nothing is kept free: once the servers' disks are full, nothing can be settled either".to_owned(),
+            "give it one a little below the servers' disks: `nats stream edit STREAM --max-bytes=16GiB`",
+        ),
+    }
+}
+
 fn sync(nats: &NatsConfig, synced: Option<bool>) -> Check {
     let replicas = nats.replicas;
     let durability = Durability::Quorum { needed: replicas / 2 + 1, of: replicas, synced };
@@ -106,10 +122,11 @@ mod tests {
 
     fn levels(current: usize, leader: Option<&str>, synced: Option<bool>) -> Vec<Level> {
         let replication = Replication { replicas: 3, current, leader: leader.map(str::to_owned) };
-        let stream = Some(Found { replication, keys: 7_200_000, bytes: 5 << 30 });
+        let bytes_max = Some(16 << 30);
+        let stream = Some(Found { replication, keys: 7_200_000, bytes: 5 << 30, bytes_max });
         let found = Inspection { stream, synced, differs: None };
         let mut checks = examine(&NatsConfig::new([]), &found);
-        checks.truncate(3);
+        checks.truncate(4);
         assert!(checks[1].finding.contains("1984 MiB"), "{}", checks[1].finding);
         checks.iter().map(|check| check.level).collect()
     }
@@ -117,11 +134,22 @@ mod tests {
     #[test]
     fn what_could_lose_orders_is_warned_of_and_what_takes_none_fails() {
         let leader = Some("nats-1");
-        assert_eq!(levels(3, leader, Some(true)), [Level::Ok, Level::Ok, Level::Ok]);
-        assert_eq!(levels(2, leader, Some(true)), [Level::Warn, Level::Ok, Level::Ok]);
-        assert_eq!(levels(3, leader, None), [Level::Ok, Level::Ok, Level::Warn]);
-        assert_eq!(levels(3, leader, Some(false)), [Level::Ok, Level::Ok, Level::Warn]);
-        assert_eq!(levels(1, leader, Some(true)), [Level::Fail, Level::Ok, Level::Ok]);
-        assert_eq!(levels(2, None, Some(true)), [Level::Fail, Level::Ok, Level::Ok]);
+        assert_eq!(levels(3, leader, Some(true)), [Level::Ok, Level::Ok, Level::Ok, Level::Ok]);
+        assert_eq!(levels(2, leader, Some(true)), [Level::Warn, Level::Ok, Level::Ok, Level::Ok]);
+        assert_eq!(levels(3, leader, None), [Level::Ok, Level::Ok, Level::Ok, Level::Warn]);
+        assert_eq!(levels(3, leader, Some(false)), [Level::Ok, Level::Ok, Level::Ok, Level::Warn]);
+        assert_eq!(levels(1, leader, Some(true)), [Level::Fail, Level::Ok, Level::Ok, Level::Ok]);
+        assert_eq!(levels(2, None, Some(true)), [Level::Fail, Level::Ok, Level::Ok, Level::Ok]);
+    }
+
+    #[test]
+    fn a_stream_without_a_limit_is_warned_of() {
+        let replication = Replication { replicas: 3, current: 3, leader: None };
+        let found = |bytes_max| {
+            room(&Found { replication: replication.clone(), keys: 1, bytes: 5 << 20, bytes_max })
+        };
+        assert_eq!(found(Some(64 << 20)).level, Level::Ok);
+        assert!(found(Some(64 << 20)).finding.contains("5 of 64 MiB"));
+        assert_eq!(found(None).level, Level::Warn);
     }
 }

@@ -23,7 +23,7 @@ const SERVERS: u16 = 3;
 /// From connections of clients to those of the other servers.
 const ROUTES_ABOVE: u16 = 2_000;
 /// What each may take of the disk.
-const DISK: &str = "10GB";
+const DISK: &str = "20GB";
 /// How long they may take to choose a leader, and to end.
 const SOON: Duration = Duration::from_secs(60);
 

@@ -132,7 +132,7 @@ impl Servers {
         format!(
             "server_name: s{n}\nlisten: \"127.0.0.1:{clients}\"\nmax_payload: 8MB\n\
              lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"\n\
-             jetstream {{ store_dir: {:?}, max_file_store: 10GB{sync} }}\n\
+             jetstream {{ store_dir: {:?}, max_file_store: 20GB{sync} }}\n\
              cluster {{ name: torture, listen: \"127.0.0.1:{own}\", routes: [{routes}]{hidden} }}\n",
             directory.join("store")
         )

@@ -82,7 +82,14 @@ impl Calls {
         let CallLimits { calls_per_s, calls_per_day, .. } = limits;
         let kept = kept.filter(|_| calls_per_day.is_some());
         let day = tokio::sync::Mutex::new(Day::open(kept, clock)?);
-        let inner = Inner { share: 1.0, calls_per_s, calls_per_day, next: None, told: None, words: BTreeMap::new() };
+        let inner = Inner {
+            share: 1.0,
+            calls_per_s,
+            calls_per_day,
+            next: None,
+            told: None,
+            words: BTreeMap::new(),
+        };
         Ok(Self { limits, day, inner: Mutex::new(inner) })
     }
 
