@@ -174,6 +174,9 @@ fn a_change_after_the_summary_is_an_exception_and_no_second_summary() {
 #[test]
 fn a_change_while_the_oms_has_the_order_is_parked_until_its_outcome() {
     let server = server("");
+    // Once one order is in the OMS, it is known to be kept for this fleet; before that nothing would be sent.
+    is(&post(&server, "shop-api", shopify(9, 1, "10.00")), first("shop-api"), "accepted");
+    server.until_state("/v1/orders/shop-api/demo/9", "summarised");
     let oms = rusqlite::Connection::open(server.data_dir().join("oms.sqlite")).unwrap();
     // The OMS cannot commit, so what was sent stays without an outcome.
     oms.execute_batch("BEGIN EXCLUSIVE").unwrap();
