@@ -11,7 +11,7 @@ use super::{Bench, Line, gates, tell};
 use crate::failure::{Failure, Result};
 use crate::time::{Stopwatch, poll_until};
 
-/// Orders that are there before memory is counted: the door's and the writer's own buffers are, from the first batches on.
+/// Orders from which on memory is also counted: the door's and the writer's own buffers are there then.
 const WARM: u64 = 2_000;
 /// Orders of the store whose growth is watched, and what it takes with its spare slots.
 const GROWN: u64 = 1_000_000;
@@ -43,11 +43,11 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Line>> {
         silence = silence.max(filled.silence);
         server.quiet()?;
         let now = (server.status()?.pending(), resident(server.pid())?);
-        let (each, added) = (bytes_each(warm, now), bytes_each(before, now));
+        let (each, added) = (bytes_each((0, empty), now), bytes_each(before, now));
         tell(format_args!("{name}: {each:.1} bytes an order, longest silence {silence:?}"));
         let line = Line::new(name, "bytes", &[each])
             .with("added_bytes", added)
-            .with("from_empty_bytes", bytes_each((0, empty), now))
+            .with("after_first_batches_bytes", bytes_each(warm, now))
             .with("silence_ms", silence.as_secs_f64() * 1e3)
             .count("resident_bytes", now.1)
             .count("resident_bytes_empty", empty)

@@ -68,7 +68,10 @@ const ARRIVED: Duration = Duration::from_millis(400);
 
 /// Orders that a start found in the OMS, whose process was killed before it had settled them.
 const FOUND: &str = "found_committed";
-/// The same of one that ended at a step.
+/// Kills at random, and from how many of one OMS on some must have come in time; a few may all be too late.
+const KILLED: &str = "killed_at_random";
+const KILLS_JUDGED: u64 = 24;
+/// As [`FOUND`], of one that ended at a step.
 const FOUND_AFTER_STEP: &str = "found_after_a_step";
 /// Processes that did not come to their step.
 const STEPS_MISSED: &str = "steps_missed";
@@ -97,6 +100,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
                     scene.wait(Duration::from_micros(random.u64(AFTER_COMMIT_US)))?;
                 }
                 scene.strike(1.0)?;
+                scene.tally.count(KILLED, 1);
                 if run % 3 == 2 && scene.share.oms == Oms::Postgres {
                     // Not before the server is dead: that takes longer than a settle.
                     scene.database()?.crash().when("crashing PostgreSQL")?;
@@ -219,8 +223,12 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
         return doubles(&Tally { doubled: shown, ..tally.clone() }, control);
     }
     let mut missed = doubles(tally, control);
-    if tally.count_of(FOUND) == 0 {
+    let found = tally.count_of(FOUND);
+    if found == 0 && tally.count_of(KILLED) >= KILLS_JUDGED {
         missed.push("no kill came between a commit and what is settled of it".to_owned());
+    }
+    if found + tally.count_of(FOUND_AFTER_STEP) == 0 {
+        missed.push("no start found anything that was committed and not settled".to_owned());
     }
     if tally.count_of(STEPS_MISSED) > 0 {
         missed.push(format!("{} processes never came to their step", tally.count_of(STEPS_MISSED)));
@@ -252,7 +260,9 @@ mod tests {
 
     fn good() -> Tally {
         let mut tally = Tally { acknowledged: 9, injected: 2, ..Tally::default() };
+        tally.count(KILLED, KILLS_JUDGED);
         tally.count(FOUND, 3);
+        tally.count(FOUND_AFTER_STEP, 2);
         tally.count(IN_LEDGER, 9);
         tally
     }
@@ -270,6 +280,9 @@ mod tests {
         assert_eq!(but(|tally| tally.count(SET_ASIDE, 1)), 1);
         assert_eq!(but(|tally| tally.counts.retain(|name, _| *name != FOUND)), 1);
         assert_eq!(but(|tally| tally.counts.retain(|name, _| *name != IN_LEDGER)), 1);
+        assert_eq!(but(|tally| tally.counts.retain(|name, _| !name.starts_with("found"))), 2);
+        // A few kills may all come too late, but not what ends at a step.
+        assert_eq!(but(|tally| tally.counts.retain(|name, _| ![FOUND, KILLED].contains(name))), 0);
         // A refused second create is what the table is for.
         assert_eq!(but(|tally| tally.count(REFUSED_AGAIN, 1)), 0);
     }
