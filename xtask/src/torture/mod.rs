@@ -83,7 +83,7 @@ pub enum Fault {
     NatsPartition,
     /// Of several servers on one NATS cluster some are killed or stopped for longer than a lease.
     Fleet,
-    /// The power of all NATS servers' disks is cut (root, Linux).
+    /// The power of all NATS servers' disks is cut, or of one's (root, Linux).
     NatsPowerCut,
     /// The servers of a fleet and the NATS servers are stopped in order and started again, by turns.
     Rolling,
@@ -159,7 +159,8 @@ struct Torture {
     control: &'static str,
     /// The one it breaks on the ledger, where that is another.
     ledger_control: Option<&'static str>,
-    /// Bytes of the volatile disk the store is on; without one it is in an ordinary directory.
+    /// Bytes of the volatile disk the store is on, of each NATS server where there are some; without one it is in an ordinary
+    /// directory.
     disk: Option<u64>,
     /// The buffer is on three NATS servers; without it on this machine's disk.
     cluster: Option<Cluster>,

@@ -38,7 +38,8 @@ pub(super) enum Ending {
 /// The cluster. Dropping it kills its servers.
 #[derive(Debug)]
 pub(super) struct Servers {
-    root: PathBuf,
+    /// Of each one.
+    directories: [PathBuf; COUNT],
     binary: PathBuf,
     /// Each write is synced before it is acknowledged; otherwise when the servers like.
     synced: bool,
@@ -57,10 +58,10 @@ struct Server {
 }
 
 impl Servers {
-    /// Starts three below `root` and waits until they are one cluster. With `wired` processes of ours, every connection to
+    /// Starts three, each in its directory, and waits until they are one cluster. With `wired` processes of ours, every connection to
     /// them goes by a network that can be cut.
     pub(super) fn start(
-        root: PathBuf,
+        directories: [PathBuf; COUNT],
         binary: PathBuf,
         synced: bool,
         wired: usize,
@@ -89,7 +90,7 @@ impl Servers {
             Network::lay(&ports.collect::<Vec<_>>(), wired)
         });
         let (network, runtime) = (network.transpose()?, interrupt.handle().clone());
-        let mut all = Self { root, binary, synced, runtime, servers, network };
+        let mut all = Self { directories, binary, synced, runtime, servers, network };
         all.run_all()?;
         all.whole(interrupt)?;
         Ok(all)
@@ -102,7 +103,8 @@ impl Servers {
 
     /// Starts one that does not run.
     pub(super) fn run(&mut self, n: usize) -> Result<()> {
-        let directory = self.root.join(format!("server-{n}"));
+        let none = || Failure::Broken(format!("there is no server {n}"));
+        let directory = self.directories.get(n).ok_or_else(none)?.clone();
         fs::create_dir_all(&directory).when(directory.display())?;
         let path = directory.join("server.conf");
         fs::write(&path, self.configuration(n, &directory)).when(path.display())?;
