@@ -58,7 +58,7 @@ fn tortures() -> Vec<(String, Plan)> {
         (Fault::NatsKill, 2, 2),
         (Fault::NatsPause, 1, 1),
         (Fault::NatsPartition, 2, 2),
-        (Fault::Fleet, 3, 6),
+        (Fault::Fleet, 3, 9),
         (Fault::NatsPowerCut, 2, 1),
         (Fault::Rolling, 6, 4),
         (Fault::Migrate, 2, 1),

@@ -22,6 +22,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 8,
     control: "half-handed-over",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: Some(Cluster { rate: 400.0, ceiling_per_s: 60, wired: 0 }),
     modes: &[WriteMode::Replicated],

@@ -159,6 +159,8 @@ struct Torture {
     control: &'static str,
     /// The one it breaks on the ledger, where that is another.
     ledger_control: Option<&'static str>,
+    /// The promise it breaks for the other half of a control's runs, which must show that the ceiling was exceeded.
+    ceiling_control: Option<&'static str>,
     /// Bytes of the volatile disk the store is on, of each NATS server where there are some; without one it is in an ordinary
     /// directory.
     disk: Option<u64>,
@@ -177,10 +179,10 @@ struct Torture {
 }
 
 impl Torture {
-    /// The promise its control breaks on an OMS.
-    fn control(&self, oms: Oms) -> &'static str {
+    /// The promises its control breaks on an OMS, each on a store of its own.
+    fn controls(&self, oms: Oms) -> impl Iterator<Item = &'static str> {
         let ledger = self.ledger_control.filter(|_| oms == Oms::Ledger);
-        ledger.unwrap_or(self.control)
+        std::iter::once(ledger.unwrap_or(self.control)).chain(self.ceiling_control)
     }
 
     /// The most the OMS is sent.
@@ -319,8 +321,8 @@ impl Plan {
         match self.control {
             false => "synced".to_owned(),
             true => {
-                let control = |oms: &Oms| self.fault.torture().control(*oms);
-                let mut controls: Vec<_> = self.oms.iter().map(control).collect();
+                let controls = |oms: &Oms| self.fault.torture().controls(*oms);
+                let mut controls: Vec<_> = self.oms.iter().flat_map(controls).collect();
                 controls.dedup();
                 format!("control: {}", controls.join(", "))
             }
@@ -399,6 +401,8 @@ impl Part {
 struct Share {
     oms: Oms,
     mode: WriteMode,
+    /// The promise that is broken, in a control.
+    control: Option<&'static str>,
     /// Runs of it.
     runs: u32,
     /// Its number, and how many there are.
@@ -413,19 +417,25 @@ impl Share {
     }
 }
 
-/// Shares the runs out over the OMSs and write modes: as even as can be, the first ones with another OMS and
+/// Shares the runs out over the OMSs, write modes and, of a control, the promises it breaks: as even as can be, the first ones with another OMS and
 /// another mode each, and none gets none.
 fn shares(plan: &Plan) -> Vec<Share> {
     let (omss, modes) = (plan.oms.len().max(1), plan.modes().len().max(1));
     let crossed = (0..modes).flat_map(|turn| (0..omss).map(move |at| (at, (at + turn) % modes)));
     let of = |(oms, mode): (usize, usize)| Some((*plan.oms.get(oms)?, *plan.modes().get(mode)?));
-    let pairs: Vec<_> = crossed.filter_map(of).collect();
-    let count = u32::try_from(pairs.len()).unwrap_or(1).clamp(1, plan.runs.max(1));
+    let controls = |(oms, mode): (Oms, WriteMode)| {
+        let broken = plan.control.then(|| plan.fault.torture().controls(oms).map(Some));
+        let none = (!plan.control).then_some(None);
+        broken.into_iter().flatten().chain(none).map(move |control| (oms, mode, control))
+    };
+    let all: Vec<_> = crossed.filter_map(of).flat_map(controls).collect();
+    let count = u32::try_from(all.len()).unwrap_or(1).clamp(1, plan.runs.max(1));
     (0..count)
-        .zip(pairs)
-        .map(|(at, (oms, mode))| Share {
+        .zip(all)
+        .map(|(at, (oms, mode, control))| Share {
             oms,
             mode,
+            control,
             runs: plan.runs / count + u32::from(at < plan.runs % count),
             place: (at, count),
             seed: plan.seed.wrapping_add(u64::from(at)),
@@ -460,6 +470,16 @@ mod tests {
         let all = [(sqlite, direct, 2), (ledger, buffered, 1)];
         assert_eq!(of(5), [all[0], all[1], (sqlite, buffered, 1), (ledger, direct, 1)]);
         assert_eq!(of(1), [(sqlite, direct, 1)]);
+    }
+
+    #[test]
+    fn a_control_of_the_ceiling_has_half_of_the_runs() {
+        let of = |control| {
+            let plan = Plan { runs: 5, control, ..Plan::new(Fault::Fleet) };
+            shares(&plan).iter().map(|share| (share.control, share.runs)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(false), [(None, 5)]);
+        assert_eq!(of(true), [(Some("forgotten-loans"), 3), (Some("whole-ceiling"), 2)]);
     }
 
     #[test]

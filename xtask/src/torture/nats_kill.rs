@@ -14,6 +14,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 12,
     control: "lost-is-done",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: Some(Cluster { rate: 1000.0, ceiling_per_s: 500, wired: 0 }),
     modes: &[WriteMode::Replicated],

@@ -28,6 +28,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 24,
     control: "lost-is-done",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: Some(CLUSTER),
     modes: &[WriteMode::Replicated],

@@ -15,6 +15,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 8,
     control: "default-sync",
     ledger_control: None,
+    ceiling_control: None,
     disk: Some(8 << 30),
     cluster: Some(Cluster { rate: 300.0, ceiling_per_s: 200, wired: 0 }),
     modes: &[WriteMode::Replicated],

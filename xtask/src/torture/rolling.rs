@@ -28,6 +28,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 12,
     control: "lost-is-done",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: Some(Cluster { rate: 250.0, ceiling_per_s: 200, wired: 0 }),
     modes: &[WriteMode::Replicated],

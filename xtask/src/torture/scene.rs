@@ -113,8 +113,7 @@ impl<'a> Scene<'a> {
         let knobs = configuration(torture, share, place.path(), addresses, reached);
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
-        let broken = plan.control && !torture.breaks_the_servers();
-        let control = broken.then_some(torture.control(share.oms));
+        let control = share.control.filter(|_| !torture.breaks_the_servers());
         let setup = Setup {
             binary,
             command: vec!["serve".to_owned()],
