@@ -58,6 +58,7 @@ fn tortures() -> Vec<(String, Plan)> {
         (Fault::NatsKill, 2, 2),
         (Fault::NatsPause, 1, 1),
         (Fault::NatsPartition, 2, 2),
+        (Fault::NatsFull, 2, 1),
         (Fault::Fleet, 3, 9),
         (Fault::NatsPowerCut, 2, 1),
         (Fault::Rolling, 6, 4),

@@ -11,7 +11,7 @@ use super::ceiling::{self, Pause};
 use super::report::{Tally, doubles};
 use super::scene::Scene;
 use super::worker::{self, INHERITED, Worker};
-use super::{Cluster, NATS, Torture, WriteMode};
+use super::{BYTES_MAX, Cluster, NATS, Torture, WriteMode};
 use crate::failure::Result;
 use crate::say::complain;
 use crate::time::wall_us;
@@ -32,7 +32,7 @@ pub(super) const TORTURE: Torture = Torture {
 };
 
 /// A ceiling that three together exceed also on a slow machine, where each takes it whole.
-const CLUSTER: Cluster = Cluster { rate: 100.0, ceiling_per_s: 30, wired: 0 };
+const CLUSTER: Cluster = Cluster { rate: 100.0, ceiling_per_s: 30, wired: 0, bytes_max: BYTES_MAX };
 /// Workers beside the one with the door.
 const WORKERS: usize = 2;
 /// Between two strikes, so that the struck one has orders again.

@@ -21,6 +21,7 @@ mod kill;
 mod leader;
 mod load;
 mod migrate;
+mod nats_full;
 mod nats_kill;
 mod nats_partition;
 mod nats_pause;
@@ -81,6 +82,8 @@ pub enum Fault {
     NatsPause,
     /// The network fails for seconds: a NATS server loses its peers, or a server of ours all of them, wholly or one way.
     NatsPartition,
+    /// The stream on the NATS servers is filled to its limit under load, and drains.
+    NatsFull,
     /// Of several servers on one NATS cluster some are killed or stopped for longer than a lease.
     Fleet,
     /// The power of all NATS servers' disks is cut, or of one's (root, Linux).
@@ -113,6 +116,7 @@ impl Fault {
             Self::NatsKill => &nats_kill::TORTURE,
             Self::NatsPause => &nats_pause::TORTURE,
             Self::NatsPartition => &nats_partition::TORTURE,
+            Self::NatsFull => &nats_full::TORTURE,
             Self::Fleet => &fleet::TORTURE,
             Self::NatsPowerCut => &nats_power_cut::TORTURE,
             Self::Rolling => &rolling::TORTURE,
@@ -130,6 +134,7 @@ impl Fault {
             Self::AbortPoison
             | Self::BitFlip
             | Self::NatsPartition
+            | Self::NatsFull
             | Self::Fleet
             | Self::Rolling
             | Self::Migrate => oms == Oms::Ledger,
@@ -205,7 +210,12 @@ struct Cluster {
     ceiling_per_s: u32,
     /// Processes of ours, where the network between them and the servers can be cut.
     wired: usize,
+    /// Bytes the stream may take on each server.
+    bytes_max: u64,
 }
+
+/// More than any sale takes: the default.
+const BYTES_MAX: u64 = 16 << 30;
 
 /// The buffer on the scene's NATS servers. Outcomes are kept longer than the sale's orders are old: an OMS that refuses no second
 /// create is else asked before anything is sent, and no order could be doubled by forgetting that it was lent.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::servers::COUNT;
-use super::{Cluster, NATS, Torture, WriteMode};
+use super::{BYTES_MAX, Cluster, NATS, Torture, WriteMode};
 use crate::failure::Result;
 use crate::say::complain;
 
@@ -17,7 +17,7 @@ pub(super) const TORTURE: Torture = Torture {
     ledger_control: None,
     ceiling_control: None,
     disk: Some(8 << 30),
-    cluster: Some(Cluster { rate: 300.0, ceiling_per_s: 200, wired: 0 }),
+    cluster: Some(Cluster { rate: 300.0, ceiling_per_s: 200, wired: 0, bytes_max: BYTES_MAX }),
     modes: &[WriteMode::Replicated],
     oms_inside: false,
     knobs: NATS,

@@ -91,7 +91,7 @@ impl<'a> Scene<'a> {
                 let synced = !(plan.control && torture.breaks_the_servers());
                 let own = |n| disks.get(n).map_or_else(|| place.path(), VolatileDisk::data);
                 let directories = std::array::from_fn(|n| own(n).join(format!("server-{n}")));
-                Some(Servers::start(directories, binary, synced, cluster.wired, interrupt)?)
+                Some(Servers::start(directories, binary, synced, cluster, interrupt)?)
             }
         };
         // Disks that are struck are the NATS servers' where there are some.

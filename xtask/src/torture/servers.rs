@@ -10,6 +10,7 @@ use forebay_buffer::nats::{NatsConfig, Replication, Table};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Handle;
 
+use super::Cluster;
 use super::interrupt::Interrupt;
 use super::network::{Network, Node};
 use crate::failure::{Failure, Result, While as _};
@@ -40,6 +41,8 @@ pub(super) enum Ending {
 pub(super) struct Servers {
     /// Of each one.
     directories: [PathBuf; COUNT],
+    /// Bytes the stream may take on each.
+    bytes_max: u64,
     binary: PathBuf,
     /// Each write is synced before it is acknowledged; otherwise when the servers like.
     synced: bool,
@@ -58,13 +61,13 @@ struct Server {
 }
 
 impl Servers {
-    /// Starts three, each in its directory, and waits until they are one cluster. With `wired` processes of ours, every connection to
+    /// Starts three, each in its directory, and waits until they are one cluster. With wired processes of ours, every connection to
     /// them goes by a network that can be cut.
     pub(super) fn start(
         directories: [PathBuf; COUNT],
         binary: PathBuf,
         synced: bool,
-        wired: usize,
+        Cluster { wired, bytes_max, .. }: Cluster,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         // Held together, so that no port is given twice; below those that connections are given, so that none of them takes
@@ -90,7 +93,7 @@ impl Servers {
             Network::lay(&ports.collect::<Vec<_>>(), wired)
         });
         let (network, runtime) = (network.transpose()?, interrupt.handle().clone());
-        let mut all = Self { directories, binary, synced, runtime, servers, network };
+        let mut all = Self { directories, bytes_max, binary, synced, runtime, servers, network };
         all.run_all()?;
         all.whole(interrupt)?;
         Ok(all)
@@ -259,7 +262,8 @@ impl Servers {
 
     /// How the stream is, from the first of these that answers; it is made if it is not there.
     fn replication(&self, addresses: &[String]) -> std::result::Result<Replication, String> {
-        let config = NatsConfig::new(addresses.iter().cloned());
+        let config =
+            NatsConfig { bytes_max: self.bytes_max, ..NatsConfig::new(addresses.iter().cloned()) };
         let ask = async {
             let table = Table::open(&config).await.map_err(|error| error.to_string())?;
             table.replication().await.map_err(|error| error.to_string())
