@@ -13,7 +13,7 @@ pub enum Control {
     LateWrite,
     /// A failed write or sync counts as done.
     NoFailedState,
-    /// Orders may take the slots that settles and carry-forward need.
+    /// Orders may take the slots, or the room on NATS, that settles and carry-forward need.
     NoReserve,
     /// Checksums of orders' bytes are not compared.
     NoChecksum,
@@ -27,6 +27,8 @@ pub enum Control {
     LostIsDone,
     /// Whoever takes a partition over on NATS, or starts on a disk, forgets what was lent.
     ForgottenLoans,
+    /// Each process of a fleet on NATS takes the whole ceiling.
+    WholeCeiling,
     /// Of the orders that are moved to another store, every other one stays behind.
     HalfHandedOver,
 }
@@ -52,7 +54,7 @@ mod build {
     static CHOSEN: OnceLock<Control> = OnceLock::new();
 
     impl Control {
-        const ALL: [Self; 11] = [
+        const ALL: [Self; 12] = [
             Self::NoSync,
             Self::LateWrite,
             Self::NoFailedState,
@@ -63,6 +65,7 @@ mod build {
             Self::NoLookUp,
             Self::LostIsDone,
             Self::ForgottenLoans,
+            Self::WholeCeiling,
             Self::HalfHandedOver,
         ];
 
@@ -78,6 +81,7 @@ mod build {
                 Self::NoLookUp => "no-look-up",
                 Self::LostIsDone => "lost-is-done",
                 Self::ForgottenLoans => "forgotten-loans",
+                Self::WholeCeiling => "whole-ceiling",
                 Self::HalfHandedOver => "half-handed-over",
             }
         }

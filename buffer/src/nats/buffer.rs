@@ -22,6 +22,7 @@ use super::table::Table;
 use super::take_in::TakingIn;
 use super::tend::Rounds;
 use super::{NatsConfig, OpenError};
+use crate::control::Control;
 use crate::metrics;
 use crate::view::Fleet;
 use crate::{
@@ -319,7 +320,10 @@ impl Buffer for Nats {
         let ours = partitions
             .iter()
             .filter(|partition| partition.with(|mine| mine.may_lend(elapsed)) == Some(true));
-        ours.count() as f64 / partitions.len().max(1) as f64
+        match ours.count() {
+            1.. if Control::WholeCeiling.is_on() => 1.0,
+            ours => ours as f64 / partitions.len().max(1) as f64,
+        }
     }
 
     fn common(&self) -> Arc<Common> {

@@ -18,6 +18,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 5,
     control: "no-deaths",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: None,
     modes: &WriteMode::ALL,

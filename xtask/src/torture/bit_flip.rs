@@ -32,6 +32,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 500,
     control: "no-checksum",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: None,
     modes: &WriteMode::ALL,

@@ -30,7 +30,9 @@ pub(super) fn configuration(
         WriteMode::Replicated => String::new(),
     };
     // The kind's knobs end with the section these belong to.
-    let servers = servers.map(|servers| format!("servers = {servers:?}\n"));
+    let bytes_max = torture.cluster.map_or(0, |cluster| cluster.bytes_max);
+    let servers =
+        servers.map(|servers| format!("servers = {servers:?}\nbytes_max = \"{bytes_max}B\"\n"));
     let servers = servers.unwrap_or_default();
     let ceiling = torture.ceiling_per_s();
     format!(

@@ -20,6 +20,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 6,
     control: "no-reserve",
     ledger_control: None,
+    ceiling_control: None,
     disk: Some(192 << 20),
     cluster: None,
     modes: &WriteMode::ALL,

@@ -22,6 +22,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 8,
     control: "forgotten-discards",
     ledger_control: Some("no-look-up"),
+    ceiling_control: None,
     disk: None,
     cluster: None,
     modes: &WriteMode::ALL,

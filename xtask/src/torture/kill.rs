@@ -12,6 +12,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 20,
     control: "late-write",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: None,
     modes: &WriteMode::ALL,

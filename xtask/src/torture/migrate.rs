@@ -12,7 +12,7 @@ use super::balancer::Balancer;
 use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::server::get;
-use super::{Cluster, Torture, WriteMode};
+use super::{BYTES_MAX, Cluster, Torture, WriteMode};
 use crate::failure::{Failure, Result};
 use crate::say::complain;
 use crate::time::Stopwatch;
@@ -22,8 +22,9 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 8,
     control: "half-handed-over",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
-    cluster: Some(Cluster { rate: 400.0, ceiling_per_s: 60, wired: 0 }),
+    cluster: Some(Cluster { rate: 400.0, ceiling_per_s: 60, wired: 0, bytes_max: BYTES_MAX }),
     modes: &[WriteMode::Replicated],
     oms_inside: false,
     knobs: "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\

@@ -21,6 +21,7 @@ mod kill;
 mod leader;
 mod load;
 mod migrate;
+mod nats_full;
 mod nats_kill;
 mod nats_partition;
 mod nats_pause;
@@ -81,9 +82,11 @@ pub enum Fault {
     NatsPause,
     /// The network fails for seconds: a NATS server loses its peers, or a server of ours all of them, wholly or one way.
     NatsPartition,
+    /// The stream on the NATS servers is filled to its limit under load, and drains.
+    NatsFull,
     /// Of several servers on one NATS cluster some are killed or stopped for longer than a lease.
     Fleet,
-    /// The power of all NATS servers' disks is cut (root, Linux).
+    /// The power of all NATS servers' disks is cut, or of one's (root, Linux).
     NatsPowerCut,
     /// The servers of a fleet and the NATS servers are stopped in order and started again, by turns.
     Rolling,
@@ -113,6 +116,7 @@ impl Fault {
             Self::NatsKill => &nats_kill::TORTURE,
             Self::NatsPause => &nats_pause::TORTURE,
             Self::NatsPartition => &nats_partition::TORTURE,
+            Self::NatsFull => &nats_full::TORTURE,
             Self::Fleet => &fleet::TORTURE,
             Self::NatsPowerCut => &nats_power_cut::TORTURE,
             Self::Rolling => &rolling::TORTURE,
@@ -130,6 +134,7 @@ impl Fault {
             Self::AbortPoison
             | Self::BitFlip
             | Self::NatsPartition
+            | Self::NatsFull
             | Self::Fleet
             | Self::Rolling
             | Self::Migrate => oms == Oms::Ledger,
@@ -159,7 +164,10 @@ struct Torture {
     control: &'static str,
     /// The one it breaks on the ledger, where that is another.
     ledger_control: Option<&'static str>,
-    /// Bytes of the volatile disk the store is on; without one it is in an ordinary directory.
+    /// The promise it breaks for the other half of a control's runs, which must show that the ceiling was exceeded.
+    ceiling_control: Option<&'static str>,
+    /// Bytes of the volatile disk the store is on, of each NATS server where there are some; without one it is in an ordinary
+    /// directory.
     disk: Option<u64>,
     /// The buffer is on three NATS servers; without it on this machine's disk.
     cluster: Option<Cluster>,
@@ -176,10 +184,10 @@ struct Torture {
 }
 
 impl Torture {
-    /// The promise its control breaks on an OMS.
-    fn control(&self, oms: Oms) -> &'static str {
+    /// The promises its control breaks on an OMS, each on a store of its own.
+    fn controls(&self, oms: Oms) -> impl Iterator<Item = &'static str> {
         let ledger = self.ledger_control.filter(|_| oms == Oms::Ledger);
-        ledger.unwrap_or(self.control)
+        std::iter::once(ledger.unwrap_or(self.control)).chain(self.ceiling_control)
     }
 
     /// The most the OMS is sent.
@@ -202,7 +210,12 @@ struct Cluster {
     ceiling_per_s: u32,
     /// Processes of ours, where the network between them and the servers can be cut.
     wired: usize,
+    /// Bytes the stream may take on each server.
+    bytes_max: u64,
 }
+
+/// More than any sale takes: the default.
+const BYTES_MAX: u64 = 16 << 30;
 
 /// The buffer on the scene's NATS servers. Outcomes are kept longer than the sale's orders are old: an OMS that refuses no second
 /// create is else asked before anything is sent, and no order could be doubled by forgetting that it was lent.
@@ -318,8 +331,8 @@ impl Plan {
         match self.control {
             false => "synced".to_owned(),
             true => {
-                let control = |oms: &Oms| self.fault.torture().control(*oms);
-                let mut controls: Vec<_> = self.oms.iter().map(control).collect();
+                let controls = |oms: &Oms| self.fault.torture().controls(*oms);
+                let mut controls: Vec<_> = self.oms.iter().flat_map(controls).collect();
                 controls.dedup();
                 format!("control: {}", controls.join(", "))
             }
@@ -398,6 +411,8 @@ impl Part {
 struct Share {
     oms: Oms,
     mode: WriteMode,
+    /// The promise that is broken, in a control.
+    control: Option<&'static str>,
     /// Runs of it.
     runs: u32,
     /// Its number, and how many there are.
@@ -412,19 +427,25 @@ impl Share {
     }
 }
 
-/// Shares the runs out over the OMSs and write modes: as even as can be, the first ones with another OMS and
+/// Shares the runs out over the OMSs, write modes and, of a control, the promises it breaks: as even as can be, the first ones with another OMS and
 /// another mode each, and none gets none.
 fn shares(plan: &Plan) -> Vec<Share> {
     let (omss, modes) = (plan.oms.len().max(1), plan.modes().len().max(1));
     let crossed = (0..modes).flat_map(|turn| (0..omss).map(move |at| (at, (at + turn) % modes)));
     let of = |(oms, mode): (usize, usize)| Some((*plan.oms.get(oms)?, *plan.modes().get(mode)?));
-    let pairs: Vec<_> = crossed.filter_map(of).collect();
-    let count = u32::try_from(pairs.len()).unwrap_or(1).clamp(1, plan.runs.max(1));
+    let controls = |(oms, mode): (Oms, WriteMode)| {
+        let broken = plan.control.then(|| plan.fault.torture().controls(oms).map(Some));
+        let none = (!plan.control).then_some(None);
+        broken.into_iter().flatten().chain(none).map(move |control| (oms, mode, control))
+    };
+    let all: Vec<_> = crossed.filter_map(of).flat_map(controls).collect();
+    let count = u32::try_from(all.len()).unwrap_or(1).clamp(1, plan.runs.max(1));
     (0..count)
-        .zip(pairs)
-        .map(|(at, (oms, mode))| Share {
+        .zip(all)
+        .map(|(at, (oms, mode, control))| Share {
             oms,
             mode,
+            control,
             runs: plan.runs / count + u32::from(at < plan.runs % count),
             place: (at, count),
             seed: plan.seed.wrapping_add(u64::from(at)),
@@ -459,6 +480,16 @@ mod tests {
         let all = [(sqlite, direct, 2), (ledger, buffered, 1)];
         assert_eq!(of(5), [all[0], all[1], (sqlite, buffered, 1), (ledger, direct, 1)]);
         assert_eq!(of(1), [(sqlite, direct, 1)]);
+    }
+
+    #[test]
+    fn a_control_of_the_ceiling_has_half_of_the_runs() {
+        let of = |control| {
+            let plan = Plan { runs: 5, control, ..Plan::new(Fault::Fleet) };
+            shares(&plan).iter().map(|share| (share.control, share.runs)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(false), [(None, 5)]);
+        assert_eq!(of(true), [(Some("forgotten-loans"), 3), (Some("whole-ceiling"), 2)]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::servers::COUNT;
 use super::worker::{self, Worker};
-use super::{Cluster, Torture, WriteMode};
+use super::{BYTES_MAX, Cluster, Torture, WriteMode};
 use crate::failure::{Failure, Result};
 use crate::say::complain;
 use crate::time::Stopwatch;
@@ -28,6 +28,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 24,
     control: "lost-is-done",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: Some(CLUSTER),
     modes: &[WriteMode::Replicated],
@@ -37,7 +38,8 @@ pub(super) const TORTURE: Torture = Torture {
     missed,
 };
 
-const CLUSTER: Cluster = Cluster { rate: 250.0, ceiling_per_s: 200, wired: 1 + WORKERS };
+const CLUSTER: Cluster =
+    Cluster { rate: 250.0, ceiling_per_s: 200, wired: 1 + WORKERS, bytes_max: BYTES_MAX };
 /// Workers beside the server with the door.
 const WORKERS: usize = 2;
 /// As the other kinds on NATS have it, but a write is given up before its sender is.

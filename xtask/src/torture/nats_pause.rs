@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::leader::{self, Strike};
 use super::scene::Scene;
 use super::servers::Servers;
-use super::{Cluster, NATS, Torture, WriteMode};
+use super::{BYTES_MAX, Cluster, NATS, Torture, WriteMode};
 use crate::failure::Result;
 
 pub(super) const TORTURE: Torture = Torture {
@@ -14,8 +14,9 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 8,
     control: "lost-is-done",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
-    cluster: Some(Cluster { rate: 1000.0, ceiling_per_s: 500, wired: 0 }),
+    cluster: Some(Cluster { rate: 1000.0, ceiling_per_s: 500, wired: 0, bytes_max: BYTES_MAX }),
     modes: &[WriteMode::Replicated],
     oms_inside: false,
     knobs: NATS,

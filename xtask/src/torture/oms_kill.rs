@@ -34,6 +34,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 1_000,
     control: "forgotten-loans",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
     cluster: None,
     modes: &[WriteMode::Direct],

@@ -15,6 +15,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 40,
     control: "no-sync",
     ledger_control: None,
+    ceiling_control: None,
     // Only what is written takes memory.
     disk: Some(4 << 30),
     cluster: None,

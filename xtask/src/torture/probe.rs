@@ -24,6 +24,13 @@ impl Reply {
         self.status == 503 && self.retry_after.is_some()
     }
 
+    /// The word of the problem it tells, where it tells one.
+    pub(super) fn problem(&self) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_str(&self.body).ok()?;
+        let (_, word) = body.get("type")?.as_str()?.rsplit_once('/')?;
+        Some(word.to_owned())
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.lines();
@@ -124,6 +131,14 @@ fn read(mut stream: TcpStream) -> io::Result<Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_is_known_by_its_word() {
+        let body = r#"{"type":"https://forebay.dev/problems/unknown-outcome","title":"a"}"#;
+        let of = |body: &str| Reply { status: 503, retry_after: None, body: body.to_owned() };
+        assert_eq!(of(body).problem().as_deref(), Some("unknown-outcome"));
+        assert_eq!(of("busy").problem(), None);
+    }
 
     #[test]
     fn a_refusal_says_when_to_come_back() {

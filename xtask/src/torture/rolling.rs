@@ -18,7 +18,7 @@ use super::scene::Scene;
 use super::server::{ANSWER_LIMIT, get};
 use super::servers::Ending;
 use super::worker::Worker;
-use super::{Cluster, NATS, Torture, WriteMode};
+use super::{BYTES_MAX, Cluster, NATS, Torture, WriteMode};
 use crate::failure::{Failure, Result};
 use crate::say::complain;
 use crate::time::Stopwatch;
@@ -28,8 +28,9 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 12,
     control: "lost-is-done",
     ledger_control: None,
+    ceiling_control: None,
     disk: None,
-    cluster: Some(Cluster { rate: 250.0, ceiling_per_s: 200, wired: 0 }),
+    cluster: Some(Cluster { rate: 250.0, ceiling_per_s: 200, wired: 0, bytes_max: BYTES_MAX }),
     modes: &[WriteMode::Replicated],
     oms_inside: false,
     knobs: NATS,

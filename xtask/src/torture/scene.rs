@@ -19,7 +19,7 @@ use super::probe::{self, Reply};
 use super::reference::ReferenceOms;
 use super::report::Tally;
 use super::server::{Server, Setup, Start};
-use super::servers::Servers;
+use super::servers::{self, Servers};
 use super::strike::Moment;
 use super::witness::Witness;
 use super::{Oms, Plan, Share};
@@ -62,7 +62,8 @@ pub(super) struct Scene<'a> {
     reference: Option<ReferenceOms>,
     /// A ledger of what the OMS was made to do, where one was called for.
     pub(super) witness: Option<Witness>,
-    disk: Option<VolatileDisk>,
+    /// Of each NATS server, where there are some.
+    disks: Vec<VolatileDisk>,
     // Last: it holds the files of all the others.
     place: TempDir,
 }
@@ -78,19 +79,22 @@ impl<'a> Scene<'a> {
         let torture = plan.fault.torture();
         let place = tempfile::Builder::new().prefix("forebay-torture-").tempdir();
         let place = place.when("making a directory")?;
-        let start = |bytes| VolatileDisk::start(&own_binary(), bytes, share.seed);
-        let disk = torture.disk.map(start).transpose()?;
-        let struck = disk.as_ref().map_or_else(|| place.path(), VolatileDisk::data);
+        let count = torture.cluster.map_or(1, |_| servers::COUNT as u64);
+        let start = |(n, bytes)| VolatileDisk::start(&own_binary(), bytes, share.seed + n);
+        let disks = torture.disk.map(|bytes| (0..count).map(move |n| (n, bytes)));
+        let disks: Vec<_> = disks.into_iter().flatten().map(start).collect::<Result<_>>()?;
+        let struck = disks.first().map_or_else(|| place.path(), VolatileDisk::data);
         let servers = match torture.cluster {
             None => None,
             Some(cluster) => {
                 let binary = tools::nats_server(&Workspace::find()?.target)?;
                 let synced = !(plan.control && torture.breaks_the_servers());
-                let root = struck.join("nats");
-                Some(Servers::start(root, binary, synced, cluster.wired, interrupt)?)
+                let own = |n| disks.get(n).map_or_else(|| place.path(), VolatileDisk::data);
+                let directories = std::array::from_fn(|n| own(n).join(format!("server-{n}")));
+                Some(Servers::start(directories, binary, synced, cluster, interrupt)?)
             }
         };
-        // A disk that is struck is the NATS servers' where there are some.
+        // Disks that are struck are the NATS servers' where there are some.
         let data_dir = match &servers {
             Some(_) => place.path().join("store"),
             None => struck.join("store"),
@@ -109,8 +113,7 @@ impl<'a> Scene<'a> {
         let knobs = configuration(torture, share, place.path(), addresses, reached);
         std::fs::write(&config, knobs).when("writing forebay.toml")?;
         let log = place.path().join("stderr.log");
-        let broken = plan.control && !torture.breaks_the_servers();
-        let control = broken.then_some(torture.control(share.oms));
+        let control = share.control.filter(|_| !torture.breaks_the_servers());
         let setup = Setup {
             binary,
             command: vec!["serve".to_owned()],
@@ -136,7 +139,7 @@ impl<'a> Scene<'a> {
             database,
             reference,
             witness: None,
-            disk,
+            disks,
             place,
         })
     }
@@ -204,10 +207,7 @@ impl<'a> Scene<'a> {
         drop(self.server);
         drop(self.servers);
         drop(self.reference);
-        match self.disk {
-            Some(disk) => disk.stop(),
-            None => Ok(()),
-        }
+        self.disks.into_iter().try_for_each(VolatileDisk::stop)
     }
 
     /// Prepares a sale that lasts about so long, over many starts of the server.
@@ -340,7 +340,7 @@ impl<'a> Scene<'a> {
     pub(super) fn cut_or_kill(&mut self, survival: f64) -> Result<bool> {
         let mut server = self.take_server()?;
         let ran = server.runs()?;
-        let cut = match &mut self.disk {
+        let cut = match self.disks.first_mut() {
             None => None,
             Some(disk) => {
                 // A dead machine answers nobody: no answer may follow the cut.
@@ -352,7 +352,7 @@ impl<'a> Scene<'a> {
         };
         let killed = ran && server.kill()?;
         self.load()?.stop()?;
-        if let (Some(cut), Some(disk)) = (cut, &mut self.disk) {
+        if let (Some(cut), Some(disk)) = (cut, self.disks.first_mut()) {
             let late = disk.power_on()?;
             self.tally.count("unsynced_sectors", cut.unsynced + late);
             self.tally.count("dropped_sectors", cut.dropped + late);
@@ -402,7 +402,13 @@ impl<'a> Scene<'a> {
 
     /// The volatile disk.
     pub(super) fn disk(&mut self) -> Result<&mut VolatileDisk> {
-        self.disk.as_mut().ok_or_else(|| Failure::Broken("there is no volatile disk".to_owned()))
+        self.disk_of(0)
+    }
+
+    /// The volatile disk of a NATS server.
+    pub(super) fn disk_of(&mut self, n: usize) -> Result<&mut VolatileDisk> {
+        let none = || Failure::Broken(format!("there is no volatile disk {n}"));
+        self.disks.get_mut(n).ok_or_else(none)
     }
 
     /// How the server is started.

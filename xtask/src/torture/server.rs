@@ -239,7 +239,7 @@ fn address(ready: &Value, door: &str) -> Result<SocketAddr> {
 pub(super) fn get(from: SocketAddr, path: &str) -> Result<Value> {
     let reply = probe::get(from, path, ANSWER_LIMIT).when(path)?;
     if reply.status != 200 {
-        return Err(Failure::Broken(format!("{path}: {}", reply.status)));
+        return Err(Failure::Broken(format!("{path}: {}: {}", reply.status, reply.body)));
     }
     serde_json::from_str(&reply.body).when(path)
 }

@@ -10,6 +10,7 @@ use forebay_buffer::nats::{NatsConfig, Replication, Table};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Handle;
 
+use super::Cluster;
 use super::interrupt::Interrupt;
 use super::network::{Network, Node};
 use crate::failure::{Failure, Result, While as _};
@@ -38,7 +39,10 @@ pub(super) enum Ending {
 /// The cluster. Dropping it kills its servers.
 #[derive(Debug)]
 pub(super) struct Servers {
-    root: PathBuf,
+    /// Of each one.
+    directories: [PathBuf; COUNT],
+    /// Bytes the stream may take on each.
+    bytes_max: u64,
     binary: PathBuf,
     /// Each write is synced before it is acknowledged; otherwise when the servers like.
     synced: bool,
@@ -57,13 +61,13 @@ struct Server {
 }
 
 impl Servers {
-    /// Starts three below `root` and waits until they are one cluster. With `wired` processes of ours, every connection to
+    /// Starts three, each in its directory, and waits until they are one cluster. With wired processes of ours, every connection to
     /// them goes by a network that can be cut.
     pub(super) fn start(
-        root: PathBuf,
+        directories: [PathBuf; COUNT],
         binary: PathBuf,
         synced: bool,
-        wired: usize,
+        Cluster { wired, bytes_max, .. }: Cluster,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         // Held together, so that no port is given twice; below those that connections are given, so that none of them takes
@@ -89,7 +93,7 @@ impl Servers {
             Network::lay(&ports.collect::<Vec<_>>(), wired)
         });
         let (network, runtime) = (network.transpose()?, interrupt.handle().clone());
-        let mut all = Self { root, binary, synced, runtime, servers, network };
+        let mut all = Self { directories, bytes_max, binary, synced, runtime, servers, network };
         all.run_all()?;
         all.whole(interrupt)?;
         Ok(all)
@@ -102,7 +106,8 @@ impl Servers {
 
     /// Starts one that does not run.
     pub(super) fn run(&mut self, n: usize) -> Result<()> {
-        let directory = self.root.join(format!("server-{n}"));
+        let none = || Failure::Broken(format!("there is no server {n}"));
+        let directory = self.directories.get(n).ok_or_else(none)?.clone();
         fs::create_dir_all(&directory).when(directory.display())?;
         let path = directory.join("server.conf");
         fs::write(&path, self.configuration(n, &directory)).when(path.display())?;
@@ -257,7 +262,8 @@ impl Servers {
 
     /// How the stream is, from the first of these that answers; it is made if it is not there.
     fn replication(&self, addresses: &[String]) -> std::result::Result<Replication, String> {
-        let config = NatsConfig::new(addresses.iter().cloned());
+        let config =
+            NatsConfig { bytes_max: self.bytes_max, ..NatsConfig::new(addresses.iter().cloned()) };
         let ask = async {
             let table = Table::open(&config).await.map_err(|error| error.to_string())?;
             table.replication().await.map_err(|error| error.to_string())

@@ -18,6 +18,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 8,
     control: "late-write",
     ledger_control: None,
+    ceiling_control: None,
     disk: Some(4 << 30),
     cluster: None,
     modes: &WriteMode::ALL,

@@ -25,6 +25,7 @@ pub(super) const TORTURE: Torture = Torture {
     runs: 50,
     control: "no-failed-state",
     ledger_control: None,
+    ceiling_control: None,
     disk: Some(4 << 30),
     cluster: None,
     modes: &WriteMode::ALL,

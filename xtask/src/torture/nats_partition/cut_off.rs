@@ -54,7 +54,11 @@ fn is_ready(target: Target) -> bool {
 fn meaning(reply: Option<&Reply>) -> &'static str {
     match reply {
         Some(reply) if reply.is_durable() => ACCEPTED,
-        Some(reply) if reply.is_refusal() && reply.body.contains("send the same again") => UNKNOWN,
+        Some(reply)
+            if reply.is_refusal() && reply.problem().as_deref() == Some("unknown-outcome") =>
+        {
+            UNKNOWN
+        }
         _ => UNCLEAR,
     }
 }
@@ -64,17 +68,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_refusal_that_says_to_send_again_says_that_it_is_unknown() {
-        let said =
-            "Whether the order is durable is unknown, send the same again with the same key.";
+    fn only_a_refusal_of_that_kind_says_that_it_is_unknown() {
+        let problem = |word: &str, detail: &str| {
+            format!(r#"{{"type":"https://forebay.dev/problems/{word}","detail":"{detail}"}}"#)
+        };
+        let unknown = problem("unknown-outcome", "Whether the order is durable is unknown.");
+        let kept_nothing =
+            problem("overloaded", "Nothing was kept; send the same again after Retry-After.");
         let reply = |status, body: &str| {
             let retry_after = (status == 503).then_some(1);
             Reply { status, retry_after, body: body.to_owned() }
         };
-        assert_eq!(meaning(Some(&reply(503, said))), UNKNOWN);
+        assert_eq!(meaning(Some(&reply(503, &unknown))), UNKNOWN);
+        assert_eq!(meaning(Some(&reply(503, &kept_nothing))), UNCLEAR, "it may have been kept");
         assert_eq!(meaning(Some(&reply(503, "busy"))), UNCLEAR);
-        assert_eq!(meaning(Some(&reply(500, said))), UNCLEAR);
-        assert_eq!(meaning(Some(&reply(202, said))), ACCEPTED);
+        assert_eq!(meaning(Some(&reply(500, &unknown))), UNCLEAR);
+        assert_eq!(meaning(Some(&reply(202, &unknown))), ACCEPTED);
         assert_eq!(meaning(None), UNCLEAR);
     }
 }
