@@ -13,7 +13,7 @@ use forebay_buffer::{Buffer, Clock, Embedded, SystemClock};
 use forebay_ingest::Door;
 use forebay_ops::webhooks::{Webhooks, store_name};
 use forebay_ops::{Ops, View};
-use forebay_processor::{Drain, Oms};
+use forebay_processor::{Drain, Hearing, Oms};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -266,7 +266,8 @@ impl Service<'_> {
             }
         };
         let governor = drain.as_ref().map(|drain| drain.governor().clone());
-        let refused = drain.as_ref().map(Drain::refused);
+        let without = || Hearing::without_drain(Arc::clone(&clock));
+        let hearing = drain.as_ref().map_or_else(without, Drain::hearing);
         let view = View {
             buffer: buffer.clone(),
             oms,
@@ -275,7 +276,7 @@ impl Service<'_> {
             drain: Box::new(move || wiring::drain_status(governor.as_ref())),
             webhooks: webhooks.board(),
             outcomes_secret_file: config.oms.outcomes_secret_file.clone(),
-            refused: Box::new(move |code| refused.iter().for_each(|refused| refused(code))),
+            hearing,
             metrics,
             clock,
             started,

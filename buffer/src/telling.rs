@@ -1,5 +1,7 @@
 //! What the OMS says of an order by itself, while nobody asks it; and what that came to.
 
+use std::time::Duration;
+
 use forebay_order::OrderKey;
 
 use crate::OrderView;
@@ -27,6 +29,15 @@ pub enum Word {
     Invalid {
         /// What happened and what to do; nothing personal.
         reason: String,
+    },
+    /// The same, but it is not clear yet whose fault that is: what was taken under a ticket is sent again.
+    Refused {
+        /// What happened and what to do; nothing personal.
+        reason: String,
+        /// Not before this long.
+        after: Duration,
+        /// Whether it counts as an attempt. One that does is the last: an order of which attempts counted before is as invalid.
+        counts: bool,
     },
 }
 
@@ -70,7 +81,7 @@ impl Telling {
         match &self.word {
             Word::Created { summary_id } if summary_id == known_id => Effect::Known,
             Word::Created { .. } => Effect::OtherSummary,
-            Word::Invalid { .. } => Effect::NotSubmitted,
+            Word::Invalid { .. } | Word::Refused { .. } => Effect::NotSubmitted,
         }
     }
 

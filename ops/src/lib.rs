@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::{Buffer, Clock};
-use forebay_processor::OrderManagement;
+use forebay_processor::{Hearing, OrderManagement};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 /// What the operator's door looks at.
@@ -44,8 +44,8 @@ pub struct View<B, O> {
     pub webhooks: webhooks::Board,
     /// The secrets that whoever tells outcomes signs with; none: nobody has to.
     pub outcomes_secret_file: Option<PathBuf>,
-    /// The OMS told by itself that it refused an order with this code.
-    pub refused: Box<dyn Fn(&str) + Send + Sync>,
+    /// Takes what the OMS tells by itself.
+    pub hearing: Hearing,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// Time.

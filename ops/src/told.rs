@@ -10,8 +10,8 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use forebay_buffer::{Buffer, Effect, Telling, Word};
 use forebay_order::OrderKey;
-use forebay_processor::OrderManagement;
 use forebay_processor::oms::plain;
+use forebay_processor::{OrderManagement, Patience};
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,11 @@ pub(crate) async fn tell<B: Buffer, O: OrderManagement>(
     if items.len() > ITEMS_MAX {
         return Err(too_large());
     }
+    let patience = view.hearing.patience();
     let mut results = Vec::with_capacity(items.len());
     for some in items.chunks(TOGETHER) {
         // All of them, for what is durable must have all its effects, also where another one failed.
-        let told = join_all(some.iter().map(|item| one(&view, item))).await;
+        let told = join_all(some.iter().map(|item| one(&view, item, patience))).await;
         results.extend(told.into_iter().collect::<Result<Vec<_>, _>>()?);
     }
     ok(serde_json::json!({ "results": results }))
@@ -91,15 +92,13 @@ pub(crate) async fn tell<B: Buffer, O: OrderManagement>(
 async fn one<B: Buffer, O: OrderManagement>(
     view: &View<B, O>,
     item: &Result<Value, String>,
+    patience: Patience,
 ) -> Result<Told, Problem> {
     let (telling, code) = match item.clone().and_then(read) {
         Ok(read) => read,
         Err(detail) => return Ok(Told { answer: "malformed", detail: Some(detail) }),
     };
-    let effect = view.buffer.tell(telling).await?;
-    if let Some(code) = code.filter(|_| effect == Effect::Done) {
-        (view.refused)(&code);
-    }
+    let effect = view.hearing.tell(&view.buffer, telling, code.as_deref(), patience).await?;
     Ok(Told { answer: effect.word(), detail: detail(effect).map(str::to_owned) })
 }
 

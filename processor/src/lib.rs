@@ -39,6 +39,7 @@ pub use oms::{
 pub use retry::RetryPolicy;
 
 use worker::{Evidence, Refusals, Shared, Summarise, Worker};
+pub use worker::{Hearing, Patience};
 
 /// How the drain works.
 #[derive(Clone, Debug)]
@@ -184,11 +185,9 @@ impl Drain {
         &self.governor
     }
 
-    /// To be told of each order that the OMS refused by its own word, with its code: it counts for the brake as the answer to a send does.
-    pub fn refused(&self) -> impl Fn(&str) + Send + Sync + 'static {
-        let (governor, refusals) = (self.governor.clone(), Arc::clone(&self.refusals));
-        let clock = Arc::clone(&self.clock);
-        move |code| refusals.told(code, &governor, clock.elapsed())
+    /// Takes what the OMS tells by itself of orders that it had taken: it counts for the brake as the answer to a send does.
+    pub fn hearing(&self) -> Hearing {
+        Hearing::of(self.governor.clone(), Arc::clone(&self.refusals), Arc::clone(&self.clock))
     }
 
     /// Leases nothing more, lets calls under way finish for at most `grace`, gives every other lease back,

@@ -47,6 +47,8 @@ pub struct Faults {
     pub async_after_ms: Option<u64>,
     /// Of these about every n-th is refused later and never exists, by its identity.
     pub async_refuse_every: Option<NonZeroU64>,
+    /// All that are taken now are refused later, and never exist.
+    pub async_refuse_all: bool,
     /// What became of them is posted to this address (`http://` only), until it is heard.
     pub tell: Option<String>,
     /// How long a token lives that is issued from now on.
@@ -105,6 +107,7 @@ impl Default for Faults {
             visible_after_ms: 0,
             async_after_ms: None,
             async_refuse_every: None,
+            async_refuse_all: false,
             tell: None,
             token_ttl_s: 3_600,
             refuse_credentials: false,

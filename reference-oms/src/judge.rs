@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{self, LedgerError};
+use crate::ledger::{self, LedgerError, NEVER_US};
 
 /// A call that comes sooner than this after a wait was told may have been under way by then.
 const GRACE_US: i64 = 100_000;
@@ -38,9 +38,11 @@ pub struct Judgement {
     pub replayed: i64,
     /// Creates, with those accepted for later.
     pub creates: i64,
+    /// Of these, refused later: they never exist.
+    pub refused_later: i64,
     /// Identities created.
     pub distinct_identities: i64,
-    /// Identities created more than once.
+    /// Identities that exist more than once.
     pub doubles: i64,
     /// The most creates in any one second.
     pub peak_orders_per_s: i64,
@@ -109,10 +111,12 @@ fn read(from: &Connection) -> rusqlite::Result<Judgement> {
         orders_by_outcome,
         replayed: outcome("replayed")?,
         creates: one("SELECT count(*) FROM creates")?,
+        refused_later: one(&format!("SELECT count(*) FROM creates WHERE exists_us = {NEVER_US}"))?,
         distinct_identities: one("SELECT count(DISTINCT identity) FROM creates")?,
-        doubles: one(
-            "SELECT count(*) FROM (SELECT 1 FROM creates GROUP BY identity HAVING count(*) > 1)",
-        )?,
+        doubles: one(&format!(
+            "SELECT count(*) FROM \
+             (SELECT 1 FROM creates WHERE exists_us <> {NEVER_US} GROUP BY identity HAVING count(*) > 1)"
+        ))?,
         peak_orders_per_s: peak(&from, "SELECT at_us FROM creates ORDER BY at_us")?,
         peak_calls_per_s: peak(
             &from,

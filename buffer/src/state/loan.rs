@@ -430,7 +430,7 @@ impl State {
 }
 
 /// So long from now, at most a day.
-fn not_before(now_ms: i64, after: Duration) -> i64 {
+pub(super) fn not_before(now_ms: i64, after: Duration) -> i64 {
     let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
     now_ms.saturating_add(after_ms.min(BACKOFF_MAX_MS))
 }

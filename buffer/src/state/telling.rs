@@ -2,7 +2,7 @@
 //!
 //! | the order is | created | invalid |
 //! |---|---|---|
-//! | under a ticket | summarised | exception `rejected`, unless another ticket is told |
+//! | under a ticket | summarised | exception `rejected`, unless another ticket is told; *refused*: pending again, unless that counts and attempts did before |
 //! | with a worker, or may have been sent | summarised | not submitted: whoever sent it learns its outcome |
 //! | an exception `outcome_unknown` | summarised | exception `rejected`, unless another ticket is told |
 //! | an exception `rejected` | summarised | known |
@@ -13,7 +13,7 @@
 //! interest only where nothing of the order is on its way: under a ticket nothing is sent.
 
 use super::State;
-use super::loan::{ID_MAX, REASON_MAX, cut};
+use super::loan::{ID_MAX, REASON_MAX, cut, not_before};
 use super::order::Order;
 use crate::record::{Record, Settled};
 use crate::telling::{Effect, Telling, Word};
@@ -63,7 +63,19 @@ impl State {
                 let entry = Settled { order: sequence, summary_id, existing, attempts, at_ms };
                 Ok(Record::Settle { entries: vec![entry] })
             }
-            Word::Invalid { reason } => {
+            Word::Refused { reason, after, counts }
+                if order.is_outstanding() && (!counts || order.attempts == 0) =>
+            {
+                self.may_be_refused(sequence, &order, telling.ticket.as_deref())?;
+                Ok(Record::Retry {
+                    order: sequence,
+                    not_before_ms: not_before(now_ms, *after),
+                    attempts: if *counts { attempts } else { order.attempts },
+                    sent: false,
+                    reason: cut(reason.clone(), REASON_MAX),
+                })
+            }
+            Word::Invalid { reason } | Word::Refused { reason, .. } => {
                 self.may_be_refused(sequence, &order, telling.ticket.as_deref())?;
                 Ok(Record::Failed {
                     order: sequence,

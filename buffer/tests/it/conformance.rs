@@ -48,6 +48,7 @@ macro_rules! suite {
             the_oms_tells_that_it_has_an_order,
             a_telling_ends_the_loan_and_its_verdict_changes_nothing,
             the_oms_tells_that_it_refused_an_order,
+            an_order_refused_by_perhaps_no_fault_of_its_own_goes_back,
             an_order_whose_outcome_is_unknown_is_closed_by_a_telling,
             a_change_of_an_order_under_a_ticket_waits_for_what_is_told,
         }

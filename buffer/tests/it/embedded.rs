@@ -866,3 +866,12 @@ async fn what_is_under_a_ticket_and_what_was_told_of_it_survives_a_kill_and_is_c
     let leases = buffer.lease_ticketed(10, SOON).await.unwrap();
     assert_eq!(leases.len(), 2, "both at once, though they were lent when it died");
 }
+
+#[tokio::test]
+async fn what_was_refused_under_a_ticket_goes_back_also_after_a_kill() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(HandClock::default()));
+    let buffer = embedded(dir.path(), 32 << 10, &clock);
+    tickets::refuse_before_a_start(&buffer).await;
+    drop(buffer);
+    tickets::refused_before_the_start(&embedded(dir.path(), 32 << 10, &clock), &clock).await;
+}

@@ -31,6 +31,12 @@ pub(crate) fn invalid() -> Word {
     Word::Invalid { reason: "the OMS refused it, NO_STOCK: none left".to_owned() }
 }
 
+/// Refused, but perhaps by no fault of the order's: not before a minute.
+pub(crate) fn refused(counts: bool) -> Word {
+    let reason = "the OMS refused it, NO_STOCK: none left".to_owned();
+    Word::Refused { reason, after: Duration::from_secs(60), counts }
+}
+
 pub(crate) async fn tell_of<B: Buffer>(buffer: &B, id: &str, word: Word) -> Effect {
     buffer.tell(Telling { key: Some(key(id)), ticket: None, word }).await.unwrap()
 }
@@ -205,6 +211,111 @@ pub(crate) async fn the_oms_tells_that_it_refused_an_order<B: Buffer>(buffer: B,
     assert_eq!(tell_of(&buffer, "2", created("S2")).await, Effect::Done);
     assert_eq!(state(&buffer, "2").await, OrderState::Summarised);
     assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+}
+
+/// An order that went back waits for its time, and is sent without a look then.
+async fn lend_refused<B: Buffer>(buffer: &B, clock: &HandClock, attempts: u8) -> Lease {
+    assert_eq!((buffer.outstanding(), buffer.pace().pending), (0, 1));
+    clock.advance(59_000);
+    none_to_lend(buffer).await;
+    clock.advance(1_000);
+    let lease = lend(buffer).await;
+    assert_eq!((lease.attempts, lease.sent_before, &lease.ticket), (attempts, false, &None));
+    buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap();
+    lease
+}
+
+pub(crate) async fn an_order_refused_by_perhaps_no_fault_of_its_own_goes_back<B: Buffer>(
+    buffer: B,
+    clock: &HandClock,
+) {
+    submit(&buffer, "1", "T-1").await;
+    assert_eq!(tell_both(&buffer, "1", "T-0", refused(false)).await, Effect::OtherTicket);
+    assert_eq!(tell_both(&buffer, "1", "T-0", refused(true)).await, Effect::OtherTicket);
+    assert_eq!((state(&buffer, "1").await, buffer.outstanding()), (OrderState::Submitted, 1));
+    // As often as it does not count, and once where it does.
+    for (n, counts, attempts) in [(1, false, 0), (2, false, 0), (3, true, 1), (4, false, 1)] {
+        let (ticket, next) = (format!("T-{n}"), format!("T-{}", n + 1));
+        assert_eq!(tell_both(&buffer, "1", &ticket, refused(counts)).await, Effect::Done);
+        assert_eq!(state(&buffer, "1").await, OrderState::Pending, "{ticket}");
+        // It is under no ticket by now: told again, that is no other refusal.
+        let again = tell_both(&buffer, "1", &ticket, refused(counts)).await;
+        assert_eq!(again, Effect::NotSubmitted);
+        assert_eq!(tell_by(&buffer, &ticket, refused(counts)).await, Effect::UnknownOrder);
+        let lease = lend_refused(&buffer, clock, attempts).await;
+        let under_way = tell_both(&buffer, "1", &ticket, refused(counts)).await;
+        assert_eq!(under_way, Effect::NotSubmitted, "whoever sends it learns its outcome");
+        lease.settle(taken(&next));
+        assert_eq!(state(&buffer, "1").await, OrderState::Submitted);
+        assert_eq!(tell_both(&buffer, "1", &ticket, refused(counts)).await, Effect::OtherTicket);
+    }
+    // One had counted: the next that does is the last.
+    assert_eq!(tell_by(&buffer, "T-5", refused(true)).await, Effect::Done);
+    let rows = buffer.exceptions(0, 10).await.unwrap();
+    assert_eq!((rows.len(), rows[0].category), (1, ExceptionCategory::Rejected));
+    assert!(rows[0].reason.contains("NO_STOCK") && rows[0].attempts == 2, "{rows:?}");
+    for counts in [false, true] {
+        assert_eq!(tell_of(&buffer, "1", refused(counts)).await, Effect::Known);
+    }
+    // That it exists counts, whatever was said before.
+    assert_eq!(tell_of(&buffer, "1", created("S1")).await, Effect::Done);
+    assert_eq!(tell_of(&buffer, "1", refused(false)).await, Effect::NotSubmitted);
+    assert_eq!(state(&buffer, "1").await, OrderState::Summarised);
+
+    // While it is being looked up: the look-up's verdict comes too late, also where it finds nothing.
+    submit(&buffer, "2", "T-6").await;
+    clock.advance(10_000);
+    let lease = lend_ticketed(&buffer).await;
+    assert_eq!(tell_by(&buffer, "T-6", refused(true)).await, Effect::Done);
+    lease.settle(taken("T-6"));
+    assert_eq!(state(&buffer, "2").await, OrderState::Pending);
+    lend_refused(&buffer, clock, 1).await.settle(taken("T-7"));
+    assert_eq!(state(&buffer, "2").await, OrderState::Submitted);
+
+    // Nobody waits for the outcome of one that is over its time; refused, it does not go out again by itself.
+    clock.advance(10_000);
+    lend_ticketed(&buffer).await.settle(unknown());
+    assert_eq!(tell_both(&buffer, "2", "T-7", refused(false)).await, Effect::Done);
+    assert_eq!(row(&buffer).await.1, ExceptionCategory::Rejected);
+}
+
+/// Refused in each way, before a store is opened again.
+pub(crate) async fn refuse_before_a_start<B: Buffer>(buffer: &B) {
+    for (id, counts) in [("1", false), ("2", true), ("3", false)] {
+        submit(buffer, id, &format!("T-{id}")).await;
+        let told = tell_both(buffer, id, &format!("T-{id}"), refused(counts)).await;
+        assert_eq!((told, state(buffer, id).await), (Effect::Done, OrderState::Pending));
+    }
+}
+
+/// What that came to, once it is open again.
+pub(crate) async fn refused_before_the_start<B: Buffer>(buffer: &B, clock: &HandClock) {
+    clock.advance(59_000);
+    none_to_lend(buffer).await;
+    clock.advance(1_000);
+    let mut leases = Vec::new();
+    while leases.len() < 3 {
+        let more = buffer.lease(10, SOON).await.unwrap();
+        assert!(!more.is_empty(), "{leases:?}");
+        leases.extend(more);
+    }
+    leases.sort_by_key(|lease| lease.sequence);
+    let found = leases.iter().map(|lease| {
+        assert_eq!((lease.sent_before, &lease.ticket), (false, &None), "{lease:?}");
+        (lease.key.id.as_str(), lease.attempts)
+    });
+    assert_eq!(found.collect::<Vec<_>>(), [("1", 0), ("2", 1), ("3", 0)]);
+    buffer.submitting(&leases, true).await.unwrap();
+    for lease in leases {
+        let (id, ticket) = (lease.key.id.clone(), format!("T-{}-again", lease.key.id));
+        lease.settle(taken(&ticket));
+        assert_eq!(state(buffer, &id).await, OrderState::Submitted);
+        assert_eq!(tell_both(buffer, &id, &ticket, refused(true)).await, Effect::Done);
+    }
+    // Where one had counted before the start, this one was the last.
+    assert_eq!(state(buffer, "1").await, OrderState::Pending);
+    assert_eq!(state(buffer, "2").await, OrderState::Exception);
+    assert_eq!(state(buffer, "3").await, OrderState::Pending);
 }
 
 pub(crate) async fn an_order_whose_outcome_is_unknown_is_closed_by_a_telling<B: Buffer>(

@@ -25,5 +25,6 @@ mod suite;
 mod support;
 mod table;
 #[path = "../it/tickets.rs"]
+#[expect(dead_code, reason = "shared with the tests of the other backends")]
 mod tickets;
 mod trouble;

@@ -5,6 +5,7 @@
 //! - While a brake is on nothing is granted but probes: one call of one order at a time, with waits that grow and have jitter
 //!   (see [`Limits::probe`](super::Limits::probe)). A probe takes its token from the bucket as any other call.
 //! - A call that was sent before the brake went on never releases it; only a probe does.
+//! - A probe that an asynchronous OMS only took is out until its order's outcome is known (see [`super::out`]): till then no other is made.
 //! - A release empties the bucket and climbs as [`Governor::resume`] does.
 //! - A brake that goes on again soon after its release goes on waiting where it was: one that flaps does not hammer the OMS.
 //! - An operator's pause wins: nothing is probed in it, and a release in it does not end it.
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::out::Out;
 use super::{Governor, Limiter};
 use crate::metrics;
 use crate::retry::RetryPolicy;
@@ -69,15 +71,15 @@ impl Brake {
 
 /// The brake that is on, if any, and the waits between its probes.
 pub(super) struct Brakes {
-    slot: watch::Sender<Slot>,
+    pub(super) slot: watch::Sender<Slot>,
     /// Whose the next probe is: whoever waits longest, so that one that had no order to ask with does not keep others from it.
     pub(super) turn: Arc<Semaphore>,
     waits: RetryPolicy,
 }
 
 #[derive(Default)]
-struct Slot {
-    on: Option<On>,
+pub(super) struct Slot {
+    pub(super) on: Option<On>,
     /// Probes in a row that released nothing, and trips soon after a release.
     failures: u32,
     released: Option<Duration>,
@@ -86,12 +88,20 @@ struct Slot {
     rng: fastrand::Rng,
 }
 
-struct On {
-    brake: Brake,
+pub(super) struct On {
+    pub(super) brake: Brake,
     since: Duration,
     probe_at: Duration,
     /// Probes that came to nothing.
     probes: u64,
+    /// The probe's order, once it is sent.
+    pub(super) out: Option<Out>,
+}
+
+impl Slot {
+    pub(super) fn out(&self) -> Option<&Out> {
+        self.on.as_ref()?.out.as_ref()
+    }
 }
 
 impl Brakes {
@@ -132,7 +142,8 @@ impl Brakes {
                 }
             }
             let probe_at = now.saturating_add(self.waits.wait(slot.failures, &mut slot.rng));
-            slot.on = Some(On { brake: brake.clone(), since: now, probe_at, probes: 0 });
+            let out = slot.on.take().and_then(|on| on.out);
+            slot.on = Some(On { brake: brake.clone(), since: now, probe_at, probes: 0, out });
             true
         })
     }
@@ -154,7 +165,9 @@ impl Brakes {
     /// How long until the next probe may be made; `None` where no brake is on.
     pub(super) fn until_probe(&self, now: Duration) -> Option<Duration> {
         let slot = self.slot.borrow();
-        slot.on.as_ref().map(|on| on.probe_at.saturating_sub(now))
+        let on = slot.on.as_ref()?;
+        let out_until = on.out.as_ref().and_then(Out::until);
+        Some(out_until.map_or(on.probe_at, |until| until.max(on.probe_at)).saturating_sub(now))
     }
 
     pub(super) fn probe_called(&self) {
@@ -166,6 +179,9 @@ impl Brakes {
 
     pub(super) fn probe_over(&self, now: Duration) {
         self.slot.send_modify(|slot| {
+            if let Some(on) = &mut slot.on {
+                on.out.take_if(|out| out.until().is_none());
+            }
             if !std::mem::take(&mut slot.called) {
                 return; // Nobody was asked: there was no order to ask with.
             }

@@ -23,6 +23,7 @@ mod common;
 mod fleet_model;
 mod grant;
 mod limits;
+mod out;
 mod probe;
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,7 @@ impl Governor {
         let turn = tokio::select! {
             biased;
             () = brakes.off() => None,
+            () = brakes.out_over() => None,
             turn = turn => turn,
         }?;
         // Another one may have made it by now, or something else keep calls back.

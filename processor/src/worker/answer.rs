@@ -163,7 +163,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                     self.settle_existing(order.lease, id, same);
                 }
                 Outcome::Accepted { ticket } => {
-                    self.passed();
+                    self.taken(&ticket);
                     self.came_through();
                     metrics::order(OrderOutcome::Accepted);
                     let after = self.next_look(Duration::ZERO);
@@ -372,7 +372,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             metrics::order(OrderOutcome::Retry);
             if matches!(failure, CallFailure::Unauthenticated) {
                 // It may be refused for what it holds: the next probe takes another.
-                self.shared.refusals.remember(lease.sequence);
+                self.shared.refusals.remember(lease.key.identity());
             }
             let reason = failure.to_string();
             lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });

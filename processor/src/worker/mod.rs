@@ -21,6 +21,7 @@
 
 mod answer;
 mod evidence;
+mod hearing;
 mod prepare;
 mod refusals;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use crate::oms::OrderManagement;
 use crate::retry::RetryPolicy;
 
 pub(crate) use evidence::Evidence;
+pub use hearing::{Hearing, Patience};
 pub(crate) use prepare::Summarise;
 pub(crate) use refusals::Refusals;
 
@@ -238,6 +240,9 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             batch.halted = Some(Duration::ZERO);
             let part = leases.into_iter().zip(summaries).map(order).collect();
             return self.release(part, batch.halted);
+        }
+        if let (Some(_), Some(summary)) = (&self.probe, summaries.first()) {
+            self.shared.governor.probe_sent(summary.key.identity());
         }
         let answer = self.submit(&summaries).await;
         let part = leases.into_iter().zip(summaries).map(order).collect();

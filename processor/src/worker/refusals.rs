@@ -75,8 +75,8 @@ struct Inner {
     /// The last outcomes that were refusals.
     refused: VecDeque<(u64, Arc<str>)>,
     held: VecDeque<Held>,
-    /// Sequences of the orders refused last.
-    lately: VecDeque<u64>,
+    /// Identities of the orders refused last.
+    lately: VecDeque<String>,
 }
 
 struct Held {
@@ -90,14 +90,19 @@ impl Refusals {
         Self { hold, inner: Mutex::default() }
     }
 
-    /// An order passed.
-    fn passed(&self, now: Duration) -> Effect {
+    /// How long a refused order is held.
+    pub(super) fn hold(&self) -> Duration {
+        self.hold
+    }
+
+    /// An order passed, or was taken.
+    pub(super) fn passed(&self, now: Duration) -> Effect {
         Effect { exceptions: self.lock().next(now), trip: None }
     }
 
-    /// The OMS told by itself that it refused an order it had taken. That is an exception by then; but it counts, so that what is to come
-    /// is not refused likewise.
-    pub(crate) fn told(&self, code: &str, governor: &Governor, now: Duration) {
+    /// The OMS told by itself that it refused an order it had taken. Nothing is held of it here (see [`super::hearing`]); but it counts, so
+    /// that what is to come is not refused likewise.
+    pub(super) fn told(&self, code: &str, governor: &Governor, now: Duration) {
         let code: String = code.chars().take(CODE_MAX).collect();
         if !governor.braked_for(&code) {
             take_effect(self.count(&code, None, now), governor);
@@ -137,7 +142,7 @@ impl Refusals {
     /// never been lent.
     pub(super) fn choose(&self, mut leases: Vec<Lease>) -> Vec<Lease> {
         let inner = self.lock();
-        let fresh = leases.iter().position(|lease| !inner.lately.contains(&lease.sequence));
+        let fresh = leases.iter().position(|lease| !inner.lately.contains(&lease.key.identity()));
         drop(inner);
         leases.truncate(fresh.map_or(1, |at| at + 1));
         leases.drain(..leases.len().saturating_sub(1));
@@ -145,10 +150,10 @@ impl Refusals {
     }
 
     /// The next probes pass it over, if others wait.
-    pub(super) fn remember(&self, order: u64) {
+    pub(super) fn remember(&self, identity: String) {
         let mut inner = self.lock();
-        inner.lately.retain(|refused| *refused != order);
-        inner.lately.push_back(order);
+        inner.lately.retain(|refused| *refused != identity);
+        inner.lately.push_back(identity);
         if inner.lately.len() > LATELY {
             inner.lately.pop_front();
         }
@@ -229,7 +234,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     pub(super) fn refused(&self, lease: Lease, code: &str, reason: String) {
         let code = code.chars().take(CODE_MAX).collect();
         let refusal = Refusal { lease, code, reason };
-        self.shared.refusals.remember(refusal.lease.sequence);
+        self.shared.refusals.remember(refusal.lease.key.identity());
         let governor = &self.shared.governor;
         if governor.braked_for(&refusal.code) {
             return give_back(refusal, governor.longer_than_the_next_probe());
@@ -248,7 +253,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     }
 }
 
-fn take_effect(effect: Effect, governor: &Governor) {
+pub(super) fn take_effect(effect: Effect, governor: &Governor) {
     effect.exceptions.into_iter().for_each(settle);
     if let Some((brake, back)) = effect.trip {
         governor.brake(brake);
@@ -374,21 +379,21 @@ mod tests {
         let chosen = |leases: Vec<Lease>| {
             let chosen = refusals.choose(leases);
             assert!(chosen.len() <= 1);
-            chosen.first().map(|lease| lease.sequence)
+            chosen.first().map(|lease| lease.key.identity())
         };
-        let sequences: Vec<u64> = all.iter().map(|lease| lease.sequence).collect();
+        let identities: Vec<_> = all.iter().map(|lease| lease.key.identity()).collect();
         drop(all);
         assert_eq!(refusals.to_choose_from(), 1);
-        for sequence in &sequences[..3] {
-            refusals.remember(*sequence);
-            refusals.remember(*sequence);
+        for identity in &identities[..3] {
+            refusals.remember(identity.clone());
+            refusals.remember(identity.clone());
         }
         assert_eq!(refusals.to_choose_from(), 4);
-        assert_eq!(chosen(leases(4).await), Some(sequences[3]));
-        assert_eq!(chosen(leases(3).await), Some(sequences[0]), "all were refused");
+        assert_eq!(chosen(leases(4).await), Some(identities[3].clone()));
+        assert_eq!(chosen(leases(3).await), Some(identities[0].clone()), "all were refused");
         assert_eq!(chosen(Vec::new()), None);
-        sequences.iter().for_each(|sequence| refusals.remember(*sequence));
+        identities.iter().for_each(|identity| refusals.remember(identity.clone()));
         assert_eq!(refusals.to_choose_from(), LATELY + 1, "memory is bounded");
-        assert_eq!(chosen(leases(600).await), Some(sequences[0]));
+        assert_eq!(chosen(leases(600).await), Some(identities[0].clone()));
     }
 }

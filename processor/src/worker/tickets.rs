@@ -101,7 +101,11 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             Ok(answers) => {
                 for (lease, found) in leases.into_iter().zip(answers) {
                     match found {
-                        Some(found) => self.settle_found(lease, found),
+                        Some(found) => {
+                            let is_ours = found.fingerprint.is_none_or(|f| f == lease.fingerprint);
+                            self.found_taken(&lease, is_ours);
+                            self.settle_found(lease, found);
+                        }
                         None => self.settle_not_there(lease),
                     }
                 }
@@ -153,6 +157,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             let after = self.next_look(age);
             return lease.settle(Verdict::Submitted { ticket, after });
         }
+        self.overdue(&lease);
         let told: String = ticket.chars().take(TOLD).collect();
         let asked = match self.shared.oms.can_find() {
             true => "a last look-up did not find it",

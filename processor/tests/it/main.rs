@@ -16,6 +16,8 @@ mod foreign;
 #[cfg(test)]
 mod governor;
 #[cfg(test)]
+mod hearing;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod http_claim;

@@ -21,11 +21,11 @@ use crate::support::{Delivery, TokioClock, buffer, key};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Takes every order, and has it when a test says so.
-struct Taker {
+pub(crate) struct Taker {
     began: Instant,
     can_find: bool,
     find_batch: usize,
-    sent: Mutex<Vec<(Duration, Identity)>>,
+    pub(crate) sent: Mutex<Vec<(Duration, Identity)>>,
     asked: Mutex<Vec<(Duration, Vec<Identity>)>>,
     there: Mutex<HashSet<Identity>>,
     out_of_order: AtomicBool,
@@ -36,7 +36,7 @@ struct Taker {
 }
 
 impl Taker {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             began: Instant::now(),
             can_find: true,
@@ -50,7 +50,7 @@ impl Taker {
         }
     }
 
-    fn sent(&self) -> usize {
+    pub(crate) fn sent(&self) -> usize {
         self.sent.lock().unwrap().len()
     }
 
@@ -71,7 +71,7 @@ impl Taker {
         self.asked.lock().unwrap().iter().map(|(at, asked)| (*at, asked.len())).collect()
     }
 
-    fn has(&self, id: &str) {
+    pub(crate) fn has(&self, id: &str) {
         self.there.lock().unwrap().insert(key(id).identity());
     }
 }
@@ -151,21 +151,21 @@ impl OrderManagement for Taker {
     }
 }
 
-fn config(outstanding: Option<u64>) -> DrainConfig {
+pub(crate) fn config(outstanding: Option<u64>) -> DrainConfig {
     let retry = RetryPolicy { base: Duration::from_millis(10), max: SECOND };
     let limits = Limits { batch: Some(4), outstanding, ..Limits::default() };
     let remembered = Duration::from_secs(1_000 * 365 * 86_400);
     DrainConfig { limits, retry, remembered, ..DrainConfig::default() }
 }
 
-struct Sale {
-    buffer: Memory,
-    oms: Arc<Taker>,
+pub(crate) struct Sale {
+    pub(crate) buffer: Memory,
+    pub(crate) oms: Arc<Taker>,
     config: DrainConfig,
 }
 
 impl Sale {
-    async fn of(orders: usize, oms: Taker, config: DrainConfig) -> Self {
+    pub(crate) async fn of(orders: usize, oms: Taker, config: DrainConfig) -> Self {
         let buffer = buffer(TokioClock::shared());
         for n in 0..orders {
             Delivery::new(&n.to_string()).append(&buffer).await;
@@ -173,7 +173,7 @@ impl Sale {
         Self { buffer, oms: Arc::new(oms), config }
     }
 
-    fn drain(&self) -> Drain {
+    pub(crate) fn drain(&self) -> Drain {
         let oms = Arc::clone(&self.oms);
         Drain::start(self.config.clone(), self.buffer.clone(), oms, TokioClock::shared()).unwrap()
     }
@@ -182,7 +182,7 @@ impl Sale {
         self.buffer.order(&key(id)).await.unwrap().unwrap().state
     }
 
-    async fn exceptions(&self) -> Vec<(u64, ExceptionCategory, String)> {
+    pub(crate) async fn exceptions(&self) -> Vec<(u64, ExceptionCategory, String)> {
         let rows = self.buffer.exceptions(0, 1_000).await.unwrap();
         rows.into_iter().map(|row| (row.id, row.category, row.reason)).collect()
     }

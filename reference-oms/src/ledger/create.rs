@@ -9,7 +9,7 @@ use crate::hash::fnv;
 use crate::order::{Order, Outcome};
 
 /// When an order exists that is refused later.
-pub(super) const NEVER_US: i64 = i64::MAX;
+pub(crate) const NEVER_US: i64 = i64::MAX;
 
 /// A create call, with what was decided before it came to the ledger.
 #[derive(Debug)]
@@ -100,9 +100,10 @@ fn one(
     }
     if faults.unique {
         let mut first = to.prepare_cached(
-            "SELECT id, fingerprint, exists_us, ticket FROM creates WHERE identity = ? ORDER BY seq LIMIT 1",
+            "SELECT id, fingerprint, exists_us, ticket FROM creates WHERE identity = ? AND exists_us <> ? ORDER BY seq LIMIT 1",
         )?;
-        let first = first.query_row([&order.identity], |row| {
+        // One that is refused never was there, and may come again.
+        let first = first.query_row(params![order.identity, NEVER_US], |row| {
             let existing = Outcome::Existing { id: row.get(0)?, fingerprint: row.get(1)? };
             match row.get::<_, Option<String>>(3)? {
                 Some(ticket) if row.get::<_, i64>(2)? > now_us => Ok(Outcome::Accepted { ticket }),
@@ -118,7 +119,8 @@ fn one(
     let id = format!("SO-{seq:010}");
     let ticket = faults.async_after_ms.map(|_| format!("TK-{seq:010}"));
     let hash = fnv(order.identity.as_bytes());
-    let refused = faults.async_refuse_every.is_some_and(|n| hash.is_multiple_of(n.get()));
+    let refused = faults.async_refuse_all
+        || faults.async_refuse_every.is_some_and(|n| hash.is_multiple_of(n.get()));
     let exists_us = match ticket.is_some() && refused {
         true => NEVER_US,
         false => now_us.saturating_add(millis_us(faults.async_after_ms.unwrap_or(0))),

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Clock;
 use crate::order::{Found, Listed, Told};
 
-pub(crate) use create::{Create, Created};
+pub(crate) use create::{Create, Created, NEVER_US};
 pub(crate) use note::Note;
 pub use open::LedgerError;
 

@@ -33,11 +33,11 @@ pub(super) fn list(
 ) -> rusqlite::Result<Vec<Listed>> {
     let mut statement = from.prepare_cached(
         "SELECT seq, identity, id, fingerprint, exists_us, grand_total, currency, \
-           (SELECT count(*) FROM creates AS again WHERE again.identity = one.identity), \
-           seq = (SELECT min(seq) FROM creates AS first WHERE first.identity = one.identity) \
-         FROM creates AS one WHERE seq > ? ORDER BY seq",
+           (SELECT count(*) FROM creates AS again WHERE again.identity = one.identity AND again.exists_us <> ?2), \
+           seq = (SELECT min(seq) FROM creates AS first WHERE first.identity = one.identity AND first.exists_us <> ?2) \
+         FROM creates AS one WHERE seq > ?1 AND exists_us <> ?2 ORDER BY seq",
     )?;
-    let mut rows = statement.query([after])?;
+    let mut rows = statement.query([after, NEVER_US])?;
     let mut page = Vec::new();
     while let (true, Some(row)) = (page.len() < limit, rows.next()?) {
         let (order, is_first) = (listed(row)?, row.get(8)?);
