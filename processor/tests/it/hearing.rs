@@ -31,7 +31,7 @@ async fn refuse(sale: &Sale, hearing: &Hearing, n: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn omspg_told_refusals_stop_the_drain_and_only_what_became_of_a_probe_lets_it_go_on() {
+async fn told_refusals_stop_the_drain_and_only_what_became_of_a_probe_lets_it_go_on() {
     let limits = Limits { ceiling_per_s: Some(10.0), ..config(None).limits };
     let sale = Sale::of(100, Taker::new(), DrainConfig { limits, ..config(None) }).await;
     let drain = sale.drain();
@@ -70,7 +70,7 @@ async fn omspg_told_refusals_stop_the_drain_and_only_what_became_of_a_probe_lets
 }
 
 #[tokio::test(start_paused = true)]
-async fn omspg_an_order_refused_twice_while_others_pass_is_an_exception() {
+async fn an_order_refused_twice_while_others_pass_is_an_exception() {
     let sale = Sale::of(10, Taker::new(), config(None)).await;
     let drain = sale.drain();
     let hearing = drain.hearing();
@@ -90,7 +90,7 @@ async fn omspg_an_order_refused_twice_while_others_pass_is_an_exception() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn omspg_tickets_that_nothing_becomes_of_stop_the_drain() {
+async fn tickets_that_nothing_becomes_of_stop_the_drain() {
     let config = DrainConfig { ticket_deadline: 100 * SECOND, ..config(Some(40)) };
     let sale = Sale::of(400, Taker::new(), config).await;
     let drain = sale.drain();
@@ -134,7 +134,7 @@ fn taken(ticket: &str) -> Verdict {
 }
 
 #[tokio::test(start_paused = true)]
-async fn omspg_a_refusal_told_before_its_ticket_is_heard_once_that_is_noted() {
+async fn a_refusal_told_before_its_ticket_is_heard_once_that_is_noted() {
     let (buffer, hearing, mut leases) = being_sent(1).await;
     let (told, patience) = (buffer.clone(), hearing.patience());
     let told =
@@ -148,7 +148,7 @@ async fn omspg_a_refusal_told_before_its_ticket_is_heard_once_that_is_noted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn omspg_all_that_is_told_together_waits_no_longer_than_one_does() {
+async fn all_that_is_told_together_waits_no_longer_than_one_does() {
     let (buffer, hearing, _leases) = being_sent(200).await;
     let (began, patience) = (Instant::now(), hearing.patience());
     for n in 0..200 {
@@ -160,7 +160,7 @@ async fn omspg_all_that_is_told_together_waits_no_longer_than_one_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn omspg_a_refusal_of_an_order_under_another_ticket_waits_for_nothing() {
+async fn a_refusal_of_an_order_under_another_ticket_waits_for_nothing() {
     let (buffer, hearing, leases) = being_sent(200).await;
     leases.into_iter().for_each(|lease| lease.settle(taken("T-2")));
     buffer.status().await.unwrap();
@@ -266,7 +266,7 @@ async fn mass_rejection(hold: Duration) -> (Vec<String>, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn omspg_a_mass_rejection_told_later_burns_none_but_the_bad_orders() {
+async fn a_mass_rejection_told_later_burns_none_but_the_bad_orders() {
     let (aside, judged) = mass_rejection(SECOND).await;
     let bad = (0..ORDERS).filter(|n| is_bad(&n.to_string())).count() as u64;
     assert!((10..60).contains(&bad), "{bad}");
@@ -279,7 +279,7 @@ async fn omspg_a_mass_rejection_told_later_burns_none_but_the_bad_orders() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn omspg_without_holding_back_a_mass_rejection_told_later_burns_orders() {
+async fn without_holding_back_a_mass_rejection_told_later_burns_orders() {
     // The control of the test before.
     let (aside, _) = mass_rejection(Duration::ZERO).await;
     let burnt = aside.iter().filter(|id| !is_bad(id)).count();

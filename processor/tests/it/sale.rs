@@ -229,9 +229,10 @@ async fn answers_of_every_kind_at_once_leave_only_the_bad_orders_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_end_or_are_revoked_are_renewed_one_at_a_time() {
-    let sale = Sale::of(json!({ "token_ttl_s": 1, "latency_ms": { "p50": 20, "p99": 40 } })).await;
+    let sale = Sale::of(json!({ "token_ttl_s": 1, "latency_ms": { "p50": 60, "p99": 90 } })).await;
     let drain = sale.drain(sale.oms.http());
-    in_time("half of them", until(async || sale.ended("summarised").await > ORDERS / 2)).await;
+    // Early, so that calls are left to be refused on a busy machine too.
+    in_time("some of them", until(async || sale.ended("summarised").await > 0)).await;
     sale.oms.control(json!({ "revoke_tokens": true })).await;
     let judged = sale.all_is_well(drain).await;
     assert!(judged["refused_for_token"].as_u64().unwrap() >= 1, "{judged}");

@@ -1,7 +1,7 @@
 //! Whose an error of the server is: an order's, which leaves the others alone; or the server's, which burns nobody.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay_buffer::{Buffer, ExceptionCategory, Memory, OrderState};
 use forebay_order::OrderSummary;
@@ -29,7 +29,7 @@ fn invalid(outcome: &Outcome) -> (&str, &str) {
 }
 
 #[tokio::test]
-async fn omspg_an_order_over_a_limit_of_the_server_is_its_own_fault_and_the_others_stand() {
+async fn an_order_over_a_limit_of_the_server_is_its_own_fault_and_the_others_stand() {
     let Some(server) = server::shared() else { return };
     let url = database(server, "over_a_limit").await;
     let oms = at(&url);
@@ -46,7 +46,7 @@ async fn omspg_an_order_over_a_limit_of_the_server_is_its_own_fault_and_the_othe
 }
 
 #[tokio::test]
-async fn omspg_what_a_trigger_refuses_is_the_order_s_and_its_words_stay_in_the_server_s_log() {
+async fn what_a_trigger_refuses_is_the_order_s_and_its_words_stay_in_the_server_s_log() {
     let Some(server) = server::shared() else { return };
     // As it refuses a row: at once, or at the commit.
     for (name, deferred) in [("trigger_now", false), ("trigger_late", true)] {
@@ -110,7 +110,7 @@ async fn summarised(buffer: &Memory) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn omspg_an_order_that_takes_too_long_is_set_aside_and_holds_up_no_others() {
+async fn an_order_that_takes_too_long_is_set_aside_and_holds_up_no_others() {
     let Some(url) = slow_for("too_long", "huge-%").await else { return };
     let oms = Arc::new(at(&url));
     // They are the oldest, and in both halves of the first batch.
@@ -122,9 +122,9 @@ async fn omspg_an_order_that_takes_too_long_is_set_aside_and_holds_up_no_others(
     let drain = Drain::start(config(), buffer.clone(), Arc::clone(&oms), clock()).unwrap();
     in_time("all others", until(async || summarised(&buffer).await == 58)).await;
     // Nobody can tell whose fault it is unless others pass, one after the other as in a sale.
-    let mut more = 0;
+    let (mut more, began) = (0, Instant::now());
     while buffer.exceptions(0, 100).await.unwrap().len() < 2 {
-        assert!(more < 100, "{more} passed");
+        assert!(began.elapsed() < Duration::from_secs(60), "{more} passed");
         Delivery::new(&format!("more-{more}")).append(&buffer).await;
         more += 1;
         in_time("it", until(async || summarised(&buffer).await == 58 + more)).await;
@@ -140,7 +140,7 @@ async fn omspg_an_order_that_takes_too_long_is_set_aside_and_holds_up_no_others(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn omspg_a_server_that_takes_too_long_over_everything_burns_nothing() {
+async fn a_server_that_takes_too_long_over_everything_burns_nothing() {
     let Some(url) = slow_for("slow_for_all", "%").await else { return };
     let oms = Arc::new(at(&url));
     let buffer = with((0..5).map(|n| n.to_string())).await;

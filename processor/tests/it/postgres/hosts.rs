@@ -51,7 +51,7 @@ async fn has(url: &str) -> usize {
 }
 
 #[tokio::test]
-async fn omspg_an_open_connection_to_a_server_that_only_reads_is_left_for_the_one_that_writes() {
+async fn an_open_connection_to_a_server_that_only_reads_is_left_for_the_one_that_writes() {
     let Some((servers, urls, both)) = two("left").await else { return };
     read_only(&servers[0], true).await;
     let oms = at(&both);
@@ -84,7 +84,7 @@ async fn omspg_an_open_connection_to_a_server_that_only_reads_is_left_for_the_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn omspg_a_drain_goes_over_to_the_server_that_writes_and_burns_nothing() {
+async fn a_drain_goes_over_to_the_server_that_writes_and_burns_nothing() {
     let Some((servers, urls, both)) = two("goes_over").await else { return };
     read_only(&servers[1], true).await;
     let buffer = buffer(clock());
