@@ -1,7 +1,7 @@
 //! Whose an error of the server is: an order's, which leaves the others alone; or the server's, which burns nobody.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay_buffer::{Buffer, ExceptionCategory, Memory, OrderState};
 use forebay_order::OrderSummary;
@@ -122,7 +122,7 @@ async fn an_order_that_takes_too_long_is_set_aside_and_holds_up_no_others() {
     let drain = Drain::start(config(), buffer.clone(), Arc::clone(&oms), clock()).unwrap();
     in_time("all others", until(async || summarised(&buffer).await == 58)).await;
     // Nobody can tell whose fault it is unless others pass, one after the other as in a sale.
-    let (mut more, began) = (0, Instant::now());
+    let (mut more, began) = (0, tokio::time::Instant::now());
     while buffer.exceptions(0, 100).await.unwrap().len() < 2 {
         assert!(began.elapsed() < Duration::from_secs(60), "{more} passed");
         Delivery::new(&format!("more-{more}")).append(&buffer).await;
