@@ -92,6 +92,14 @@ impl Common {
     pub fn smallest(&self, knob: &str) -> Option<f64> {
         self.smallest.get(knob).copied()
     }
+
+    /// One's own value of a limit, or the smallest, whichever is less; `None` where nobody has one.
+    pub fn at_most(&self, own: Option<f64>, knob: &str) -> Option<f64> {
+        match (own, self.smallest(knob)) {
+            (Some(own), Some(least)) => Some(own.min(least)),
+            (own, least) => own.or(least),
+        }
+    }
 }
 
 /// One value, and who has it.
@@ -125,6 +133,10 @@ mod tests {
             ["ceiling", "burst", "new"].map(|knob| common.smallest(knob)),
             [Some(200.0), Some(7.0), Some(1.0)]
         );
+        assert_eq!(common.at_most(Some(300.0), "ceiling"), Some(200.0));
+        assert_eq!(common.at_most(Some(3.0), "burst"), Some(3.0));
+        assert_eq!(common.at_most(None, "burst"), Some(7.0));
+        assert_eq!(common.at_most(Some(3.0), "nobody's"), Some(3.0));
         let said = common.differs.unwrap();
         for words in [
             "ceiling is 200 in web-1, web-3 and 400.5 in web-2",

@@ -20,6 +20,24 @@ pub enum Step {
     Found,
 }
 
+impl Step {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Committed, Self::Answered, Self::Settling, Self::Settled, Self::LookUp, Self::Found];
+
+    /// Its name in `FOREBAY_ENDS_AT`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Answered => "answered",
+            Self::Settling => "settling",
+            Self::Settled => "settled",
+            Self::LookUp => "look-up",
+            Self::Found => "found",
+        }
+    }
+}
+
 #[cfg(not(forebay_control))]
 impl Step {
     /// The process is there, if that is so.
@@ -41,26 +59,6 @@ mod build {
     static END: OnceLock<(Step, AtomicU32)> = OnceLock::new();
 
     impl Step {
-        const ALL: [Self; 6] = [
-            Self::Committed,
-            Self::Answered,
-            Self::Settling,
-            Self::Settled,
-            Self::LookUp,
-            Self::Found,
-        ];
-
-        fn name(self) -> &'static str {
-            match self {
-                Self::Committed => "committed",
-                Self::Answered => "answered",
-                Self::Settling => "settling",
-                Self::Settled => "settled",
-                Self::LookUp => "look-up",
-                Self::Found => "found",
-            }
-        }
-
         /// The process is there, if that is so, and ends if it was told to.
         pub fn reached(self, is_so: impl FnOnce() -> bool) {
             let Some((step, before)) = END.get().filter(|(step, _)| *step == self) else { return };

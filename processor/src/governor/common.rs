@@ -30,19 +30,16 @@ impl Limits {
     /// These, or the smaller one that another process has. A burst and a batch that are not set here are a part of the ceiling that
     /// holds.
     pub(super) fn at_most(&self, common: &Common) -> Self {
-        let least = |own: Option<f64>, knob| match (own, common.smallest(knob)) {
-            (Some(own), Some(least)) => Some(own.min(least)),
-            (own, least) => own.or(least),
-        };
         let of_own = |own: Option<usize>, knob| {
             own.map(|own| own.min(common.smallest(knob).map_or(own, whole)))
         };
         Self {
-            ceiling_per_s: least(self.ceiling_per_s, CEILING),
+            ceiling_per_s: common.at_most(self.ceiling_per_s, CEILING),
             burst: of_own(self.burst, BURST),
             batch: of_own(self.batch, BATCH),
             in_flight: of_own(Some(self.in_flight), IN_FLIGHT).unwrap_or(self.in_flight).max(1),
-            outstanding: least(self.outstanding.map(|most| most as f64), OUTSTANDING)
+            outstanding: common
+                .at_most(self.outstanding.map(|most| most as f64), OUTSTANDING)
                 .map(|most| whole(most) as u64),
             ..*self
         }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use forebay_buffer::step::Step;
 use rustix::process::Signal;
 
 use super::acceptance::SET_ASIDE;
@@ -27,7 +28,7 @@ use crate::failure::{Failure, Result, While as _};
 use crate::say::complain;
 use crate::time::Stopwatch;
 use commits::Commits;
-use step::Step;
+use step::{comes_after_a_death, counted_as, of_run};
 
 pub(super) const TORTURE: Torture = Torture {
     name: "oms-kill",
@@ -92,7 +93,7 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
         scene.play_load()?;
         scene.wait(Duration::from_millis(random.u64(SERVED_MS)))?;
         // In the control nothing is looked up.
-        let step = Step::of_run(run).filter(|step| !scene.control() || !step.comes_after_a_death());
+        let step = of_run(run).filter(|step| !scene.control() || !comes_after_a_death(*step));
         match step {
             None => {
                 commits.next(scene.interrupt())?;
@@ -112,10 +113,10 @@ fn play(scene: &mut Scene<'_>) -> Result<()> {
             }
             Some(step) => {
                 scene.kill()?;
-                if step.comes_after_a_death() {
+                if comes_after_a_death(step) {
                     end_at(scene, Step::Committed, random.u32(BEFORE), &ending)?;
                 }
-                let before = if step.comes_after_a_death() { 0 } else { random.u32(BEFORE) };
+                let before = if comes_after_a_death(step) { 0 } else { random.u32(BEFORE) };
                 let met = end_at(scene, step, before, &ending)?;
                 scene.tally.injected += u64::from(met);
             }
@@ -170,7 +171,7 @@ fn end_at(scene: &mut Scene<'_>, step: Step, before: u32, ending: &Path) -> Resu
     scene.load()?.stop()?;
     let aborted = |ended: ExitStatus| ended.signal() == Some(Signal::ABORT.as_raw());
     let met = ended.is_some_and(aborted);
-    scene.tally.count(if met { step.counted_as() } else { STEPS_MISSED }, 1);
+    scene.tally.count(if met { counted_as(step) } else { STEPS_MISSED }, 1);
     if !met {
         complain(format_args!(
             "it did not end at {}: {ended:?}\n{}",
@@ -252,7 +253,7 @@ mod tests {
     fn so_many_runs_meet_every_step_on_every_oms_and_no_fewer_do() {
         let meet_all = |runs| {
             shares(&Plan { runs, ..Plan::new(Fault::OmsKill) }).iter().all(|share| {
-                let met: Vec<_> = (0..share.runs).filter_map(Step::of_run).collect();
+                let met: Vec<_> = (0..share.runs).filter_map(of_run).collect();
                 Step::ALL.iter().all(|step| met.contains(step))
             })
         };

@@ -95,14 +95,11 @@ impl Calls {
 
     /// Keeps to that share of the limits, and of each limit to the smallest of all processes'.
     pub(super) fn keep_to(&self, share: f64, common: &Common) {
-        let least = |own: Option<f64>, knob| match (own, common.smallest(knob)) {
-            (Some(own), Some(least)) => Some(own.min(least)),
-            (own, least) => own.or(least),
-        };
-        let per_day = least(self.limits.calls_per_day.map(|calls| calls as f64), PER_DAY);
+        let per_day = self.limits.calls_per_day.map(|calls| calls as f64);
+        let per_day = common.at_most(per_day, PER_DAY);
         let mut inner = self.inner();
         inner.share = share.clamp(LEAST_SHARE, 1.0);
-        inner.calls_per_s = least(self.limits.calls_per_s, PER_S);
+        inner.calls_per_s = common.at_most(self.limits.calls_per_s, PER_S);
         inner.calls_per_day = per_day.map(|calls| part(calls, 1.0));
     }
 
