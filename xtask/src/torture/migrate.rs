@@ -12,7 +12,7 @@ use super::balancer::Balancer;
 use super::report::{Tally, loss};
 use super::scene::Scene;
 use super::server::get;
-use super::{BYTES_MAX, Cluster, Torture, WriteMode};
+use super::{Cluster, Torture, WriteMode};
 use crate::failure::{Failure, Result};
 use crate::say::complain;
 use crate::time::Stopwatch;
@@ -24,7 +24,7 @@ pub(super) const TORTURE: Torture = Torture {
     ledger_control: None,
     ceiling_control: None,
     disk: None,
-    cluster: Some(Cluster { rate: 400.0, ceiling_per_s: 60, wired: 0, bytes_max: BYTES_MAX }),
+    cluster: Some(Cluster { rate: 400.0, ceiling_per_s: 60, wired: 0, bytes_max: STREAM_BYTES }),
     modes: &[WriteMode::Replicated],
     oms_inside: false,
     knobs: "slot_bytes = \"1MiB\"\nburst_reserve = 2\ndisk_max = \"1GiB\"\n\
@@ -34,6 +34,8 @@ pub(super) const TORTURE: Torture = Torture {
     missed,
 };
 
+/// One stream of many that the servers hold beside each other.
+const STREAM_BYTES: u64 = 1 << 30;
 /// How long it is served between two moves.
 const SERVED: std::ops::Range<u64> = 500..2_500;
 /// How long what moves the orders runs until it is killed: since it was started, and since it has a door.
