@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use super::super::load::{Orders, is_whole};
 use super::super::oms::postgres;
-use super::{runtime, summary};
+use super::{behind, runtime, summary};
 use crate::failure::{Failure, Result, While as _};
 use crate::time::{Stopwatch, poll_until};
 
@@ -88,6 +88,7 @@ impl Burst {
         let thread = std::thread::spawn(move || {
             let pace = Pace { clock: Stopwatch::start(), per_second, next: Cell::new(0) };
             let offer = Offer { pace, orders, progress: shared };
+            behind::this_thread()?;
             runtime()?.block_on(offer.to(&way))?;
             Ok(offer.orders.into_inner())
         });

@@ -1,10 +1,11 @@
 //! What a burst does to whoever reads in the order database: none, the storefront's own inserts, and the same orders through Forebay, by
 //! turns.
 //!
-//! The database, the reader, the storefront and Forebay share the machine, so that what the door and the load take of it counts
-//! against Forebay. Both bursts are offered the same kind of orders at the same rate on as many connections; a database that does
+//! They share the machine. The storefront, and Forebay where it goes through it, run only where the database and the reader leave it
+//! idle, so that the figure is what reaches the database, and not what an order costs whoever takes it. Both bursts are offered the same kind of orders at the same rate on as many connections; a database that does
 //! not keep up gets fewer (`direct_per_s`), for each connection waits for its answer.
 
+mod behind;
 mod burst;
 mod reader;
 
@@ -140,6 +141,7 @@ impl Protect<'_> {
         };
         self.reader.forget_fleet()?;
         let server = setup.start()?;
+        behind::process(server.pid())?;
         server.quiet()?;
         self.reader.settle()?;
         let burst = Burst::begin(Way::Door(server.orders), self.offered, &self.orders);
