@@ -203,6 +203,7 @@ pub(crate) fn postgres(config: &Config) -> Result<PostgresOptions, String> {
         test: oms.test,
         // One for each call of the drain, and one for whoever looks meanwhile.
         connections: config.drain.in_flight + 1,
+        answer_timeout: oms.answer_timeout.0,
     })
 }
 

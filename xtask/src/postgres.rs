@@ -133,7 +133,22 @@ impl PostgresServer {
         self.end("immediate")
     }
 
+    /// Has all its processes stand still, with their connections open, or go on.
+    ///
+    /// # Errors
+    /// They are not found.
+    pub fn freeze(&self, still: bool) -> Result<()> {
+        let text = std::fs::read_to_string(self.place.join("data").join("postmaster.pid"))?;
+        let first = text.lines().next().unwrap_or_default().to_owned();
+        let signal = if still { "-STOP" } else { "-CONT" };
+        // It begins no other while it stands still, so none is missed.
+        kill(signal, std::slice::from_ref(&first))?;
+        kill(signal, &children(&first)?)
+    }
+
     fn end(&self, how: &str) -> Result<()> {
+        // One that stands still does not hear that it is over.
+        self.freeze(false).ok();
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut keeper) = keeper else { return Ok(()) };
         if let Some(mut input) = keeper.stdin.take() {
@@ -157,6 +172,29 @@ fn binaries() -> Option<PathBuf> {
     let packaged = packaged.filter_map(|version| Some(version.ok()?.path().join("bin/initdb")));
     let found = real.chain(packaged).find(|initdb| initdb.exists())?;
     found.parent().map(Path::to_owned)
+}
+
+/// The processes that a process has begun.
+fn children(of: &str) -> Result<Vec<String>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let status = std::fs::read_to_string(format!("/proc/{name}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        if parent.is_some_and(|parent| parent.trim() == of) {
+            children.push(name);
+        }
+    }
+    Ok(children)
+}
+
+fn kill(signal: &str, processes: &[String]) -> Result<()> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "kill \"$@\"", "kill", signal]).args(processes);
+    if processes.is_empty() || command.stderr(Stdio::null()).status()?.success() {
+        return Ok(());
+    }
+    Err(Error::other(format!("kill {signal} {processes:?}")))
 }
 
 /// Somebody other than root: user and group.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError};
 use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -31,8 +31,8 @@ const KEEPALIVE_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
 
 /// What each connection is set to. Limits that the address, the user, the database or the server sets stand. A server that
 /// acknowledges before it has synced would make what is settled untrue, so that is put right for ours; a stricter one is left as it is.
+/// (The limit for a statement goes before it.)
 const SESSION: &str = "\
-     SELECT set_config('statement_timeout', '30s', false) WHERE current_setting('statement_timeout') = '0'; \
      SELECT set_config('lock_timeout', '5s', false) WHERE current_setting('lock_timeout') = '0'; \
      SELECT set_config('idle_in_transaction_session_timeout', '60s', false) \
          WHERE current_setting('idle_in_transaction_session_timeout') = '0'; \
@@ -75,8 +75,14 @@ pub(super) fn pool(options: &PostgresOptions) -> Result<Pool, OpenError> {
     let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
     let connect = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
     let create = connect.saturating_mul(hosts).max(WAIT);
-    // Of several hosts the one that writes.
+    // Of several hosts the one that writes; by no order, so that one that stands still does not always come first.
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    config.load_balance_hosts(LoadBalanceHosts::Random);
+    let statement_ms = options.answer_timeout.as_millis();
+    let session = format!(
+        "SELECT set_config('statement_timeout', '{statement_ms}ms', false) \
+             WHERE current_setting('statement_timeout') = '0'; {SESSION}"
+    );
     let tls = MakeRustlsConnect::new(tls_client(options.roots.as_deref())?);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config, tls, recycling);
@@ -86,8 +92,11 @@ pub(super) fn pool(options: &PostgresOptions) -> Result<Pool, OpenError> {
         .max_size(options.connections)
         .timeouts(timeouts)
         .runtime(Runtime::Tokio1)
-        .post_create(Hook::async_fn(|client, _| {
-            Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
+        .post_create(Hook::async_fn(move |client, _| {
+            let session = session.clone();
+            Box::pin(
+                async move { client.batch_execute(&session).await.map_err(HookError::Backend) },
+            )
         }))
         .build()
         .map_err(|error| OpenError::Address(error.to_string()))

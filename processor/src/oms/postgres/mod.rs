@@ -9,6 +9,7 @@
 //! - Trouble of the server is never an order's fault: one that is not there, only reads, fails over, is full or busy is
 //!   [`CallFailure`], with [`CallFailure::Unknown`] only where the commit was not answered. What may be either's, as a statement that took
 //!   too long, is [`CallFailure::GaveUp`].
+//! - A server that stands still is given up after a while, with what it was told unknown.
 //! - A connection on which a call came to nothing is not used again, nor are those that are idle: of several hosts another may be the
 //!   one that writes by now.
 //!
@@ -33,11 +34,13 @@ mod write;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use forebay_buffer::Clock;
 use forebay_order::OrderSummary;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use super::refuse::IDENTITY_MAX;
 use super::{CallFailure, Claim, Found, Guarantee, Identity, Listed, OrderManagement, Outcome};
@@ -64,12 +67,15 @@ pub struct PostgresOptions {
     pub test: bool,
     /// Connections at most.
     pub connections: usize,
+    /// How long the server works on a statement, where nobody else says it. A call that is not answered within twice that is given up.
+    pub answer_timeout: Duration,
 }
 
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresOptions")
             .field("connections", &self.connections)
+            .field("answer_timeout", &self.answer_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -85,6 +91,8 @@ struct Shared {
     /// The tables are there.
     ready: OnceCell<()>,
     test: bool,
+    /// How long a call is waited for.
+    patience: Duration,
     clock: Arc<dyn Clock>,
 }
 
@@ -95,19 +103,35 @@ impl Postgres {
     /// [`OpenError`]: it can never be reached like this.
     pub fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let pool = connect::pool(options)?;
-        let shared = Shared { pool, ready: OnceCell::new(), test: options.test, clock };
-        Ok(Self { shared: Arc::new(shared) })
+        let patience = options.answer_timeout.saturating_mul(2);
+        let (ready, test) = (OnceCell::new(), options.test);
+        Ok(Self { shared: Arc::new(Shared { pool, ready, test, patience, clock }) })
     }
 }
 
 impl Shared {
     /// A connection to tables that are there.
     async fn client(&self) -> Result<Object, CallFailure> {
-        let mut client = connect::get(&self.pool).await?;
-        match self.ready.get_or_try_init(|| connect::migrate(&mut client)).await {
+        let mut client = self.in_time(connect::get(&self.pool), CallFailure::NotSent).await?;
+        let migrated =
+            async || self.in_time(connect::migrate(&mut client), CallFailure::NotSent).await;
+        match self.ready.get_or_try_init(migrated).await {
             Ok(()) => Ok(client),
             Err(failure) => self.done(client, Err(failure)),
         }
+    }
+
+    /// What a call comes to, if that is known in time. A server that stands still keeps its connections, and its machine speaks for it, so
+    /// that nothing else tells.
+    async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallFailure>>,
+        late: fn(String) -> CallFailure,
+    ) -> Result<T, CallFailure> {
+        let answer = timeout(self.patience, call).await;
+        answer.unwrap_or_else(|_| {
+            Err(late(format!("the database did not answer within {:?}", self.patience)))
+        })
     }
 
     /// What a call on that connection came to; it goes back if it is good for another.
@@ -122,7 +146,8 @@ impl Shared {
     async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let mut client = self.client().await?;
         let committed_at_us = self.clock.wall_ms().saturating_mul(1_000);
-        let answer = write::submit(&mut client, batch, committed_at_us).await;
+        let call = write::submit(&mut client, batch, committed_at_us);
+        let answer = self.in_time(call, CallFailure::Unknown).await;
         self.done(client, answer)
     }
 }
@@ -152,19 +177,22 @@ impl OrderManagement for Postgres {
 
     async fn find(&self, identities: &[Identity]) -> Result<Vec<Option<Found>>, CallFailure> {
         let client = self.shared.client().await?;
-        let answer = read::find(&client, identities).await;
+        let call = read::find(&client, identities);
+        let answer = self.shared.in_time(call, CallFailure::NotSent).await;
         self.shared.done(client, answer)
     }
 
     async fn claim(&self, fleet: &str, take: bool) -> Result<Claim, CallFailure> {
         let mut client = self.shared.client().await?;
-        let answer = claim::claim(&mut client, fleet, take, self.shared.clock.wall_ms()).await;
+        let call = claim::claim(&mut client, fleet, take, self.shared.clock.wall_ms());
+        let answer = self.shared.in_time(call, CallFailure::Unknown).await;
         self.shared.done(client, answer)
     }
 
     async fn list(&self, after: u64, limit: usize) -> Result<Option<Vec<Listed>>, CallFailure> {
         let mut client = self.shared.client().await?;
-        let answer = read::list(&mut client, after, limit.min(LIST_MAX)).await.map(Some);
-        self.shared.done(client, answer)
+        let call = read::list(&mut client, after, limit.min(LIST_MAX));
+        let answer = self.shared.in_time(call, CallFailure::NotSent).await;
+        self.shared.done(client, answer.map(Some))
     }
 }

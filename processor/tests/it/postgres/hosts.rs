@@ -1,14 +1,16 @@
-//! Several hosts: the one that writes is used, and left once it only reads, also on connections that were open.
+//! Several hosts: the one that writes is used, and left once it only reads or stands still, also on connections that were open.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_buffer::Buffer;
-use forebay_processor::{CallFailure, Drain, DrainConfig, Limits, OrderManagement, RetryPolicy};
+use forebay_processor::{
+    CallFailure, Drain, DrainConfig, Limiter, Limits, OrderManagement, RetryPolicy,
+};
 
-use super::at;
 use super::server::{self, PostgresServer, database, execute};
+use super::{at, patient};
 use crate::support::{Delivery, buffer, clock, creates, in_time, order, until};
 
 /// Two servers with the tables, and how both are named in one address.
@@ -115,4 +117,56 @@ async fn a_drain_goes_over_to_the_server_that_writes_and_burns_nothing() {
     }
     let distinct: BTreeSet<_> = all.iter().collect();
     assert_eq!((all.len(), distinct.len()), (400, 400), "each once, on one of them");
+}
+
+/// As short a patience as a server that is only busy with other tests keeps.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn a_server_that_stands_still_is_left_for_the_one_that_writes() {
+    let Some((servers, urls, both)) = two("still").await else { return };
+    read_only(&servers[1], true).await;
+    let oms = patient(&both, PATIENCE);
+    oms.submit(&[order("1")]).await.unwrap();
+    read_only(&servers[1], false).await;
+    servers[0].freeze(true).unwrap();
+    let failure = oms.submit(&[order("2")]).await.unwrap_err();
+    assert!(
+        matches!(&failure, CallFailure::Unknown(why) if why.contains("did not answer within 4s")),
+        "{failure:?}"
+    );
+    // It takes connections still, and says nothing on them; whoever is asked first is asked by chance.
+    in_time("the other one", until(async || oms.submit(&[order("3")]).await.is_ok())).await;
+    servers[0].freeze(false).unwrap();
+    assert_eq!((has(&urls[0]).await, has(&urls[1]).await), (1, 1), "nothing is done late");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_a_server_that_stands_still_and_doubles_and_burns_nothing() {
+    let Some(server) = server::own() else { return };
+    let url = database(&server, "waits").await;
+    let buffer = buffer(clock());
+    for n in 0..200 {
+        Delivery::new(&n.to_string()).append(&buffer).await;
+    }
+    let retry = RetryPolicy { base: Duration::from_millis(10), max: Duration::from_millis(200) };
+    let limits = Limits { ceiling_per_s: Some(200.0), batch: Some(5), ..Limits::default() };
+    let config = DrainConfig { limits, retry, ..DrainConfig::default() };
+    let oms = Arc::new(patient(&url, PATIENCE / 3));
+    let drain = Drain::start(config, buffer.clone(), oms, clock()).unwrap();
+    let summarised = async || {
+        buffer.status().await.unwrap().ended.get("summarised").copied().unwrap_or_default()
+    };
+    in_time("some", until(async || summarised().await >= 20)).await;
+    server.freeze(true).unwrap();
+    let given_up = async || drain.governor().state().limiter == Limiter::Oms;
+    in_time("given up", until(given_up)).await;
+    let before = summarised().await;
+    server.freeze(false).unwrap();
+    in_time("drained", until(async || summarised().await == 200)).await;
+    assert!(before < 200);
+    assert_eq!(buffer.exceptions(0, 100).await.unwrap(), []);
+    drain.stop(Duration::from_secs(5)).await;
+    let each = creates(&at(&url)).await;
+    assert_eq!((each.len(), each.iter().all(|(_, creates)| *creates == 1)), (200, true));
 }

@@ -45,12 +45,18 @@ impl Tables for Database<'_> {
 }
 
 pub(crate) fn at(url: &str) -> Postgres {
+    patient(url, Duration::from_secs(30))
+}
+
+/// One that waits for twice so long.
+fn patient(url: &str, answer_timeout: Duration) -> Postgres {
     let options = PostgresOptions {
         url: url.to_owned(),
         password: None,
         roots: None,
         test: true,
         connections: 8,
+        answer_timeout,
     };
     Postgres::open(&options, clock()).unwrap()
 }

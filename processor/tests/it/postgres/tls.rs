@@ -1,6 +1,7 @@
 //! TLS to PostgreSQL: whom the target trusts, and what it says of whom it does not.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use forebay_processor::oms::postgres::{Inspection, Postgres, PostgresOptions};
 use forebay_processor::{CallFailure, OrderManagement, Outcome};
@@ -18,6 +19,7 @@ fn at(url: &str, roots: Option<&Path>) -> PostgresOptions {
         roots: roots.map(Path::to_owned),
         test: true,
         connections: 2,
+        answer_timeout: Duration::from_secs(30),
     }
 }
 

@@ -60,6 +60,7 @@ pub(in crate::bench) fn open(url: &str, connections: usize) -> Result<Postgres> 
         roots: None,
         test: true,
         connections,
+        answer_timeout: Duration::from_secs(30),
     };
     Postgres::open(&options, Arc::new(SystemClock)).when("the PostgreSQL target")
 }
