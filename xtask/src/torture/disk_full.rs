@@ -1,6 +1,6 @@
 //! The disk runs full, to the last byte: orders are refused with 503 and `Retry-After` before it does, while the reserve is
 //! still there, what was accepted drains all the same out of it, and when space returns orders are accepted and segments retired
-//! again, without a restart. The control gives orders the reserve, and must stand still or lose.
+//! again, without a restart. The control gives orders the reserve, and one of these must be seen to fail.
 
 use std::time::Duration;
 
@@ -164,15 +164,18 @@ fn missed(tally: &Tally, control: bool) -> Vec<String> {
     let stands = STANDS.iter().filter(|(name, _)| tally.count_of(name) > 0);
     let stands: Vec<_> =
         stands.map(|(name, why)| format!("{} {why}", tally.count_of(name))).collect();
+    let without_reserve = tally.count_of(WITHOUT_RESERVE);
     if control {
-        let shown = !stands.is_empty() || tally.lost > 0 || tally.open_failures > 0;
-        let why = "the control neither stood still nor lost, so the runs prove nothing";
+        let lost = tally.lost > 0 || tally.open_failures > 0;
+        let shown = lost || without_reserve > 0 || !stands.is_empty();
+        let why = "the control neither used its reserve up, nor stood still, nor lost, so the runs prove nothing";
         return if shown { Vec::new() } else { vec![why.to_owned()] };
     }
     let mut missed = super::report::loss(tally, false);
-    if tally.count_of(WITHOUT_RESERVE) > 0 {
-        let count = tally.count_of(WITHOUT_RESERVE);
-        missed.push(format!("{count} times orders were refused only when the reserve was in use"));
+    if without_reserve > 0 {
+        missed.push(format!(
+            "{without_reserve} times orders were refused only when the reserve was in use"
+        ));
     }
     missed.extend(stands);
     missed
@@ -197,5 +200,6 @@ mod tests {
         let mut tally = Tally { acknowledged: 9, found: 9, ..Tally::default() };
         tally.count(WITHOUT_RESERVE, 1);
         assert_eq!(missed(&tally, false).len(), 1);
+        assert_eq!(missed(&tally, true), Vec::<String>::new(), "what the control is for");
     }
 }
