@@ -23,7 +23,7 @@ impl State {
     /// Summarised orders that are in memory, with a sequence above `after`, settled at `since_ms` or later; at most `limit`.
     pub(crate) fn summarised_since(&self, since_ms: i64, after: u64, limit: usize) -> Summarised {
         let mut found = Summarised::default();
-        let sequences = self.slots.range(after.saturating_add(1), LAST);
+        let sequences = self.slab.range(after.saturating_add(1), LAST);
         for (looked_at, sequence) in (1..).zip(sequences) {
             if let Some(order) = self.get(sequence).filter(|o| o.state == OrderState::Summarised)
                 && let Some((at_ms, _)) = self.settled_as(&order)

@@ -148,7 +148,7 @@ impl State {
     fn hanging(&self, epoch: u64) -> impl Iterator<Item = u64> {
         self.segments.by_epoch.range(..=epoch).flat_map(|(_, hanging)| {
             let (first, last) = hanging.accepted.unwrap_or((1, 0));
-            self.slots.range(first, last).chain(hanging.moved.iter().copied())
+            self.slab.range(first, last).chain(hanging.moved.iter().copied())
         })
     }
 

@@ -8,8 +8,8 @@
 //! An order is named by the sequence of the record that first accepted it. A body that occupies no key
 //! (recorded, unreadable, only an id) is kept as an order too, under the hash of its content.
 //!
-//! An order that simply waits takes 56 bytes (resident, at one, three and ten million of them): a slot of 44 ([`slab`]),
-//! about 6.5 in the table of keys ([`keys`]) and about 4 for its sequence ([`sequences`]). What its record on the disk
+//! An order that simply waits takes 48 bytes (resident, at one, three and ten million of them): a slot of 40 ([`slab`]),
+//! and about 6.5 in the table of keys ([`keys`]). What its record on the disk
 //! says (fingerprint, version, exact times) is not kept; a backend reads the record's [`Head`] when the key is hit. What
 //! is out of the ordinary stands in ordered maps beside. Nothing here is ever copied to grow.
 
@@ -68,7 +68,6 @@ use order::{Detail, NotBefore, Order};
 use pack::Flags;
 use queue::Queue;
 use row::{Row, Rows};
-use sequences::Slots;
 use slab::Slab;
 use ticket::Tickets;
 
@@ -85,8 +84,6 @@ pub(crate) struct State {
     hasher: KeyHasher,
     slab: Slab,
     keys: Keys,
-    /// By sequence.
-    slots: Slots,
     details: BTreeMap<u64, Detail>,
     not_before: BTreeMap<u64, NotBefore>,
     endings: Endings,
@@ -145,7 +142,6 @@ impl State {
             hasher,
             slab: Slab::default(),
             keys: Keys::default(),
-            slots: Slots::default(),
             details: BTreeMap::new(),
             not_before: BTreeMap::new(),
             endings: Endings::default(),
@@ -198,9 +194,7 @@ impl State {
 
     /// The order of that hash, if it is in memory.
     pub(crate) fn find(&self, hash: u128) -> Option<u64> {
-        let is = |id| self.slab.get(id).is_some_and(|slot| slot.hash() == hash);
-        let id = self.keys.find(hash, is)?;
-        self.slab.get(id).map(slab::Slot::sequence)
+        self.keys.find(hash, &self.slab)
     }
 
     /// When a delivery that comes now is accepted: never before its predecessor, unless that is more than an hour ahead. Then
@@ -217,23 +211,21 @@ impl State {
     }
 
     fn get(&self, sequence: u64) -> Option<Order> {
-        let slot = self.slab.get(self.slots.get(sequence)?)?;
-        let flags = Flags::of(slot);
-        let detail = flags.has(Flags::DETAIL).then(|| self.details.get(&sequence)).flatten();
-        let not_before =
-            flags.has(Flags::DELAYED).then(|| self.not_before.get(&sequence).copied()).flatten();
-        Some(pack::unpack(slot, detail, not_before))
+        let slot = self.slab.get(sequence)?;
+        let detail = slot.has_detail.then(|| self.details.get(&sequence)).flatten();
+        let delayed = Flags::of(slot).has(Flags::DELAYED);
+        let not_before = delayed.then(|| self.not_before.get(&sequence).copied()).flatten();
+        Some(pack::unpack(sequence, slot, detail, not_before))
     }
 
     fn detail(&self, sequence: u64) -> Option<&Detail> {
-        let slot = self.slab.get(self.slots.get(sequence)?)?;
-        Flags::of(slot).has(Flags::DETAIL).then(|| self.details.get(&sequence)).flatten()
+        let slot = self.slab.get(sequence)?;
+        slot.has_detail.then(|| self.details.get(&sequence)).flatten()
     }
 
     /// The detail of an order in memory, made if need be.
     fn detail_mut(&mut self, sequence: u64) -> Option<&mut Detail> {
-        let slot = self.slab.get_mut(self.slots.get(sequence)?)?;
-        slot.flags |= Flags::DETAIL;
+        self.slab.get_mut(sequence)?.has_detail = true;
         Some(self.details.entry(sequence).or_default())
     }
 
@@ -278,26 +270,22 @@ impl State {
         if let Some(time) = order.not_before {
             self.not_before.insert(sequence, time);
         }
-        let id = self.slots.get(sequence);
-        if let Some(slot) = id.and_then(|id| self.slab.get_mut(id)) {
-            *slot = pack::pack(sequence, order, has_detail);
+        if let Some(slot) = self.slab.get_mut(sequence) {
+            *slot = pack::pack(order, has_detail);
         }
     }
 
     /// Takes in an order that is not in memory; `moved`: it was carried forward out of the segment it was accepted in.
     fn insert(&mut self, sequence: u64, order: &Order, moved: bool) {
-        if self.slots.get(sequence).is_some() {
+        if self.slab.get(sequence).is_some() {
             return;
         }
         // A later order of the key takes the earlier one's place in the table.
-        if let Some(earlier) = self.find(order.hash).and_then(|other| self.slots.get(other)) {
+        if let Some(earlier) = self.find(order.hash) {
             self.keys.remove(order.hash, earlier);
         }
-        let Some(id) = self.slab.insert(pack::pack(sequence, order, false)) else { return };
-        let slab = &self.slab;
-        let hash_of = |id| slab.get(id).map_or(0, slab::Slot::hash);
-        self.keys.insert(order.hash, id, hash_of);
-        self.slots.insert(sequence, id);
+        self.slab.insert(sequence, pack::pack(order, false));
+        self.keys.insert(order.hash, sequence, &self.slab);
         if order.not_before.is_some()
             || order.anchor != order.kept.epoch()
             || matches!(order.worth, order::Worth::Wide(..))
@@ -327,19 +315,17 @@ impl State {
     /// Drops an order from memory; its count among the ended stays.
     fn forget(&mut self, sequence: u64) {
         let Some(order) = self.get(sequence) else { return };
-        let Some(id) = self.slots.get(sequence) else { return };
         self.untie_ticket(sequence);
         self.queue.leave(sequence, &order);
         self.segments.leave(&order);
-        self.keys.remove(order.hash, id);
-        self.slots.remove(sequence);
-        if self.slab.get(id).is_some_and(|slot| Flags::of(slot).has(Flags::DETAIL)) {
+        self.keys.forget(order.hash, sequence);
+        if self.slab.get(sequence).is_some_and(|slot| slot.has_detail) {
             self.details.remove(&sequence);
         }
         if order.not_before.is_some() {
             self.not_before.remove(&sequence);
         }
-        self.slab.remove(id);
+        self.slab.remove(sequence);
     }
 
     fn add_row(&mut self, id: u64, row: Row) {

@@ -28,8 +28,6 @@ impl Flags {
     const ON_LOAN: u32 = 1 << 9;
     const LOST: u32 = 1 << 10;
     const WIDE: u32 = 1 << 11;
-    /// Something of the order stands in a detail.
-    pub(super) const DETAIL: u32 = 1 << 12;
     /// It has a time before which it is not lent.
     pub(super) const DELAYED: u32 = 1 << 13;
     /// Its content is not in a journal: the place is the record's sequence.
@@ -85,18 +83,20 @@ impl Flags {
     }
 }
 
-/// Unpacks an order; of what stands elsewhere, `detail` and `not_before` are given.
-pub(super) fn unpack(slot: &Slot, detail: Option<&Detail>, not_before: Option<NotBefore>) -> Order {
+/// Unpacks the order of that sequence; of what stands elsewhere, `detail` and `not_before` are given.
+pub(super) fn unpack(
+    sequence: u64,
+    slot: &Slot,
+    detail: Option<&Detail>,
+    not_before: Option<NotBefore>,
+) -> Order {
     let flags = Flags::of(slot);
     let state = flags.state();
     let elsewhere = flags.has(Flags::ELSEWHERE);
     let location = (!elsewhere).then(|| Location::new(slot.epoch, slot.offset));
     let record = u64::from(slot.epoch) << 32 | u64::from(slot.offset);
-    let kept = Kept {
-        record: if elsewhere { record } else { slot.sequence() },
-        location,
-        bytes: slot.bytes(),
-    };
+    let kept =
+        Kept { record: if elsewhere { record } else { sequence }, location, bytes: slot.bytes() };
     let wide = detail.and_then(|detail| detail.wide.as_deref()).filter(|_| flags.has(Flags::WIDE));
     let worth = match wide {
         _ if state == OrderState::Summarised => Worth::Ended(slot.value()),
@@ -121,11 +121,11 @@ pub(super) fn unpack(slot: &Slot, detail: Option<&Detail>, not_before: Option<No
     }
 }
 
-/// Packs an order into a slot of that sequence; its anchor, a wide amount and its time go elsewhere.
-pub(super) fn pack(sequence: u64, order: &Order, has_detail: bool) -> Slot {
+/// Packs an order into a slot; its anchor, a wide amount and its time go elsewhere.
+pub(super) fn pack(order: &Order, has_detail: bool) -> Slot {
     let mut slot = Slot::default();
+    slot.has_detail = has_detail;
     slot.set_hash(order.hash);
-    slot.set_sequence(sequence);
     slot.set_bytes(order.kept.bytes);
     match order.kept.location {
         Some(location) => {
@@ -144,7 +144,7 @@ pub(super) fn pack(sequence: u64, order: &Order, has_detail: bool) -> Slot {
         Worth::Wide(..) => 0,
         Worth::Ended(reference) => reference,
     });
-    slot.flags = Flags::pack(order) | if has_detail { Flags::DETAIL } else { 0 };
+    slot.flags = Flags::pack(order);
     slot
 }
 
@@ -183,9 +183,9 @@ mod tests {
         let ended =
             Order { state: OrderState::Summarised, worth: Worth::Ended(1 << 32), ..plain.clone() };
         for order in [plain, full, ended] {
-            let slot = pack(9, &order, true);
+            let slot = pack(&order, true);
             let detail = Detail { anchor: Some(order.anchor), ..Detail::default() };
-            assert_eq!(unpack(&slot, Some(&detail), order.not_before), order);
+            assert_eq!(unpack(9, &slot, Some(&detail), order.not_before), order);
         }
     }
 }

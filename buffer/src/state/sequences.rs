@@ -1,4 +1,4 @@
-//! Sets and maps of sequences: dense where orders are young, sparse where few are left, ordered, never copied whole.
+//! Sets of sequences: ordered, never copied whole.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,6 @@ use std::collections::BTreeMap;
 const BLOCK: u64 = 1_024;
 const BLOCK_LEN: usize = 1_024;
 const WORDS: usize = BLOCK_LEN / 64;
-/// Above so many of a block an array is smaller than a list.
-const DENSE: usize = 256;
-const SPARSE: usize = 128;
-const EMPTY: u32 = u32::MAX;
 
 /// A set of sequences: a bit each, in blocks that are there while anything is in them.
 #[derive(Debug, Default)]
@@ -82,100 +78,6 @@ fn place(sequence: u64) -> (usize, u64) {
     (usize::try_from(within / 64).unwrap_or_default(), 1 << (within % 64))
 }
 
-/// From sequences to slots: about four bytes an entry where nearly every sequence is an order's, eight where few are.
-#[derive(Debug, Default)]
-pub(super) struct Slots {
-    blocks: BTreeMap<u64, Block>,
-}
-
-#[derive(Debug)]
-enum Block {
-    /// By ascending sequence within the block.
-    Sparse(Vec<(u16, u32)>),
-    Dense {
-        slots: Box<[u32]>,
-        len: usize,
-    },
-}
-
-impl Slots {
-    pub(super) fn get(&self, sequence: u64) -> Option<u32> {
-        let within = within(sequence);
-        match self.blocks.get(&(sequence / BLOCK))? {
-            Block::Sparse(list) => {
-                let at = list.binary_search_by_key(&within, |(within, _)| *within).ok()?;
-                list.get(at).map(|(_, slot)| *slot)
-            }
-            Block::Dense { slots, .. } => {
-                slots.get(usize::from(within)).copied().filter(|slot| *slot != EMPTY)
-            }
-        }
-    }
-
-    /// Adds one that is not in it.
-    pub(super) fn insert(&mut self, sequence: u64, slot: u32) {
-        let within = within(sequence);
-        let block = self.blocks.entry(sequence / BLOCK);
-        let block = block.or_insert_with(|| Block::Sparse(Vec::new()));
-        match block {
-            Block::Sparse(list) => {
-                let at = list.partition_point(|(other, _)| *other < within);
-                list.insert(at, (within, slot));
-                if list.len() > DENSE {
-                    *block = dense(list);
-                }
-            }
-            Block::Dense { slots, len } => {
-                if let Some(place) = slots.get_mut(usize::from(within)) {
-                    *len += usize::from(*place == EMPTY);
-                    *place = slot;
-                }
-            }
-        }
-    }
-
-    pub(super) fn remove(&mut self, sequence: u64) {
-        let (number, within) = (sequence / BLOCK, within(sequence));
-        let Some(block) = self.blocks.get_mut(&number) else { return };
-        let left = match block {
-            Block::Sparse(list) => {
-                list.retain(|(other, _)| *other != within);
-                list.len()
-            }
-            Block::Dense { slots, len } => {
-                if let Some(place) = slots.get_mut(usize::from(within)) {
-                    *len -= usize::from(*place != EMPTY);
-                    *place = EMPTY;
-                }
-                let left = *len;
-                if left < SPARSE {
-                    *block = sparse(slots, left);
-                }
-                left
-            }
-        };
-        if left == 0 {
-            self.blocks.remove(&number);
-        }
-    }
-
-    /// Sequences from `first` to `last` that have a slot, ascending.
-    pub(super) fn range(&self, first: u64, last: u64) -> impl Iterator<Item = u64> {
-        let blocks = (first <= last).then(|| self.blocks.range(first / BLOCK..=last / BLOCK));
-        let all = blocks.into_iter().flatten().flat_map(|(number, block)| {
-            let base = number * BLOCK;
-            let (list, slots): (&[(u16, u32)], &[u32]) = match block {
-                Block::Sparse(list) => (list, &[]),
-                Block::Dense { slots, .. } => (&[], slots),
-            };
-            let used = slots.iter().zip(0_u64..).filter(|(slot, _)| **slot != EMPTY);
-            let listed = list.iter().map(|(within, _)| u64::from(*within));
-            listed.chain(used.map(|(_, within)| within)).map(move |within| base + within)
-        });
-        all.filter(move |sequence| (first..=last).contains(sequence))
-    }
-}
-
 /// Bytes the blocks of a map take, the map's nodes being half full.
 #[cfg(test)]
 fn blocks_bytes<T>(blocks: &BTreeMap<u64, T>) -> usize {
@@ -189,56 +91,26 @@ impl Sequences {
     }
 }
 
+/// Runs of neighbours and far ones, some of which agree in their low 32 bits, so that blocks become dense, sparse and empty.
 #[cfg(test)]
-impl Slots {
-    pub(super) fn bytes(&self) -> usize {
-        let block = |block: &Block| match block {
-            Block::Sparse(list) => list.capacity() * size_of::<(u16, u32)>(),
-            Block::Dense { slots, .. } => size_of_val::<[u32]>(slots),
-        };
-        blocks_bytes(&self.blocks) + self.blocks.values().map(block).sum::<usize>()
-    }
-}
-
-fn within(sequence: u64) -> u16 {
-    u16::try_from(sequence % BLOCK).unwrap_or_default()
-}
-
-fn dense(list: &[(u16, u32)]) -> Block {
-    let mut slots = vec![EMPTY; BLOCK_LEN].into_boxed_slice();
-    for (within, slot) in list {
-        if let Some(place) = slots.get_mut(usize::from(*within)) {
-            *place = *slot;
-        }
-    }
-    Block::Dense { slots, len: list.len() }
-}
-
-fn sparse(slots: &[u32], len: usize) -> Block {
-    let mut list = Vec::with_capacity(len);
-    list.extend((0..).zip(slots.iter().copied()).filter(|(_, slot)| *slot != EMPTY));
-    Block::Sparse(list)
+pub(super) fn neighbours_and_far_ones() -> Vec<u64> {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut all: Vec<u64> = (5_000..9_000).chain((5_900..6_000).map(|n| n + (1 << 32))).collect();
+    all.extend((0..500).map(|_| random.u64(..1 << 40)));
+    random.shuffle(&mut all);
+    all
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
-
-    /// Runs of neighbours and far ones, so that blocks become dense, sparse and empty.
-    fn sequences() -> Vec<u64> {
-        let mut random = fastrand::Rng::with_seed(3);
-        let mut all: Vec<u64> = (5_000..9_000).collect();
-        all.extend((0..500).map(|_| random.u64(..1 << 40)));
-        random.shuffle(&mut all);
-        all
-    }
 
     #[test]
     fn a_set_does_as_a_set_does() {
         let (mut set, mut model) = (Sequences::default(), BTreeSet::new());
-        let all = sequences();
+        let all = neighbours_and_far_ones();
         let same = |set: &Sequences, model: &BTreeSet<u64>| {
             assert_eq!(set.len(), model.len() as u64);
             assert_eq!((set.first(), set.last()), (model.first().copied(), model.last().copied()));
@@ -261,28 +133,5 @@ mod tests {
             }
         }
         assert!(set.blocks.is_empty());
-    }
-
-    #[test]
-    fn a_map_does_as_a_map_does() {
-        let (mut slots, mut model) = (Slots::default(), BTreeMap::new());
-        let all = sequences();
-        for (slot, sequence) in (0..).zip(&all) {
-            slots.insert(*sequence, slot);
-            model.insert(*sequence, slot);
-        }
-        for (n, sequence) in all.iter().enumerate() {
-            assert_eq!(slots.get(*sequence), model.get(sequence).copied());
-            if n % 500 == 0 {
-                for (first, last) in [(0, u64::MAX), (5_100, 8_700), (7, 6), (5_500, 5_500)] {
-                    let expected = model.keys().filter(|key| (first..=last).contains(*key));
-                    assert!(slots.range(first, last).eq(expected.copied()), "{first} to {last}");
-                }
-            }
-            slots.remove(*sequence);
-            model.remove(sequence);
-            assert_eq!(slots.get(*sequence), None);
-        }
-        assert!(slots.blocks.is_empty());
     }
 }

@@ -297,11 +297,11 @@ fn a_discarded_order_is_remembered_from_its_discard_on_wherever_it_is_rebuilt_fr
 fn bytes(state: &State) -> usize {
     let side = [state.details.len(), state.not_before.len(), state.late.len()];
     assert_eq!(side, [0; 3], "nothing stands beside");
-    state.slab.bytes() + state.keys.bytes() + state.slots.bytes() + state.queue.ready_bytes()
+    state.slab.bytes() + state.keys.bytes() + state.queue.ready_bytes()
 }
 
 #[test]
-fn a_pending_order_takes_at_most_64_bytes_at_every_number_and_none_when_it_is_gone() {
+fn a_pending_order_takes_at_most_52_bytes_at_every_number_and_none_when_it_is_gone() {
     let mut state = State::new(b"secret");
     let money = PackedMoney::NONE;
     let mut random = fastrand::Rng::with_seed(1);
@@ -311,7 +311,7 @@ fn a_pending_order_takes_at_most_64_bytes_at_every_number_and_none_when_it_is_go
         state.apply_indexed(n, kept, &plain);
         if n >= 50_000 && n % 1_000 == 0 {
             let each = bytes(&state) / usize::try_from(n).unwrap();
-            assert!(each <= 64, "{each} bytes each at {n}");
+            assert!(each <= 52, "{each} bytes each at {n}");
         }
     }
     for n in 1..=200_000 {
