@@ -241,6 +241,27 @@ async fn tokens_that_end_or_are_revoked_are_renewed_one_at_a_time() {
     assert!(peak.as_u64().unwrap() <= 3, "no storm: {judged}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_brown_out_in_mid_sale_doubles_and_burns_nothing() {
+    let sale = Sale::of(json!({})).await;
+    let mut options = sale.oms.options();
+    options.answer_timeout = Duration::from_millis(150);
+    let drain = sale.drain(Http::open(options).unwrap());
+    in_time("some of them", until(async || sale.ended("summarised").await > 20)).await;
+    // Many calls take longer than they are waited for, others are refused, and some come through.
+    let browned = json!({ "latency_ms": { "p50": 120, "p99": 900 },
+                          "overloaded": { "status": 503, "code": "BUSY", "every": 3 } });
+    sale.oms.control(browned).await;
+    let felt = async || drain.governor().state().limiter == Limiter::Oms;
+    in_time("left alone for a while", until(felt)).await;
+    let before = sale.ended("summarised").await;
+    in_time("some all the same", until(async || sale.ended("summarised").await > before)).await;
+    assert_eq!(sale.exceptions().await, []);
+    sale.oms.control(json!({ "latency_ms": null, "overloaded": null })).await;
+    let judged = sale.all_is_well(drain).await;
+    assert!(judged["refused"]["overloaded"].as_u64().unwrap() > 0, "{judged}");
+}
+
 /// Trouble comes in mid-sale, the brake goes on, and all is well once the trouble is over.
 async fn brakes_and_goes_on(trouble: Value, limiter: Limiter, over: Value) {
     let sale = Sale::of(json!({})).await;
