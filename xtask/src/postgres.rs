@@ -140,17 +140,21 @@ impl PostgresServer {
     pub fn freeze(&self, still: bool) -> Result<()> {
         let text = std::fs::read_to_string(self.place.join("data").join("postmaster.pid"))?;
         let first = text.lines().next().unwrap_or_default().to_owned();
-        let signal = if still { "-STOP" } else { "-CONT" };
-        // It begins no other while it stands still, so none is missed.
-        kill(signal, std::slice::from_ref(&first))?;
-        kill(signal, &children(&first)?)
+        let own = std::slice::from_ref(&first);
+        // It is still the whole while: so it begins no process that is missed, and buries none that is gone.
+        if still {
+            kill("-STOP", own)?;
+            return kill("-STOP", &children(&first)?);
+        }
+        kill("-CONT", &children(&first)?)?;
+        kill("-CONT", own)
     }
 
     fn end(&self, how: &str) -> Result<()> {
-        // One that stands still does not hear that it is over.
-        self.freeze(false).ok();
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut keeper) = keeper else { return Ok(()) };
+        // One that stands still does not hear that it is over.
+        self.freeze(false).ok();
         if let Some(mut input) = keeper.stdin.take() {
             writeln!(input, "{how}")?;
         }

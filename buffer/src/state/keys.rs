@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::slab::Slab;
+use super::slab::{Slab, Slot};
 
 /// Mean entries of a bucket above which one is split, and below which two are merged.
 const FULL: usize = 48;
@@ -44,27 +44,24 @@ impl Default for Keys {
 impl Keys {
     /// The order of that hash.
     pub(super) fn find(&self, hash: u128, slab: &Slab) -> Option<u64> {
-        let is = |sequence: &u64| slab.get(*sequence).is_some_and(|slot| slot.hash() == hash);
         let tag = tag(hash);
         let bucket = self.bucket(self.home(hash))?;
         let mut candidates = bucket.iter().filter(|[other, ..]| *other == tag).map(low_of);
+        let is = |(_, slot): &(u64, &Slot)| slot.hash() == hash;
         let near = candidates.find_map(|low| self.near(low, slab).filter(is));
-        near.or_else(|| {
-            let far = self.far.iter().find(|(_, other)| **other == Some(hash));
-            far.map(|(sequence, _)| *sequence)
-        })
+        let far = || self.far.iter().find(|(_, other)| **other == Some(hash));
+        near.map(|(sequence, _)| sequence).or_else(|| far().map(|(sequence, _)| *sequence))
     }
 
     /// Adds an order that has a slot and no key yet.
     pub(super) fn insert(&mut self, hash: u128, sequence: u64, slab: &Slab) {
-        let low = low_bits(sequence);
-        if slab.with_low(low).any(|other| other != sequence) {
+        if slab.has_another_like(sequence) {
             self.far.insert(sequence, Some(hash));
             return;
         }
         let home = self.home(hash);
         if let Some(bucket) = self.bucket_mut(home) {
-            put(bucket, entry(hash, low));
+            put(bucket, entry(hash, low_bits(sequence)));
             self.len += 1;
         }
         if self.len > FULL * self.buckets {
@@ -99,8 +96,8 @@ impl Keys {
     }
 
     /// The one order with an entry of these low bits: whichever came while it was there is far.
-    fn near(&self, low: u32, slab: &Slab) -> Option<u64> {
-        slab.with_low(low).find(|sequence| !self.far.contains_key(sequence))
+    fn near<'a>(&self, low: u32, slab: &'a Slab) -> Option<(u64, &'a Slot)> {
+        slab.with_low(low).find(|(sequence, _)| !self.far.contains_key(sequence))
     }
 
     /// Splits the next bucket of the round.
@@ -110,14 +107,15 @@ impl Keys {
         let old = std::mem::take(bucket);
         let bit = self.round;
         let goes = |entry: &Entry| {
-            let slot = self.near(low_of(entry), slab).and_then(|sequence| slab.get(sequence));
-            slot.is_some_and(|slot| address(slot.hash()) & bit != 0)
+            let near = self.near(low_of(entry), slab);
+            near.is_some_and(|(_, slot)| address(slot.hash()) & bit != 0)
         };
-        let moved = old.iter().filter(|entry| goes(entry)).count();
+        let goes: Vec<bool> = old.iter().map(goes).collect();
+        let moved = goes.iter().filter(|goes| **goes).count();
         let mut stay = Vec::with_capacity(old.len() - moved + STEP / 2);
         let mut go = Vec::with_capacity(moved + STEP / 2);
-        for entry in old {
-            if goes(&entry) { go.push(entry) } else { stay.push(entry) }
+        for (entry, goes) in old.into_iter().zip(goes) {
+            if goes { go.push(entry) } else { stay.push(entry) }
         }
         if let Some(bucket) = self.bucket_mut(from) {
             *bucket = stay;
@@ -215,7 +213,6 @@ fn address(hash: u128) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slab::Slot;
     use super::*;
 
     fn slot(hash: u128) -> Slot {

@@ -8,7 +8,7 @@
 //! An order is named by the sequence of the record that first accepted it. A body that occupies no key
 //! (recorded, unreadable, only an id) is kept as an order too, under the hash of its content.
 //!
-//! An order that simply waits takes 48 bytes (resident, at one, three and ten million of them): a slot of 40 ([`slab`]),
+//! An order that simply waits takes about 47 bytes (as its tests count them): a slot of 40 ([`slab`]),
 //! and about 6.5 in the table of keys ([`keys`]). What its record on the disk
 //! says (fingerprint, version, exact times) is not kept; a backend reads the record's [`Head`] when the key is hit. What
 //! is out of the ordinary stands in ordered maps beside. Nothing here is ever copied to grow.

@@ -143,10 +143,20 @@ impl Slab {
         all.filter(move |sequence| (first..=last).contains(sequence))
     }
 
-    /// Sequences with these low 32 bits that have a slot, ascending.
-    pub(super) fn with_low(&self, low: u32) -> impl Iterator<Item = u64> {
-        let all = self.highs.iter().map(move |(high, _)| high << 32 | u64::from(low));
-        all.filter(|sequence| self.get(*sequence).is_some())
+    /// Sequences with these low 32 bits that have a slot, ascending, with it. Only those that are taken are looked for.
+    pub(super) fn with_low(&self, low: u32) -> impl Iterator<Item = (u64, &Slot)> {
+        self.may_have_low(low).filter_map(|sequence| Some((sequence, self.get(sequence)?)))
+    }
+
+    /// Whether an order other than this one has the low 32 bits of its sequence.
+    pub(super) fn has_another_like(&self, sequence: u64) -> bool {
+        let low = word(u128::from(sequence));
+        let mut others = self.may_have_low(low).filter(|other| *other != sequence);
+        others.any(|other| self.get(other).is_some())
+    }
+
+    fn may_have_low(&self, low: u32) -> impl Iterator<Item = u64> {
+        self.highs.iter().map(move |(high, _)| high << 32 | u64::from(low))
     }
 
     /// Bytes it takes, the map's nodes being half full.
@@ -289,7 +299,8 @@ mod tests {
                 }
                 let low = u32::try_from(sequence % (1 << 32)).unwrap();
                 let expected = model.keys().filter(|key| *key % (1 << 32) == sequence % (1 << 32));
-                assert!(slab.with_low(low).eq(expected.copied()), "{low}");
+                let found = slab.with_low(low).map(|(sequence, _)| sequence);
+                assert!(found.eq(expected.copied()), "{low}");
             }
             if let Some(slot) = slab.get_mut(*sequence) {
                 slot.offset = u32::MAX;

@@ -256,6 +256,8 @@ async fn a_brown_out_in_mid_sale_doubles_and_burns_nothing() {
     in_time("left alone for a while", until(felt)).await;
     let before = sale.ended("summarised").await;
     in_time("some all the same", until(async || sale.ended("summarised").await > before)).await;
+    let asked = async || sale.oms.judge().await["calls_by_kind"]["find"].as_u64() > Some(0);
+    in_time("one that was not answered in time is looked up", until(asked)).await;
     assert_eq!(sale.exceptions().await, []);
     sale.oms.control(json!({ "latency_ms": null, "overloaded": null })).await;
     let judged = sale.all_is_well(drain).await;
