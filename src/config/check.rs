@@ -162,6 +162,9 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Vec<String>> {
         buffer.replay_window <= if on_nats { nats.outcome_ttl } else { buffer.dedup_horizon },
         "buffer.replay_window: must not be longer than orders are remembered (buffer.dedup_horizon, on NATS nats.outcome_ttl)",
     );
+    let wait = |span: Span| span >= Span::millis(1) && span <= Span::secs(300);
+    must(wait(oms.connect_timeout), "oms.connect_timeout: must be 1ms to 5m");
+    must(wait(oms.answer_timeout), "oms.answer_timeout: must be 1ms to 5m");
     faults.extend(http::faults(oms));
     faults.extend(secrets::faults(oms));
     let of_targets = targets::faults(config, &faults);
@@ -338,6 +341,7 @@ mod tests {
         config.door.depth = 129;
         config.buffer.slot_bytes = Size::mib(3);
         config.nats.bytes_max = Size::mib(31);
+        config.oms.answer_timeout = Span::secs(0);
         let faults = check(&config).unwrap_err();
         for name in [
             "door.listen",
@@ -347,6 +351,7 @@ mod tests {
             "door.depth",
             "buffer.slot_bytes",
             "nats.bytes_max",
+            "oms.answer_timeout",
         ] {
             assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name}: {faults:?}");
         }
