@@ -17,7 +17,7 @@ use super::origin::Origin;
 use super::seen::Seen;
 use super::shared::{SETTLED_WAIT, Shared, failed};
 use super::store::Store;
-use super::synced;
+use super::synced::{Said, Syncing};
 use super::table::Table;
 use super::take_in::TakingIn;
 use super::tend::Rounds;
@@ -106,8 +106,10 @@ impl Nats {
             Some(path) => Some(Seen::check(path, &config.stream, &store, table.highest())?),
             None => None,
         };
-        let synced = synced::ask(&config).await?;
-        if synced != Some(true) {
+        let syncing = Syncing::begin(&config).await?;
+        let said = syncing.said();
+        said.allowed(&config)?;
+        if said == Said::Nothing {
             tracing::warn!(
                 "it is not known that the NATS servers sync before they acknowledge (sync_interval: always); otherwise a power cut of \
                  all of them loses what was acknowledged in the last minutes"
@@ -118,9 +120,9 @@ impl Nats {
             reason: error.to_string(),
         };
         let replication = table.replication().await.map_err(unavailable)?;
-        let durability =
-            Durability::Quorum { needed: replication.quorum(), of: replication.replicas, synced };
-        let shared = Arc::new(Shared::new(config, clock, (table, store, origin), durability));
+        let shared = Shared::new(config, clock, (table, store, origin), (replication, syncing));
+        let shared = Arc::new(shared);
+        drop(tokio::spawn(Arc::clone(&shared).watch_syncing()));
         drop(tokio::spawn(Arc::clone(&shared).watch_store(seen)));
         drop(tokio::spawn(Arc::clone(&shared).leave_the_silent()));
         if shared.config.drains {
@@ -291,7 +293,7 @@ impl Buffer for Nats {
         let (bytes, bytes_max, sequence) = shared.table.size().await.map_err(failed)?;
         (status.disk_bytes, status.disk_bytes_max, status.durable_sequence) =
             (bytes, bytes_max, sequence);
-        status.durability = shared.durability.to_string();
+        status.durability = shared.durability().to_string();
         Ok(status)
     }
 
@@ -300,7 +302,7 @@ impl Buffer for Nats {
     }
 
     fn durability(&self) -> Durability {
-        self.shared.durability.clone()
+        self.shared.durability()
     }
 
     fn pace(&self) -> Pace {

@@ -37,6 +37,7 @@ impl Shared {
     /// Makes a delivery durable, or finds out what it comes to.
     pub(super) async fn append(&self, mut envelope: Envelope) -> Result<Receipt, AppendError> {
         self.open().map_err(append_error)?;
+        self.must_sync()?;
         let hasher = self.store.hasher;
         let mut seen = None;
         if envelope.readiness == FAILED {
@@ -81,7 +82,7 @@ impl Shared {
         }
         let accepted_at_ms = look.known.accepted_at(self.clock.wall_ms());
         let Some(mut record) = judged.into_record(envelope.clone(), accepted_at_ms) else {
-            let receipt = look.known.receipt(&judged, None, self.durability.clone());
+            let receipt = look.known.receipt(&judged, None, self.durable()?);
             return receipt.map(Ok).ok_or_else(not_there);
         };
         if self.room.is_full() {
@@ -117,7 +118,7 @@ impl Shared {
         }
         self.take(hash, sequence, &page);
         let written = Some((sequence, accepted_at_ms));
-        let receipt = known.receipt(&judged, written, self.durability.clone());
+        let receipt = known.receipt(&judged, written, self.durable()?);
         receipt.map(Ok).ok_or_else(not_there)
     }
 

@@ -5,7 +5,8 @@ use async_nats::jetstream;
 use super::announce::All;
 use super::connect::connect;
 use super::stream::{self, Replication};
-use super::{NatsConfig, OpenError, Table, synced};
+use super::synced::Syncing;
+use super::{NatsConfig, OpenError, Table};
 use crate::{Announcement, Common};
 
 /// What was found.
@@ -41,7 +42,7 @@ impl Inspection {
         let context = jetstream::new(connect(config).await?);
         let Some(stream) = stream::find(&context, config).await? else {
             stream::must_have_limit(config)?;
-            return Ok(Self { stream: None, synced: synced::ask(config).await?, differs: None });
+            return Ok(Self { stream: None, synced: synced(config).await?, differs: None });
         };
         let info = stream.cached_info();
         let (keys, bytes) = (info.state.messages, info.state.bytes);
@@ -56,6 +57,13 @@ impl Inspection {
         let others = others.unwrap_or_default();
         let others = others.values().map(Option::as_ref);
         let differs = Common::of(own.map(Some).into_iter().chain(others)).differs;
-        Ok(Self { stream: Some(found), synced: synced::ask(config).await?, differs })
+        Ok(Self { stream: Some(found), synced: synced(config).await?, differs })
     }
+}
+
+/// Whether the servers sync, as far as they can be asked.
+async fn synced(config: &NatsConfig) -> Result<Option<bool>, OpenError> {
+    let said = Syncing::begin(config).await?.said();
+    said.allowed(config)?;
+    Ok(said.synced())
 }

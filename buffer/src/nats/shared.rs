@@ -21,6 +21,8 @@ use super::partition::Partition;
 use super::room::Room;
 use super::seen::Seen;
 use super::store::Store;
+use super::stream::Replication;
+use super::synced::Syncing;
 use super::table::{Stored, Table, TableError};
 use super::tenure::{Lent, Tenure};
 use crate::embedded::coming::Comings;
@@ -54,7 +56,8 @@ pub(super) struct Shared {
     /// What the processes that drain announced.
     pub(super) announced: Mutex<Announced>,
     pub(super) partitions: Vec<Partition>,
-    pub(super) durability: Durability,
+    replication: Replication,
+    syncing: Syncing,
     /// For those who wait for what becomes of orders.
     pub(super) ear: Ear,
     /// Orders became ready, or the phase changed.
@@ -104,7 +107,7 @@ impl Shared {
         config: NatsConfig,
         clock: Arc<dyn Clock>,
         (table, store, origin): (Table, Store, Option<Origin>),
-        durability: Durability,
+        (replication, syncing): (Replication, Syncing),
     ) -> Self {
         Self {
             admission: Admission::new(config.in_flight_orders, config.in_flight_bytes),
@@ -128,7 +131,8 @@ impl Shared {
             table,
             store,
             origin,
-            durability,
+            replication,
+            syncing,
         }
     }
 
@@ -141,6 +145,31 @@ impl Shared {
             state.apply_whole(record.map(|record| (0, record)).as_slice());
         }
         state
+    }
+
+    /// Where whatever is acknowledged now is durable.
+    pub(super) fn durability(&self) -> Durability {
+        let Replication { replicas, .. } = self.replication;
+        let synced = self.syncing.said().synced();
+        Durability::Quorum { needed: self.replication.quorum(), of: replicas, synced }
+    }
+
+    /// The same, for a receipt.
+    ///
+    /// # Errors
+    /// [`Shared::must_sync`].
+    pub(super) fn durable(&self) -> Result<Durability, AppendError> {
+        self.must_sync()?;
+        Ok(self.durability())
+    }
+
+    /// Fails where the servers have come to acknowledge before they sync, and must not.
+    ///
+    /// # Errors
+    /// [`AppendError::Failed`] says which does.
+    pub(super) fn must_sync(&self) -> Result<(), AppendError> {
+        let allowed = self.syncing.said().allowed(&self.config);
+        allowed.map_err(|error| AppendError::Failed(error.to_string()))
     }
 
     /// Fails once it is closing.
@@ -255,6 +284,14 @@ impl Shared {
         }
     }
 
+    /// Asks the servers now and then whether they sync, if they can be asked.
+    pub(super) async fn watch_syncing(self: Arc<Self>) {
+        while self.syncing.can_ask() && self.open().is_ok() {
+            self.syncing.look().await;
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+
     /// Leaves servers that answer no write.
     pub(super) async fn leave_the_silent(self: Arc<Self>) {
         while self.open().is_ok() {
@@ -290,6 +327,7 @@ impl Shared {
     pub(super) fn health(&self) -> Result<(), String> {
         self.open().map_err(|error| error.to_string())?;
         self.table.sound().map_err(|error| error.to_string())?;
+        self.syncing.said().allowed(&self.config).map_err(|error| error.to_string())?;
         if self.room.is_full() {
             return Err(AppendError::Full.to_string());
         }

@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use async_nats::jetstream;
 use forebay_buffer::nats::{Inspection, Login, Nats, NatsConfig, OpenError};
-use forebay_buffer::{Buffer, SystemClock};
+use forebay_buffer::{Answer, AppendError, Buffer, Envelope, Receipt, SystemClock};
 
+use crate::nodes::until;
 use crate::servers::Servers;
 use crate::support::{delivery, post};
 
 async fn open(config: NatsConfig) -> Result<Nats, OpenError> {
     Nats::open(config, Arc::new(SystemClock)).await
+}
+
+async fn append(buffer: &Nats, envelope: Envelope) -> Result<Receipt, AppendError> {
+    let permit = buffer.admission().admit(envelope.body.len()).unwrap();
+    buffer.append(envelope, permit).await
 }
 
 fn asking(servers: &Servers) -> NatsConfig {
@@ -61,6 +67,35 @@ async fn servers_that_do_not_sync_are_refused_where_that_is_required() {
     let buffer = open(NatsConfig { require_fsync: false, ..asking(&servers) }).await.unwrap();
     let receipt = post(&buffer, delivery("1", 1, None)).await;
     assert_eq!(receipt.durability().to_string(), "quorum(1 of 1, not synced)");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_back_without_syncing_is_noticed() {
+    let Some(mut servers) = Servers::start(1).await else { return };
+    let strict = open(asking(&servers)).await.unwrap();
+    let lenient = open(NatsConfig { require_fsync: false, ..asking(&servers) }).await.unwrap();
+    post(&strict, delivery("1", 1, None)).await;
+    let first = post(&lenient, delivery("2", 1, None)).await;
+    assert_eq!(first.durability().to_string(), "quorum(1 of 1, synced)");
+    servers.kill(0);
+    servers.set_synced(false);
+    servers.run(0);
+    let not_synced = |why: String| why.contains("sync_interval: always");
+    until("it is red", async || strict.health().is_err_and(not_synced)).await;
+    let refused = append(&strict, delivery("1", 1, None)).await.unwrap_err();
+    assert!(refused.to_string().contains("before it has synced"), "also what is there: {refused}");
+    append(&strict, delivery("3", 1, None)).await.unwrap_err();
+    until("it is said", async || lenient.durability().weakness().is_some()).await;
+    let third = post(&lenient, delivery("3", 1, None)).await;
+    assert_eq!(third.durability().to_string(), "quorum(1 of 1, not synced)");
+    assert_eq!(third.answer(), Answer::Accepted, "what was refused was not kept");
+    lenient.health().unwrap();
+    servers.kill(0);
+    servers.set_synced(true);
+    servers.run(0);
+    until("it is well again", async || strict.health().is_ok()).await;
+    let fourth = post(&strict, delivery("4", 1, None)).await;
+    assert_eq!(fourth.durability().to_string(), "quorum(1 of 1, synced)");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -153,6 +153,11 @@ impl Servers {
         self.password = password.to_owned();
     }
 
+    /// Whether those that are started from now on sync before they acknowledge.
+    pub(crate) fn set_synced(&mut self, synced: bool) {
+        self.synced = synced;
+    }
+
     /// Kills one without warning.
     pub(crate) fn kill(&mut self, n: usize) {
         if let Some(mut running) = self.servers[n].running.take() {

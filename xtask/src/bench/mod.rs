@@ -118,6 +118,7 @@ impl Bench {
             binary,
             dir,
             ceiling: Some(NO_DRAIN),
+            batch: None,
             oms: "sqlite",
             oms_url: None,
             reserve: self.slots(RESERVE),

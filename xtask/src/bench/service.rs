@@ -35,6 +35,8 @@ pub(super) struct Setup {
     pub(super) dir: PathBuf,
     /// Orders a second to the OMS; `None` for no ceiling, and nearly nothing for accepting alone.
     pub(super) ceiling: Option<f64>,
+    /// Orders in one call; `None` for as many as the ceiling has by default.
+    pub(super) batch: Option<u32>,
     /// `sqlite`, the quicker `ledger`, or `postgres`.
     pub(super) oms: &'static str,
     /// Where a `postgres` is.
@@ -72,6 +74,7 @@ impl Setup {
             || "governor = false".to_owned(),
             |ceiling| format!("ceiling_per_s = {ceiling:.3}"),
         );
+        let batch = self.batch.map(|batch| format!("batch = {batch}\n")).unwrap_or_default();
         let (role, backend, knobs) = match &self.nats {
             Some(OnNats { role, knobs }) => (*role, "nats", knobs.as_str()),
             None => ("all", "embedded", ""),
@@ -82,7 +85,7 @@ impl Setup {
         format!(
             "log = \"warn\"\nrole = \"{role}\"\n[door]\nthreads = {threads}\n\
              [buffer]\nbackend = \"{backend}\"\ndisk_max = \"64GiB\"\nburst_reserve = {}\n\
-             [drain]\n{drain}\n[oms]\nkind = \"{}\"\ntest = true\n{url}{knobs}",
+             [drain]\n{drain}\n{batch}[oms]\nkind = \"{}\"\ntest = true\n{url}{knobs}",
             self.reserve, self.oms
         )
     }
