@@ -44,6 +44,50 @@ impl PostgresServer {
     /// It cannot be made, or does not start.
     pub fn start(settings: &[&str]) -> Result<Option<Self>> {
         let Some(binaries) = binaries() else { return Ok(None) };
+        let server = Self::at_a_place(binaries)?;
+        server.made(
+            server
+                .command(server.binaries.join("initdb"))
+                .args(["-D", "data", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C"])
+                .arg("--no-sync"),
+        )?;
+        server.run(settings)?;
+        Ok(Some(server))
+    }
+
+    /// Makes a standby of it, and starts it: all that this one writes reaches it, and it only reads until it is promoted.
+    ///
+    /// # Errors
+    /// It cannot be made, or does not start.
+    pub fn standby(&self) -> Result<Self> {
+        let standby = Self::at_a_place(self.binaries.clone())?;
+        let of = self.url("postgres");
+        standby.made(standby.command(self.binaries.join("pg_basebackup")).args([
+            "-D",
+            "data",
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+            "-d",
+            &of,
+        ]))?;
+        standby.run(&[])?;
+        Ok(standby)
+    }
+
+    /// Has a standby take writes from now on.
+    ///
+    /// # Errors
+    /// It is none, or does not come to it.
+    pub fn promote(&self) -> Result<()> {
+        self.made(self.command(self.binaries.join("pg_ctl")).args(["promote", "-w", "-D", "data"]))
+    }
+
+    /// One without data, that does not run.
+    fn at_a_place(binaries: PathBuf) -> Result<Self> {
         let free = TcpListener::bind("127.0.0.1:0")?;
         let port = free.local_addr()?.port();
         drop(free);
@@ -55,17 +99,16 @@ impl PostgresServer {
         if let Some((user, group)) = user {
             chown(&place, Some(user), Some(group))?;
         }
-        let server = Self { port, place, binaries, user, keeper: Mutex::default() };
-        let made = server
-            .command(server.binaries.join("initdb"))
-            .args(["-D", "data", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C"])
-            .arg("--no-sync")
-            .output()?;
-        if !made.status.success() {
-            return Err(Error::other(String::from_utf8_lossy(&made.stderr).into_owned()));
+        Ok(Self { port, place, binaries, user, keeper: Mutex::default() })
+    }
+
+    /// Runs one of its programs to its end.
+    fn made(&self, command: &mut Command) -> Result<()> {
+        let ended = command.output()?;
+        if ended.status.success() {
+            return Ok(());
         }
-        server.run(settings)?;
-        Ok(Some(server))
+        Err(Error::other(String::from_utf8_lossy(&ended.stderr).into_owned()))
     }
 
     /// A command as the server's user, in its place.

@@ -21,9 +21,13 @@ async fn two(name: &str) -> Option<([PostgresServer; 2], [String; 2], String)> {
         // Whoever is asked makes the tables.
         at(url).find(&["none".to_owned()]).await.unwrap();
     }
-    let host = |url: &String| url.split(['@', '/']).nth(3).unwrap().to_owned();
     let both = format!("postgres://postgres@{},{}/{name}", host(&urls[0]), host(&urls[1]));
     Some((servers, urls, both))
+}
+
+/// The host and port of an address.
+fn host(url: &str) -> &str {
+    url.split(['@', '/']).nth(3).unwrap()
 }
 
 /// Has a server take writes, or only read, without a restart, as whoever fails it over does.
@@ -169,4 +173,54 @@ async fn a_drain_waits_for_a_server_that_stands_still_and_doubles_and_burns_noth
     drain.stop(Duration::from_secs(5)).await;
     let each = creates(&at(&url)).await;
     assert_eq!((each.len(), each.iter().all(|(_, creates)| *creates == 1)), (200, true));
+}
+
+/// What a server says when it is asked.
+async fn asked(url: &str, question: &str) -> Option<String> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.ok()?;
+    let driving = tokio::spawn(connection);
+    let row = client.query_opt(question, &[]).await.ok()?;
+    drop(client);
+    driving.await.ok()?.ok()?;
+    row.map(|row| row.get(0))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_goes_over_to_a_standby_that_is_promoted_and_it_has_each_order_once() {
+    let Some(first) = server::own() else { return };
+    let url = database(&first, "promoted").await;
+    let second = first.standby().unwrap();
+    let own = first.url("postgres");
+    execute(&own, "ALTER SYSTEM SET synchronous_standby_names = '*'").await.unwrap();
+    execute(&own, "SELECT pg_reload_conf()").await.unwrap();
+    let synced = "SELECT sync_state FROM pg_stat_replication";
+    in_time("the standby", until(async || asked(&own, synced).await.as_deref() == Some("sync")))
+        .await;
+    let standby_url = second.url("promoted");
+    let both = url.replace("/promoted", &format!(",{}/promoted", host(&standby_url)));
+
+    let buffer = buffer(clock());
+    for n in 0..400 {
+        Delivery::new(&n.to_string()).append(&buffer).await;
+    }
+    let retry = RetryPolicy { base: Duration::from_millis(10), max: Duration::from_millis(200) };
+    let limits = Limits { ceiling_per_s: Some(200.0), batch: Some(5), ..Limits::default() };
+    let config = DrainConfig { limits, retry, ..DrainConfig::default() };
+    let drain = Drain::start(config, buffer.clone(), Arc::new(at(&both)), clock()).unwrap();
+    let summarised = async || {
+        buffer.status().await.unwrap().ended.get("summarised").copied().unwrap_or_default()
+    };
+    in_time("some", until(async || summarised().await >= 20)).await;
+    first.crash().unwrap();
+    in_time("it is gone", until(async || drain.governor().state().limiter == Limiter::Oms)).await;
+    let before = summarised().await;
+    second.promote().unwrap();
+    in_time("drained", until(async || summarised().await == 400)).await;
+    assert!((20..400).contains(&before), "{before}");
+    assert_eq!(buffer.exceptions(0, 100).await.unwrap(), []);
+    drain.stop(Duration::from_secs(5)).await;
+    let each = creates(&at(&standby_url)).await;
+    let distinct: BTreeSet<_> = each.iter().map(|(identity, _)| identity).collect();
+    assert_eq!((each.len(), distinct.len()), (400, 400), "also what the first one answered");
+    assert!(each.iter().all(|(_, creates)| *creates == 1));
 }
