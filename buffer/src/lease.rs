@@ -31,7 +31,8 @@ pub struct Lease {
     pub accepted_at_ms: i64,
     /// Attempts before this one that counted.
     pub attempts: u8,
-    /// It may have reached the OMS before: ask by `find` before any send.
+    /// It may have reached the OMS before: ask by `find` before any send, and take this back once it was not found. Where nobody can
+    /// be asked it stands.
     pub sent_before: bool,
     /// An order of its key may have been forgotten (damage, or a lost index): an OMS that does not refuse a second create must
     /// be asked by `find` before any send.

@@ -129,8 +129,8 @@ pub trait Buffer: Clone + Send + Sync + 'static {
     /// lease that is dropped comes back as *sent before*.
     ///
     /// Says of each lease whether it may be sent. One may not, and is not noted, where a newer version or a
-    /// cancel came while it was lent and no earlier loan may have sent it: give it back unsent, so that the
-    /// change takes effect.
+    /// cancel came while it was lent and no earlier loan may have sent it ([`Lease::sent_before`], which whoever has asked
+    /// the OMS in vain takes back): give it back unsent, so that the change takes effect.
     ///
     /// # Errors
     /// [`BufferError`]; then nothing may be sent.

@@ -269,7 +269,8 @@ impl Buffer for Memory {
 
     async fn submitting(&self, leases: &[Lease], _synced: bool) -> Result<Vec<bool>, BufferError> {
         let mut model = self.open()?;
-        let note = |lease: &Lease| model.state.sending(lease.sequence, lease.loan);
+        let note =
+            |lease: &Lease| model.state.sending(lease.sequence, lease.loan, lease.sent_before);
         let noted: Vec<bool> = leases.iter().map(note).collect();
         let orders = leases.iter().zip(&noted).filter(|(_, noted)| **noted);
         let orders = orders.map(|(lease, _)| lease.sequence).collect();

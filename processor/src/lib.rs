@@ -38,7 +38,7 @@ pub use oms::{
 };
 pub use retry::RetryPolicy;
 
-use worker::{Evidence, Refusals, Shared, Summarise, Worker};
+use worker::{Denied, Evidence, Refusals, Shared, Summarise, Worker};
 pub use worker::{Hearing, Patience};
 
 /// How the drain works.
@@ -158,6 +158,7 @@ impl Drain {
             summarise,
             evidence: Evidence::default(),
             refusals: Arc::clone(&refusals),
+            denied: Denied::default(),
         });
         let stop = watch::Sender::new(false);
         let mut workers = JoinSet::new();

@@ -314,7 +314,8 @@ impl Buffer for Embedded {
     }
 
     async fn submitting(&self, leases: &[Lease], synced: bool) -> Result<Vec<bool>, BufferError> {
-        let loans = leases.iter().map(|lease| (lease.sequence, lease.loan)).collect();
+        let loans =
+            leases.iter().map(|lease| (lease.sequence, lease.loan, lease.sent_before)).collect();
         self.ask(|reply| Call::Sending { loans, synced, reply }).await
     }
 

@@ -74,7 +74,8 @@ pub(super) enum Call {
     },
     /// Loans whose bytes may leave for the OMS.
     Sending {
-        loans: Vec<(u64, u64)>,
+        /// Each with whether an earlier one may have sent it, and nobody could ask.
+        loans: Vec<(u64, u64, bool)>,
         synced: bool,
         /// Which of them were noted.
         reply: oneshot::Sender<Vec<bool>>,

@@ -61,7 +61,9 @@ impl Writer {
                     self.waiters.push_back(Waiter { limit, ticketed, now, decided, reply });
                 }
                 Call::Sending { loans, synced, reply } => {
-                    let mut note = |&(sequence, loan)| self.state.sending(sequence, loan);
+                    let mut note = |&(sequence, loan, maybe_there)| {
+                        self.state.sending(sequence, loan, maybe_there)
+                    };
                     let noted: Vec<bool> = loans.iter().map(&mut note).collect();
                     let orders = loans.iter().zip(&noted).filter(|(_, noted)| **noted);
                     let orders = orders.map(|(loan, _)| loan.0).collect();

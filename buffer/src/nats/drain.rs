@@ -260,8 +260,8 @@ impl Shared {
             let partition = hash.and_then(|hash| self.partition(hash));
             let may_go = partition.and_then(|partition| {
                 partition.with(|mine| {
-                    let may_go =
-                        elapsed < mine.good_until && mine.state.sending(lease.sequence, lease.loan);
+                    let may_go = elapsed < mine.good_until
+                        && mine.state.sending(lease.sequence, lease.loan, lease.sent_before);
                     if let Some(lent) = mine.lent.get_mut(&lease.sequence).filter(|_| may_go) {
                         lent.sending = true;
                     }

@@ -204,10 +204,10 @@ impl State {
     /// Notes that bytes of a loan may leave for the OMS. False, and nothing is noted, where it is not out any
     /// more, or where a change waits for its end and nothing was sent under it.
     ///
-    /// Who asks this of an order that was sent before knows that nothing had arrived (see
-    /// [`crate::Buffer::submitting`]). So with a change waiting the order is as good as never sent, and the change
-    /// takes effect when the loan ends.
-    pub(crate) fn sending(&mut self, sequence: u64, number: u64) -> bool {
+    /// `maybe_there`: an earlier loan may have sent it, and nobody could ask whether that arrived; then it is sent as it was, for what the
+    /// OMS says to that is what decides about the change. Else an order that was sent before is known not to have arrived (see
+    /// [`crate::Buffer::submitting`]): with a change waiting it is as good as never sent, and the change takes effect when the loan ends.
+    pub(crate) fn sending(&mut self, sequence: u64, number: u64, maybe_there: bool) -> bool {
         let changed = self.parked(sequence).is_some();
         // The OMS said by itself meanwhile what became of it.
         if self.get(sequence).is_none_or(|order| !order.on_loan) {
@@ -217,7 +217,7 @@ impl State {
         if out.number != number {
             return false;
         }
-        if changed && !out.sending {
+        if changed && !out.sending && !maybe_there {
             out.sent_before = false;
             return false;
         }

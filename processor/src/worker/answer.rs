@@ -12,7 +12,7 @@
 //! | not done | the same, not counted; where it is all of a call, the call is overloaded |
 //! | unknown, of one order or of the call | looked up: found is as existing; absent may be sent again; no answer is retried later, and looked up first then. An OMS that cannot be asked is sent it again if it refuses a second create, else exception `outcome_unknown` |
 //! | not sent, overloaded | all retried, never counted; the drain leaves the OMS alone with growing waits |
-//! | unauthenticated | all retried, never counted; the brake |
+//! | unauthenticated | all retried, never counted; the brake. An order that is denied time and again while others come through (`denied.rs`) is as invalid |
 //! | refused as a whole | sent again in halves; a single one is as invalid |
 //! | gave up | sent again in halves; a single one is retried, and counted where others come through |
 
@@ -23,6 +23,7 @@ use forebay_buffer::step::Step;
 use forebay_buffer::{Buffer, ExceptionCategory, Lease, Verdict};
 use forebay_order::OrderSummary;
 
+use super::denied::{APART, OWN};
 use super::{Batch, Failed, Order, Worker, halves};
 use crate::caught::caught;
 use crate::governor::{Brake, Grant};
@@ -31,6 +32,8 @@ use crate::oms::{CallFailure, Found, Guarantee, Identity, OrderManagement, Outco
 
 /// The code of an order that was refused as a whole call: the OMS gave none.
 const REFUSED: &str = "refused";
+/// The code of one that was refused as credentials are, while others came through.
+const DENIED: &str = "denied";
 
 impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// One call. A panic or an answer of another length is an unknown outcome.
@@ -73,6 +76,9 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             Err(panicked) => Err(CallFailure::Unknown(format!("its client failed: {panicked}"))),
         };
         self.measure("find", began, answer.as_ref().err());
+        if matches!(answer, Err(CallFailure::Unauthenticated)) {
+            self.shared.governor.brake(Brake::Auth);
+        }
         answer
     }
 
@@ -89,11 +95,11 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         };
         metrics::call(kind, answer, took);
         match failure {
-            Some(CallFailure::Unauthenticated) => self.shared.governor.brake(Brake::Auth),
-            None | Some(CallFailure::Refused(_) | CallFailure::GaveUp(_))
-                if self.probe.is_some() =>
-            {
-                self.shared.governor.probe_authenticated();
+            None | Some(CallFailure::Refused(_) | CallFailure::GaveUp(_)) => {
+                self.shared.denied.authenticated();
+                if self.probe.is_some() {
+                    self.shared.governor.probe_authenticated();
+                }
             }
             // The others say nothing about credentials.
             _ => {}
@@ -135,10 +141,32 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                 drop(grant);
                 self.halt(part, &failure, batch);
             }
+            Err(CallFailure::Unauthenticated) => {
+                grant.spend();
+                self.denied(part, batch);
+            }
             Err(failure) => {
                 grant.spend();
                 self.halt(part, &failure, batch);
             }
+        }
+    }
+
+    /// The credentials were refused: those of all, unless these are denied time and again while others come through.
+    fn denied(&mut self, mut part: Vec<Order>, batch: &mut Batch) {
+        let turns = self.shared.denied.denied(part.iter().map(|order| order.lease.sequence));
+        if turns >= APART && part.len() > 1 {
+            // Whoever is not denied by itself comes through.
+            batch.untried.extend(halves(part));
+        } else if turns >= OWN
+            && let Some(Order { lease, .. }) = part.pop()
+        {
+            let reason = "the OMS refused it as it refuses credentials, while it took others; look at what it, or a filter before \
+                          it, does not like about it, then retry or discard this";
+            self.refused(lease, DENIED, reason.to_owned());
+        } else {
+            self.shared.governor.brake(Brake::Auth);
+            self.halt(part, &CallFailure::Unauthenticated, batch);
         }
     }
 
@@ -218,7 +246,9 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         let absent = match (self.shared.oms.can_find(), self.shared.oms.guarantee()) {
             (true, _) => self.found_or_absent(part, batch).await,
             // A second create has no effect, so nobody has to be asked.
-            (false, guarantee) if guarantee.refuses_second() => part,
+            (false, guarantee) if guarantee.refuses_second() => {
+                part.into_iter().map(Order::maybe_there).collect()
+            }
             (false, _) => {
                 return part.into_iter().for_each(|order| self.settle_unasked(order.lease));
             }
@@ -233,8 +263,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
 
     /// An order that may be in an OMS that cannot be asked waits for a person.
     pub(super) fn settle_unasked(&self, lease: Lease) {
-        let reason = "it was sent, what became of it was not told, and the OMS cannot be asked (oms.find); look for it there, \
-             then discard this, or retry it if it is absent";
+        let reason = "it was sent, what became of it was not told, and the OMS cannot be asked (oms.find); look for it there: if it is \
+             there, discard this; if not, tell so (POST /v1/oms/outcomes, invalid), then retry what that comes to";
         self.exception(lease, ExceptionCategory::OutcomeUnknown, reason.to_owned());
     }
 
@@ -252,7 +282,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                 for (order, found) in part.into_iter().zip(answers) {
                     match found {
                         Some(found) => self.settle_found(order.lease, found),
-                        None => absent.push(order),
+                        None => absent.push(order.not_there()),
                     }
                 }
             }
@@ -317,12 +347,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
             .partition(|lease| asks_late && lease.look_first && !lease.sent_before);
         let unsent = |lease: Lease| {
             let reason = "it changed before it was sent".to_owned();
-            lease.settle(Verdict::Retry {
-                after: Duration::ZERO,
-                counts: false,
-                sent: false,
-                reason,
-            });
+            let sent = lease.sent_before;
+            lease.settle(Verdict::Retry { after: Duration::ZERO, counts: false, sent, reason });
         };
         certain.into_iter().for_each(unsent);
         let asks = !ask.is_empty();
@@ -374,8 +400,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
                 // It may be refused for what it holds: the next probe takes another.
                 self.shared.refusals.remember(lease.key.identity());
             }
-            let reason = failure.to_string();
-            lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });
+            let (sent, reason) = (lease.sent_before, failure.to_string());
+            lease.settle(Verdict::Retry { after, counts: false, sent, reason });
         }
     }
 

@@ -20,6 +20,7 @@
 //! they have not sent.
 
 mod answer;
+mod denied;
 mod evidence;
 mod hearing;
 mod prepare;
@@ -42,6 +43,7 @@ use crate::metrics::{self, OrderOutcome};
 use crate::oms::OrderManagement;
 use crate::retry::RetryPolicy;
 
+pub(crate) use denied::Denied;
 pub(crate) use evidence::Evidence;
 pub use hearing::{Hearing, Patience};
 pub(crate) use prepare::Summarise;
@@ -63,6 +65,7 @@ pub(crate) struct Shared<B, O> {
     pub(crate) summarise: Summarise,
     pub(crate) evidence: Evidence,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) denied: Denied,
 }
 
 impl<B, O> Shared<B, O> {
@@ -90,6 +93,20 @@ struct Order {
     ask: bool,
     /// [`Buffer::submitting`] was called for this loan.
     noted: bool,
+}
+
+impl Order {
+    /// It was sent, nobody knows what became of it, and nobody can be asked.
+    fn maybe_there(mut self) -> Self {
+        self.lease.sent_before = true;
+        self
+    }
+
+    /// The OMS was asked and has not got it.
+    fn not_there(mut self) -> Self {
+        self.lease.sent_before = false;
+        self
+    }
 }
 
 /// Orders that may go, their summaries, and those that changed.
@@ -298,8 +315,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// is certain that nothing was created; one that was sent before stays so.
     fn release(&self, part: Vec<Order>, after: Option<Duration>) {
         let after = after.unwrap_or_default();
-        for Order { lease, noted, ask, .. } in part {
-            let sent = ask && lease.sent_before;
+        for Order { lease, noted, .. } in part {
+            let sent = lease.sent_before;
             if noted || sent || !after.is_zero() {
                 let reason = "given back before it was sent".to_owned();
                 lease.settle(Verdict::Retry { after, counts: false, sent, reason });
@@ -350,7 +367,8 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         metrics::order(OrderOutcome::Retry);
         let failures = u32::from(attempts).max(1);
         let after = self.shared.retry.wait_at_least(told, failures, &mut self.rng);
-        lease.settle(Verdict::Retry { after, counts, sent: false, reason });
+        let sent = lease.sent_before;
+        lease.settle(Verdict::Retry { after, counts, sent, reason });
     }
 
     fn exception(&self, lease: Lease, category: ExceptionCategory, reason: String) {

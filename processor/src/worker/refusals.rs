@@ -267,10 +267,11 @@ fn settle(Refusal { lease, reason, .. }: Refusal) {
     settle_exception(lease, ExceptionCategory::Rejected, reason);
 }
 
-/// Gives an order back that is certain not to have been created.
+/// Gives an order back of which this call created nothing.
 fn give_back(Refusal { lease, reason, .. }: Refusal, after: Duration) {
     metrics::order(OrderOutcome::Retry);
-    lease.settle(Verdict::Retry { after, counts: false, sent: false, reason });
+    let sent = lease.sent_before;
+    lease.settle(Verdict::Retry { after, counts: false, sent, reason });
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use forebay_buffer::{Buffer, OrderState};
-use forebay_processor::{DrainConfig, Limiter};
+use forebay_processor::{DrainConfig, Limiter, Limits};
 use tokio::time::sleep;
 
 use crate::scripted::{Says, Scene, ids, s};
@@ -315,4 +315,24 @@ async fn a_run_of_truly_bad_orders_brakes_and_yet_ends_as_exceptions_while_other
     let braked = scene.drained(s(900)).await;
     assert!(braked);
     assert_eq!((scene.oms.created(), scene.exceptions().await), (5_960, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_denied_while_others_come_through_ends_alone_and_stops_nobody() {
+    for batch in [1, 20] {
+        let limits = Limits { batch: Some(batch), ..Limits::default() };
+        let config = DrainConfig { limits, ..DrainConfig::default() };
+        let says = |id: &str, _| match id {
+            "3" | "500" => Says::Unauthenticated,
+            _ => Says::Yes,
+        };
+        let scene = Scene::with(ids(1_000), 200.0, config, says).await;
+        scene.drained(s(180)).await;
+        assert_eq!((scene.oms.created(), scene.exceptions().await), (998, 2), "{batch}");
+        for id in ["3", "500"] {
+            let order = scene.buffer.order(&key(id)).await.unwrap().unwrap();
+            assert_eq!(order.state, OrderState::Exception, "{id}");
+        }
+        scene.drain.stop(s(5)).await;
+    }
 }

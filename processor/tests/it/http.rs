@@ -284,10 +284,29 @@ async fn a_call_of_one_order_is_read_as_that_order_s_answer_and_in_doubt_as_unkn
 }
 
 #[tokio::test]
+async fn that_a_key_is_in_use_is_no_order_where_nobody_can_be_asked() {
+    for (said, expected) in
+        [(r#"{"code":"idempotency_key_in_use"}"#, None), (r#"{"id":"a"}"#, Some("a"))]
+    {
+        let (url, _served) = server(vec![answer("409 Taken", "", said)]).await;
+        let mut options = options(url);
+        (options.find, options.create.batch, options.create.answers.items) = (None, 1, None);
+        options.create.idempotency_header = Some("Idempotency-Key".to_owned());
+        let after = options.answer_timeout;
+        let oms = Http::open(options).unwrap();
+        let outcome = in_time("a submit", oms.submit(&[order("1")])).await.unwrap();
+        let existing = |id: &str| Outcome::Existing { id: id.to_owned(), same: None };
+        let expected = expected.map_or(Outcome::Retry { after }, existing);
+        assert_eq!(outcome, [expected], "{said}");
+    }
+}
+
+#[tokio::test]
 async fn an_order_by_its_own_path_is_absent_only_if_the_oms_says_so() {
     for (said, absent) in [
         (answer("404 No", "", r#"{"message":"no such order"}"#), true),
         (answer("404 No", "", "default backend - 404"), false),
+        (answer("200 OK", "", r#"{"identity":"another spelling","id":"7"}"#), false),
     ] {
         let (url, _served) = server(vec![said]).await;
         let mut options = options(url);

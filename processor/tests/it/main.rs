@@ -44,4 +44,5 @@ mod support;
 #[cfg(test)]
 mod tickets;
 #[cfg(test)]
+mod unasked;
 mod unruly;

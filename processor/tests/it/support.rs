@@ -101,7 +101,7 @@ impl Delivery {
 
     /// One product line of 12.50 EUR without tax; an id of `unmappable...` has no currency, one of
     /// `undated...` no date.
-    fn body(&self) -> Bytes {
+    pub(crate) fn body(&self) -> Bytes {
         let currency = match self.id.starts_with("unmappable") {
             true => "",
             false => "<currency>EUR</currency>",

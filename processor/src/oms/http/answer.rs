@@ -8,7 +8,7 @@
 //! | other 2xx with an id | created | 401, 403 | unauthenticated |
 //! | other 2xx with a ticket | accepted | 429, 503 with `Retry-After` | overloaded |
 //! | 2xx with a code of what is wrong, and no id | invalid | 503 without | overloaded; unknown, if only a look-up keeps from doubles |
-//! | 409 | existing | 400, 409, 413, 422 | invalid: one of its orders may be why |
+//! | 409 | existing; retry, if only an idempotency key keeps from doubles, nobody can be asked, and it has no id: the first call with that key may be under way | 400, 409, 413, 422 | invalid: one of its orders may be why |
 //! | 401, 403, 425 | retry | 408, 406, and 3xx but 301, 307, 308 | unknown |
 //! | 429, 503 | overloaded | other 3xx and 4xx, 501 | unavailable |
 //! | 408 | unknown | the rest | unknown |
@@ -49,6 +49,8 @@ pub(super) struct Reading {
     finds: bool,
     /// Only a look-up keeps from doubles.
     looks_up: bool,
+    /// Only a key keeps from doubles, and nobody can be asked: how long the first call with it may be under way.
+    under_way: Option<Duration>,
 }
 
 /// What of an answer decides.
@@ -62,8 +64,11 @@ struct Said<'a> {
 impl Reading {
     pub(super) fn new(options: &HttpOptions) -> Self {
         let (answers, rules) = (options.create.answers.clone(), options.rules.clone());
-        let looks_up = options.guarantee() == Guarantee::LookedUp;
-        Self { answers, rules, finds: options.find.is_some(), looks_up }
+        let (guarantee, finds) = (options.guarantee(), options.find.is_some());
+        let looks_up = guarantee == Guarantee::LookedUp;
+        let by_key = guarantee == Guarantee::IdempotencyKey && !finds;
+        let under_way = by_key.then_some(options.answer_timeout);
+        Self { answers, rules, finds, looks_up, under_way }
     }
 
     /// What became of the orders of a call.
@@ -196,6 +201,7 @@ impl Reading {
             (200..=299, None) if has_id => Meaning::Created,
             (200..=299, None) if has(&self.answers.ticket) => Meaning::Accepted,
             (200..=299, Some(_)) if !has_id => Meaning::Invalid,
+            (409, _) if self.under_way.is_some() && !has_id => Meaning::Retry,
             (409, _) => Meaning::Existing,
             (429 | 503, _) => Meaning::Overloaded,
             (401 | 403 | 425, _) => Meaning::Retry,
@@ -232,7 +238,10 @@ impl Reading {
                 Outcome::Accepted { ticket: ticket.unwrap_or_else(|| order.key.identity()) }
             }
             Meaning::Invalid => Outcome::Invalid { code: said.shown(), reason: self.reason(said) },
-            Meaning::Retry => Outcome::Retry { after: told_in(item) },
+            Meaning::Retry => {
+                let under_way = self.under_way.filter(|_| said.status == 409).unwrap_or_default();
+                Outcome::Retry { after: told_in(item).max(under_way) }
+            }
             Meaning::Overloaded | Meaning::Unauthenticated | Meaning::Unavailable => {
                 Outcome::NotDone { after: told_in(item) }
             }
@@ -281,6 +290,13 @@ impl Reading {
             let fingerprint = find.fingerprint.as_deref().and_then(at);
             let fingerprint = fingerprint.and_then(|stored| Fingerprint::parse(&stored));
             found.push((identity, Found { id, fingerprint }));
+        }
+        if let (None, [wanted], [(name, _)]) = (&find.items, asked, found.as_slice())
+            && name != wanted
+            && *name != word_of(wanted)
+        {
+            // It has something there, perhaps the order by another spelling of its identity.
+            return Err(unclear("has another identity than the one asked for"));
         }
         let of = |wanted: &Identity| {
             let word = word_of(wanted);

@@ -117,6 +117,8 @@ impl Calls {
         let wait = self.place(Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
+            // Another call may have been told so meanwhile.
+            self.told_to_wait()?;
         }
         Ok(())
     }
@@ -282,6 +284,25 @@ mod tests {
             "the reserve is for others"
         );
         assert!(matches!(full, CallFailure::Overloaded { after: Some(_), scope: Scope::Day }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_wait_for_their_place_hear_that_none_is_to_come() {
+        let limits = CallLimits { calls_per_s: Some(1.0), ..CallLimits::default() };
+        let calls = Arc::new(calls(limits));
+        calls.turn().await.unwrap();
+        let waiting: Vec<_> = (0..7)
+            .map(|_| {
+                let calls = Arc::clone(&calls);
+                tokio::spawn(async move { calls.turn().await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        calls.told(StatusCode::TOO_MANY_REQUESTS, &headers(&[("retry-after", "60")]));
+        for call in waiting {
+            let turn = call.await.unwrap();
+            assert!(matches!(turn, Err(CallFailure::Overloaded { .. })), "{turn:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
