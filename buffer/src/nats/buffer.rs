@@ -72,6 +72,10 @@ impl Nats {
         clock: Arc<dyn Clock>,
         taking_in: Option<TakingIn>,
     ) -> Result<Self, OpenError> {
+        // What can be refused is, before anything is written: orders go on being taken where they were.
+        let syncing = Syncing::begin(&config).await?;
+        let said = syncing.said();
+        said.allowed(&config)?;
         let next_sequence = taking_in.as_ref().map(|taking_in| taking_in.next_sequence);
         let table = Table::open_from(&config, next_sequence).await?;
         let (order, max) = (config.order_bytes, table.message_max());
@@ -79,10 +83,16 @@ impl Nats {
         if max < needed {
             return Err(OpenError::Payload { max, order, needed });
         }
-        let (store, origin) = match taking_in {
+        let see = |store: &Store| {
+            let path = config.seen.as_ref();
+            path.map(|path| Seen::check(path, &config.stream, store, table.highest())).transpose()
+        };
+        let (store, origin, seen) = match taking_in {
             Some(taking_in) => {
-                let (store, origin) = taking_in.begin(&table, &config).await?;
-                (store, Some(origin))
+                let ready = taking_in.look(&table, &config).await?;
+                let seen = see(&ready.store)?;
+                let (store, origin) = ready.begin(&table, &config).await?;
+                (store, Some(origin), seen)
             }
             None => {
                 let store = Store::open(&table, &config.stream, config.partitions, None).await?;
@@ -90,7 +100,8 @@ impl Nats {
                 if origin.as_ref().is_some_and(|(origin, _)| !origin.whole) {
                     return Err(OpenError::BeingFilled { stream: config.stream });
                 }
-                (store, origin.map(|(origin, _)| origin))
+                let seen = see(&store)?;
+                (store, origin.map(|(origin, _)| origin), seen)
             }
         };
         if store.partitions != config.partitions {
@@ -102,13 +113,6 @@ impl Nats {
                 "the store's partitions are not the configured ones, and stand"
             );
         }
-        let seen = match &config.seen {
-            Some(path) => Some(Seen::check(path, &config.stream, &store, table.highest())?),
-            None => None,
-        };
-        let syncing = Syncing::begin(&config).await?;
-        let said = syncing.said();
-        said.allowed(&config)?;
         if said == Said::Nothing {
             tracing::warn!(
                 "it is not known that the NATS servers sync before they acknowledge (sync_interval: always); otherwise a power cut of \

@@ -25,6 +25,5 @@ mod suite;
 mod support;
 mod table;
 #[path = "../it/tickets.rs"]
-#[expect(dead_code, reason = "shared with the tests of the other backends")]
 mod tickets;
 mod trouble;
