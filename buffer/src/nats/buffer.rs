@@ -17,7 +17,8 @@ use super::origin::Origin;
 use super::seen::Seen;
 use super::shared::{SETTLED_WAIT, Shared, failed};
 use super::store::Store;
-use super::synced::{Said, Syncing};
+use super::stream::Replication;
+use super::synced::{Holders, Said, Syncing};
 use super::table::Table;
 use super::take_in::TakingIn;
 use super::tend::Rounds;
@@ -74,8 +75,7 @@ impl Nats {
     ) -> Result<Self, OpenError> {
         // What can be refused is, before anything is written: orders go on being taken where they were.
         let syncing = Syncing::begin(&config).await?;
-        let said = syncing.said();
-        said.allowed(&config)?;
+        syncing.said().allowed(&config)?;
         let next_sequence = taking_in.as_ref().map(|taking_in| taking_in.next_sequence);
         let table = Table::open_from(&config, next_sequence).await?;
         let (order, max) = (config.order_bytes, table.message_max());
@@ -113,17 +113,19 @@ impl Nats {
                 "the store's partitions are not the configured ones, and stand"
             );
         }
-        if said == Said::Nothing {
+        let unavailable = |error: super::TableError| OpenError::Unavailable {
+            stream: config.stream.clone(),
+            reason: error.to_string(),
+        };
+        let info = table.info().await.map_err(unavailable)?;
+        syncing.held_by(Holders::of(&info));
+        if syncing.said() == Said::Nothing {
             tracing::warn!(
                 "it is not known that the NATS servers sync before they acknowledge (sync_interval: always); otherwise a power cut of \
                  all of them loses what was acknowledged in the last minutes"
             );
         }
-        let unavailable = |error: super::TableError| OpenError::Unavailable {
-            stream: config.stream.clone(),
-            reason: error.to_string(),
-        };
-        let replication = table.replication().await.map_err(unavailable)?;
+        let replication = Replication::of(&info);
         let shared = Shared::new(config, clock, (table, store, origin), (replication, syncing));
         let shared = Arc::new(shared);
         drop(tokio::spawn(Arc::clone(&shared).watch_syncing()));

@@ -21,8 +21,8 @@ use super::partition::Partition;
 use super::room::Room;
 use super::seen::Seen;
 use super::store::Store;
-use super::stream::Replication;
-use super::synced::Syncing;
+use super::stream::{self, Replication};
+use super::synced::{Holders, Syncing};
 use super::table::{Stored, Table, TableError};
 use super::tenure::{Lent, Tenure};
 use crate::embedded::coming::Comings;
@@ -266,10 +266,12 @@ impl Shared {
     pub(super) async fn watch_store(self: Arc<Self>, mut seen: Option<Seen>) {
         while self.open().is_ok() {
             let looked = self.room.look();
-            let size = self.table.size().await;
-            self.answered(size.as_ref().err());
-            if let Ok((bytes, limit, _)) = size {
+            let info = self.table.info_of_led().await;
+            self.answered(info.as_ref().err());
+            if let Ok(info) = info {
+                let (bytes, limit, _) = stream::size(&info);
                 self.room.found(looked, bytes, limit);
+                self.syncing.held_by(Holders::of(&info));
             }
             let highest = self.table.highest();
             // A disk of ours that is slow must not hold the partitions up.

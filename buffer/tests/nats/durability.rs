@@ -99,6 +99,45 @@ async fn a_server_that_comes_back_without_syncing_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_three_that_comes_back_without_syncing_is_noticed() {
+    let Some(mut servers) = Servers::start(3).await else { return };
+    let strict = open(asking(&servers)).await.unwrap();
+    post(&strict, delivery("1", 1, None)).await;
+    let not_synced = |why: String| why.contains("sync_interval: always");
+    servers.kill(2);
+    servers.set_synced(false);
+    servers.run(2);
+    until("it is red", async || strict.health().is_err_and(not_synced)).await;
+    append(&strict, delivery("2", 1, None)).await.unwrap_err();
+    servers.kill(2);
+    servers.set_synced(true);
+    servers.run(2);
+    until("it is well again", async || strict.health().is_ok()).await;
+    let second = post(&strict, delivery("2", 1, None)).await;
+    assert_eq!(second.durability().to_string(), "quorum(2 of 3, synced)");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_larger_cluster_those_that_have_the_orders_must_be_heard_to_sync() {
+    let Some(mut servers) = Servers::start(4).await else { return };
+    let buffer = open(asking(&servers)).await.unwrap();
+    let receipt = post(&buffer, delivery("1", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(2 of 3, synced)");
+    let table = servers.table(|_| {}).await;
+    let leader = Servers::called(&table.replication().await.unwrap().leader.unwrap());
+    servers.kill(leader);
+    until("another leads", async || {
+        let now = table.replication().await;
+        now.is_ok_and(|now| now.leader.is_some_and(|name| Servers::called(&name) != leader))
+    })
+    .await;
+    // Three of four answer that they sync, and one of these has no order.
+    let other = open(asking(&servers)).await.unwrap();
+    let receipt = post(&other, delivery("2", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(2 of 3, sync not verified)");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_not_the_one_it_was_is_told_at_the_start() {
     let Some(servers) = Servers::start(1).await else { return };
     let dir = tempfile::tempdir().unwrap();
