@@ -210,6 +210,14 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
+/// Whether a stream is still as it must be: anybody with the right to may change it.
+///
+/// # Errors
+/// [`OpenError::Stream`].
+pub(super) fn is_still_fit(info: &Info, config: &NatsConfig) -> Result<(), OpenError> {
+    check(&info.config, &wanted(config))
+}
+
 /// Whether a stream that is there keeps what it acknowledges, and is ours.
 fn check(found: &Config, wanted: &Config) -> Result<(), OpenError> {
     let fault = |fault: String, mend: &str| {
