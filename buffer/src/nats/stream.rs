@@ -6,7 +6,7 @@ use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
 };
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
+    Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType, Stream,
 };
 
 use super::{NatsConfig, OpenError};
@@ -249,6 +249,20 @@ fn check(found: &Config, wanted: &Config) -> Result<(), OpenError> {
             "set its discard policy to new",
         );
     }
+    if found.discard_new_per_subject {
+        return fault(
+            "refuses a message of a key that has one already, so no order can be settled"
+                .to_owned(),
+            "take discard_new_per_subject out",
+        );
+    }
+    // Whatever the servers' sync_interval is.
+    if found.persist_mode == Some(PersistenceMode::Async) {
+        return fault(
+            "acknowledges before it has stored (persist_mode: async)".to_owned(),
+            "a stream keeps its mode: name another, or make it anew without it",
+        );
+    }
     if found.max_messages > 0 || !found.max_age.is_zero() {
         return fault(
             "forgets orders by their number or age".to_owned(),
@@ -294,10 +308,17 @@ mod tests {
         let good = wanted(&config);
         assert!(check(&good, &good).is_ok());
         let more = Config { num_replicas: 5, max_bytes: 1 << 30, ..good.clone() };
+        let plain = Config { persist_mode: Some(PersistenceMode::Default), ..good.clone() };
+        assert!(check(&plain, &good).is_ok(), "said in words");
         assert!(check(&more, &good).is_ok(), "more copies and a limit of bytes do no harm");
         let faults = [
             (Config { retention: RetentionPolicy::WorkQueue, ..good.clone() }, "retention"),
             (Config { discard: DiscardPolicy::Old, ..good.clone() }, "oldest order"),
+            (Config { discard_new_per_subject: true, ..good.clone() }, "has one already"),
+            (
+                Config { persist_mode: Some(PersistenceMode::Async), ..good.clone() },
+                "before it has stored",
+            ),
             (Config { num_replicas: 1, ..good.clone() }, "1 replicas"),
             (Config { storage: StorageType::Memory, ..good.clone() }, "in memory"),
             (Config { max_messages: 5, ..good.clone() }, "number or age"),
