@@ -357,6 +357,7 @@ impl Shared {
         self.open().map_err(|error| error.to_string())?;
         self.table.sound().map_err(|error| error.to_string())?;
         self.syncing.said().allowed(&self.config).map_err(|error| error.to_string())?;
+        self.syncing.new_enough().map_err(|error| error.to_string())?;
         if let Some(unfit) = &self.stream().unfit {
             return Err(unfit.clone());
         }

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connect::connect_as;
+use super::connect::{connect_as, is_new_enough};
 use super::{NatsConfig, OpenError};
 
 /// Every server answers for itself, at once.
@@ -30,6 +30,8 @@ struct Answer {
 #[derive(Deserialize)]
 struct Server {
     name: String,
+    #[serde(default)]
+    ver: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -117,14 +119,19 @@ struct Heard {
     syncing: BTreeSet<String>,
     /// One that does not.
     lax: Option<String>,
+    /// One that is older than what a process connects to, and its version.
+    old: Option<(String, String)>,
 }
 
 impl Heard {
     fn take(&mut self, answer: Answer) {
-        let Answer { server: Server { name }, data } = answer;
+        let Answer { server: Server { name, ver }, data } = answer;
         // It keeps nothing.
         if data.disabled {
             return;
+        }
+        if let Some(version) = ver.filter(|version| !is_new_enough(version)) {
+            self.old = Some((name.clone(), version));
         }
         match data.config.sync_always {
             true => drop(self.syncing.insert(name)),
@@ -171,6 +178,8 @@ struct Known {
     /// To the last question.
     heard: Heard,
     holders: Holders,
+    /// See [`Heard::old`]; of the last question that anybody answered.
+    old: Option<(String, String)>,
     /// Questions since then without an answer of all.
     unheard: u32,
 }
@@ -186,6 +195,17 @@ impl Known {
 
     fn heard(&mut self, heard: Heard) {
         let says = heard.says(&self.holders);
+        if heard != Heard::default() && heard.old != self.old {
+            match &heard.old {
+                Some((server, version)) => tracing::error!(
+                    server,
+                    version,
+                    "a NATS server is older than Forebay needs: upgrade it"
+                ),
+                None => tracing::info!("no NATS server is older than Forebay needs any more"),
+            }
+            self.old.clone_from(&heard.old);
+        }
         self.unheard = if says == Said::Nothing { self.unheard + 1 } else { 0 };
         self.heard = heard;
         self.follow(says);
@@ -223,6 +243,15 @@ impl Syncing {
     /// What is known.
     pub(super) fn said(&self) -> Said {
         self.known().said.clone()
+    }
+
+    /// Fails where a server is older than what a process connects to: it may come to have orders, or to lead.
+    ///
+    /// # Errors
+    /// [`OpenError::TooOld`].
+    pub(super) fn new_enough(&self) -> Result<(), OpenError> {
+        let old = self.known().old.clone();
+        old.map_or(Ok(()), |(name, version)| Err(OpenError::TooOld { name, version }))
     }
 
     /// Says which servers must be heard to sync; until then none are known to.
@@ -338,6 +367,30 @@ mod tests {
             assert_eq!(known.said == Said::Synced, n < UNHEARD_MAX, "{n}");
         }
         assert_eq!(known.said, Said::Nothing, "c may be anything by now");
+    }
+
+    #[test]
+    fn an_older_server_of_the_cluster_is_noticed_until_it_is_upgraded() {
+        let syncing = Syncing { system: None, known: Mutex::default() };
+        let hear = |versions: &[&str]| {
+            let mut heard = Heard::default();
+            for (n, version) in versions.iter().enumerate() {
+                let text = format!(
+                    r#"{{"server": {{"name": "s{n}", "ver": "{version}"}}, "data": {SYNCS}}}"#
+                );
+                heard.take(serde_json::from_str(&text).unwrap());
+            }
+            syncing.known().heard(heard);
+        };
+        hear(&["2.12.0", "2.15.1"]);
+        syncing.new_enough().unwrap();
+        hear(&["2.12.0", "2.11.9", "2.15.1"]);
+        let old = syncing.new_enough().unwrap_err().to_string();
+        assert!(old.contains("the NATS server s1 is version 2.11.9"), "{old}");
+        hear(&[]);
+        syncing.new_enough().unwrap_err();
+        hear(&["2.12.0", "2.12.0", "2.15.1"]);
+        syncing.new_enough().unwrap();
     }
 
     #[test]
