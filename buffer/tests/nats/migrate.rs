@@ -666,6 +666,29 @@ async fn a_disk_that_took_orders_after_a_move_was_begun_and_left_gives_none_of_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_was_served_from_beside_its_stream_is_not_told_to_remove_that() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let wall = || Arc::clone(&clock) as Arc<dyn Clock>;
+    let disk = old_disk(&place.path().join("old"), &clock).await;
+    let stream = "MOVED".to_owned();
+    let lease = Duration::from_secs(10);
+    let nats = NatsConfig { stream, partitions: 4, lease, ..servers.config() };
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await.unwrap();
+    assert_eq!(answer(&to, delivery("new", 1, Some(1))).await, Answer::Accepted);
+    to.close().await;
+    drop(to);
+    // By hand.
+    std::fs::write(disk.dir.join("handed-over"), "").unwrap();
+    disk_takes_more(&disk, &clock, "beside", 200).await;
+    let refused = embedded_to_nats(&disk, nats, [7; 32], wall()).await;
+    let refused = refused.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("has taken orders since"), "{refused}");
+    assert!(refused.contains("serve from one of the two"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_refuses_a_move_does_so_before_it_is_begun() {
     let Some(mut servers) = Servers::start_synced(1, false).await else { return };
     let place = tempfile::tempdir().unwrap();
