@@ -17,7 +17,8 @@ use super::origin::Origin;
 use super::seen::Seen;
 use super::shared::{SETTLED_WAIT, Shared, failed};
 use super::store::Store;
-use super::synced::{Said, Syncing};
+use super::stream::Replication;
+use super::synced::{Holders, Said, Syncing};
 use super::table::Table;
 use super::take_in::TakingIn;
 use super::tend::Rounds;
@@ -72,6 +73,9 @@ impl Nats {
         clock: Arc<dyn Clock>,
         taking_in: Option<TakingIn>,
     ) -> Result<Self, OpenError> {
+        // What can be refused is, before anything is written: orders go on being taken where they were.
+        let syncing = Syncing::begin(&config).await?;
+        syncing.said().allowed(&config)?;
         let next_sequence = taking_in.as_ref().map(|taking_in| taking_in.next_sequence);
         let table = Table::open_from(&config, next_sequence).await?;
         let (order, max) = (config.order_bytes, table.message_max());
@@ -79,10 +83,16 @@ impl Nats {
         if max < needed {
             return Err(OpenError::Payload { max, order, needed });
         }
-        let (store, origin) = match taking_in {
+        let see = |store: &Store| {
+            let path = config.seen.as_ref();
+            path.map(|path| Seen::check(path, &config.stream, store, table.highest())).transpose()
+        };
+        let (store, origin, seen) = match taking_in {
             Some(taking_in) => {
-                let (store, origin) = taking_in.begin(&table, &config).await?;
-                (store, Some(origin))
+                let ready = taking_in.look(&table, &config).await?;
+                let seen = see(&ready.store)?;
+                let (store, origin) = ready.begin(&table, &config).await?;
+                (store, Some(origin), seen)
             }
             None => {
                 let store = Store::open(&table, &config.stream, config.partitions, None).await?;
@@ -90,7 +100,8 @@ impl Nats {
                 if origin.as_ref().is_some_and(|(origin, _)| !origin.whole) {
                     return Err(OpenError::BeingFilled { stream: config.stream });
                 }
-                (store, origin.map(|(origin, _)| origin))
+                let seen = see(&store)?;
+                (store, origin.map(|(origin, _)| origin), seen)
             }
         };
         if store.partitions != config.partitions {
@@ -102,24 +113,19 @@ impl Nats {
                 "the store's partitions are not the configured ones, and stand"
             );
         }
-        let seen = match &config.seen {
-            Some(path) => Some(Seen::check(path, &config.stream, &store, table.highest())?),
-            None => None,
+        let unavailable = |error: super::TableError| OpenError::Unavailable {
+            stream: config.stream.clone(),
+            reason: error.to_string(),
         };
-        let syncing = Syncing::begin(&config).await?;
-        let said = syncing.said();
-        said.allowed(&config)?;
-        if said == Said::Nothing {
+        let info = table.info().await.map_err(unavailable)?;
+        syncing.held_by(Holders::of(&info));
+        if syncing.said() == Said::Nothing {
             tracing::warn!(
                 "it is not known that the NATS servers sync before they acknowledge (sync_interval: always); otherwise a power cut of \
                  all of them loses what was acknowledged in the last minutes"
             );
         }
-        let unavailable = |error: super::TableError| OpenError::Unavailable {
-            stream: config.stream.clone(),
-            reason: error.to_string(),
-        };
-        let replication = table.replication().await.map_err(unavailable)?;
+        let replication = Replication::of(&info);
         let shared = Shared::new(config, clock, (table, store, origin), (replication, syncing));
         let shared = Arc::new(shared);
         drop(tokio::spawn(Arc::clone(&shared).watch_syncing()));

@@ -109,7 +109,7 @@ pub(super) fn without_login(server: &str) -> String {
 }
 
 /// Whether a server of that version may be used; one whose version nobody understands may not.
-fn is_new_enough(version: &str) -> bool {
+pub(super) fn is_new_enough(version: &str) -> bool {
     let mut parts = version.split(['.', '-']).map(str::parse::<u64>);
     match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= OLDEST,

@@ -5,7 +5,7 @@ use async_nats::jetstream;
 use super::announce::All;
 use super::connect::connect;
 use super::stream::{self, Replication};
-use super::synced::Syncing;
+use super::synced::{Holders, Syncing};
 use super::{NatsConfig, OpenError, Table};
 use crate::{Announcement, Common};
 
@@ -42,9 +42,11 @@ impl Inspection {
         let context = jetstream::new(connect(config).await?);
         let Some(stream) = stream::find(&context, config).await? else {
             stream::must_have_limit(config)?;
-            return Ok(Self { stream: None, synced: synced(config).await?, differs: None });
+            let synced = synced(config, Holders::Any(config.replicas)).await?;
+            return Ok(Self { stream: None, synced, differs: None });
         };
         let info = stream.cached_info();
+        let holders = Holders::of(info);
         let (keys, bytes) = (info.state.messages, info.state.bytes);
         let bytes_max = u64::try_from(info.config.max_bytes).ok().filter(|bytes| *bytes > 0);
         let found = Found { replication: Replication::of(info), keys, bytes, bytes_max };
@@ -57,13 +59,15 @@ impl Inspection {
         let others = others.unwrap_or_default();
         let others = others.values().map(Option::as_ref);
         let differs = Common::of(own.map(Some).into_iter().chain(others)).differs;
-        Ok(Self { stream: Some(found), synced: synced(config).await?, differs })
+        Ok(Self { stream: Some(found), synced: synced(config, holders).await?, differs })
     }
 }
 
 /// Whether the servers sync, as far as they can be asked.
-async fn synced(config: &NatsConfig) -> Result<Option<bool>, OpenError> {
-    let said = Syncing::begin(config).await?.said();
+async fn synced(config: &NatsConfig, holders: Holders) -> Result<Option<bool>, OpenError> {
+    let syncing = Syncing::begin(config).await?;
+    syncing.held_by(holders);
+    let said = syncing.said();
     said.allowed(config)?;
     Ok(said.synced())
 }

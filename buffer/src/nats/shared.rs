@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Info;
 use forebay_order::OrderKey;
 use futures_util::future::join_all;
 use hashbrown::HashMap;
@@ -21,8 +22,8 @@ use super::partition::Partition;
 use super::room::Room;
 use super::seen::Seen;
 use super::store::Store;
-use super::stream::Replication;
-use super::synced::Syncing;
+use super::stream::{self, Replication};
+use super::synced::{Holders, Syncing};
 use super::table::{Stored, Table, TableError};
 use super::tenure::{Lent, Tenure};
 use crate::embedded::coming::Comings;
@@ -56,7 +57,8 @@ pub(super) struct Shared {
     /// What the processes that drain announced.
     pub(super) announced: Mutex<Announced>,
     pub(super) partitions: Vec<Partition>,
-    replication: Replication,
+    /// As of the last look at it.
+    stream: Mutex<StreamNow>,
     syncing: Syncing,
     /// For those who wait for what becomes of orders.
     pub(super) ear: Ear,
@@ -75,6 +77,13 @@ pub(super) struct Shared {
     trouble: Mutex<Option<String>>,
     /// Bytes that are left for orders; the rest is for what becomes of those that are there.
     pub(super) room: Room,
+}
+
+/// What the stream is, which may be changed while it is served from.
+struct StreamNow {
+    replication: Replication,
+    /// Why it is not as it must be, if it is not.
+    unfit: Option<String>,
 }
 
 /// Loans that were handed out, by order and loan.
@@ -131,7 +140,7 @@ impl Shared {
             table,
             store,
             origin,
-            replication,
+            stream: Mutex::new(StreamNow { replication, unfit: None }),
             syncing,
         }
     }
@@ -149,9 +158,27 @@ impl Shared {
 
     /// Where whatever is acknowledged now is durable.
     pub(super) fn durability(&self) -> Durability {
-        let Replication { replicas, .. } = self.replication;
         let synced = self.syncing.said().synced();
-        Durability::Quorum { needed: self.replication.quorum(), of: replicas, synced }
+        let StreamNow { replication, .. } = &*self.stream();
+        Durability::Quorum { needed: replication.quorum(), of: replication.replicas, synced }
+    }
+
+    fn stream(&self) -> MutexGuard<'_, StreamNow> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the stream is now.
+    fn found(&self, info: &Info) {
+        self.syncing.held_by(Holders::of(info));
+        let unfit = stream::is_still_fit(info, &self.config).err().map(|error| error.to_string());
+        let mut now = self.stream();
+        if unfit != now.unfit {
+            match &unfit {
+                Some(why) => tracing::error!("{why}"),
+                None => tracing::info!("the stream is as it must be again"),
+            }
+        }
+        *now = StreamNow { replication: Replication::of(info), unfit };
     }
 
     /// The same, for a receipt.
@@ -266,10 +293,12 @@ impl Shared {
     pub(super) async fn watch_store(self: Arc<Self>, mut seen: Option<Seen>) {
         while self.open().is_ok() {
             let looked = self.room.look();
-            let size = self.table.size().await;
-            self.answered(size.as_ref().err());
-            if let Ok((bytes, limit, _)) = size {
+            let info = self.table.info_of_led().await;
+            self.answered(info.as_ref().err());
+            if let Ok(info) = info {
+                let (bytes, limit, _) = stream::size(&info);
                 self.room.found(looked, bytes, limit);
+                self.found(&info);
             }
             let highest = self.table.highest();
             // A disk of ours that is slow must not hold the partitions up.
@@ -328,6 +357,10 @@ impl Shared {
         self.open().map_err(|error| error.to_string())?;
         self.table.sound().map_err(|error| error.to_string())?;
         self.syncing.said().allowed(&self.config).map_err(|error| error.to_string())?;
+        self.syncing.new_enough().map_err(|error| error.to_string())?;
+        if let Some(unfit) = &self.stream().unfit {
+            return Err(unfit.clone());
+        }
         if self.room.is_full() {
             return Err(AppendError::Full.to_string());
         }

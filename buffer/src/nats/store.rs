@@ -30,7 +30,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    fn new(stream: &str, secret: [u8; 16], partitions: u16) -> Self {
+    pub(super) fn new(stream: &str, secret: [u8; 16], partitions: u16) -> Self {
         let hasher = KeyHasher::new(&secret);
         Self { stream: stream.to_owned(), secret, hasher, partitions }
     }
@@ -146,6 +146,19 @@ impl Store {
     /// Everything of all partitions.
     pub(super) fn all_pages(&self) -> String {
         format!("{}.*.*", self.stream)
+    }
+
+    /// Whether there is a page of any key.
+    ///
+    /// # Errors
+    /// [`OpenError::Unavailable`].
+    pub(super) async fn has_pages(&self, table: &Table) -> Result<bool, OpenError> {
+        let subjects = table.subjects_since(&self.all_pages(), table.highest()).await;
+        let subjects = subjects.map_err(|error| OpenError::Unavailable {
+            stream: self.stream.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(subjects.iter().any(|subject| self.hash(subject).is_some()))
     }
 
     /// Where a node stands.

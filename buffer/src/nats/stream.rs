@@ -6,7 +6,7 @@ use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
 };
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream,
+    Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType, Stream,
 };
 
 use super::{NatsConfig, OpenError};
@@ -37,6 +37,12 @@ impl Replication {
         let leader = cluster.leader.clone().filter(|leader| !leader.is_empty());
         Self { replicas, current: up + usize::from(leader.is_some()), leader }
     }
+}
+
+/// Bytes a stream takes, bytes it may take (0 for no limit of its own), and its newest sequence.
+pub(super) fn size(info: &Info) -> (u64, u64, u64) {
+    let limit = u64::try_from(info.config.max_bytes).unwrap_or_default();
+    (info.state.bytes, limit, info.state.last_sequence)
 }
 
 /// What the stream must be.
@@ -204,6 +210,14 @@ fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
+/// Whether a stream is still as it must be: anybody with the right to may change it.
+///
+/// # Errors
+/// [`OpenError::Stream`].
+pub(super) fn is_still_fit(info: &Info, config: &NatsConfig) -> Result<(), OpenError> {
+    check(&info.config, &wanted(config))
+}
+
 /// Whether a stream that is there keeps what it acknowledges, and is ours.
 fn check(found: &Config, wanted: &Config) -> Result<(), OpenError> {
     let fault = |fault: String, mend: &str| {
@@ -233,6 +247,20 @@ fn check(found: &Config, wanted: &Config) -> Result<(), OpenError> {
         return fault(
             "throws the oldest order away when it is full".to_owned(),
             "set its discard policy to new",
+        );
+    }
+    if found.discard_new_per_subject {
+        return fault(
+            "refuses a message of a key that has one already, so no order can be settled"
+                .to_owned(),
+            "take discard_new_per_subject out",
+        );
+    }
+    // Whatever the servers' sync_interval is.
+    if found.persist_mode == Some(PersistenceMode::Async) {
+        return fault(
+            "acknowledges before it has stored (persist_mode: async)".to_owned(),
+            "a stream keeps its mode: name another, or make it anew without it",
         );
     }
     if found.max_messages > 0 || !found.max_age.is_zero() {
@@ -280,10 +308,17 @@ mod tests {
         let good = wanted(&config);
         assert!(check(&good, &good).is_ok());
         let more = Config { num_replicas: 5, max_bytes: 1 << 30, ..good.clone() };
+        let plain = Config { persist_mode: Some(PersistenceMode::Default), ..good.clone() };
+        assert!(check(&plain, &good).is_ok(), "said in words");
         assert!(check(&more, &good).is_ok(), "more copies and a limit of bytes do no harm");
         let faults = [
             (Config { retention: RetentionPolicy::WorkQueue, ..good.clone() }, "retention"),
             (Config { discard: DiscardPolicy::Old, ..good.clone() }, "oldest order"),
+            (Config { discard_new_per_subject: true, ..good.clone() }, "has one already"),
+            (
+                Config { persist_mode: Some(PersistenceMode::Async), ..good.clone() },
+                "before it has stored",
+            ),
             (Config { num_replicas: 1, ..good.clone() }, "1 replicas"),
             (Config { storage: StorageType::Memory, ..good.clone() }, "in memory"),
             (Config { max_messages: 5, ..good.clone() }, "number or age"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{InfoError, LastRawMessageErrorKind};
+use async_nats::jetstream::stream::{Info, InfoError, LastRawMessageErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -199,8 +199,7 @@ impl Table {
     /// # Errors
     /// [`TableError::Unknown`] if nobody answers.
     pub async fn replication(&self) -> Result<Replication, TableError> {
-        let info = self.stream.get_info().await;
-        info.map(|info| Replication::of(&info)).map_err(|e| TableError::Unknown(e.to_string()))
+        self.info().await.map(|info| Replication::of(&info))
     }
 
     /// Stores the first message of a subject.
@@ -253,20 +252,34 @@ impl Table {
         self.context.client().server_info().max_payload
     }
 
-    /// Bytes the stream takes, bytes it may take (0 for no limit of its own), and its newest sequence.
+    /// What the stream is now, by whoever answers.
     ///
     /// # Errors
-    /// [`TableError::Unknown`] if nobody answers.
-    pub(super) async fn size(&self) -> Result<(u64, u64, u64), TableError> {
-        let info = self.stream.get_info().await;
-        let info = info.map_err(|error| TableError::Unknown(error.to_string()))?;
+    /// [`TableError::Unknown`] if nobody does.
+    pub(super) async fn info(&self) -> Result<Info, TableError> {
+        self.stream.get_info().await.map_err(|error| TableError::Unknown(error.to_string()))
+    }
+
+    /// The same of a stream that has a leader.
+    ///
+    /// # Errors
+    /// [`TableError::Unknown`] if nobody answers, or it has none.
+    pub(super) async fn info_of_led(&self) -> Result<Info, TableError> {
+        let info = self.info().await?;
         // Any server that is left answers, also once too few are there to store anything.
         if info.cluster.is_some() && Replication::of(&info).leader.is_none() {
             let why = "the stream has no leader: too few of its servers are there";
             return Err(TableError::Unknown(why.to_owned()));
         }
-        let limit = u64::try_from(info.config.max_bytes).unwrap_or_default();
-        Ok((info.state.bytes, limit, info.state.last_sequence))
+        Ok(info)
+    }
+
+    /// Bytes the stream takes, bytes it may take (0 for no limit of its own), and its newest sequence.
+    ///
+    /// # Errors
+    /// As [`Table::info_of_led`].
+    pub(super) async fn size(&self) -> Result<(u64, u64, u64), TableError> {
+        self.info_of_led().await.map(|info| stream::size(&info))
     }
 
     /// The subjects under which something stands, of those that fit the filter, as of sequence `since` or later.

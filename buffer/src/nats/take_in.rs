@@ -30,48 +30,93 @@ pub(crate) struct TakingIn {
     pub(crate) origin: Origin,
 }
 
+/// A stream that can take orders in, and nothing is written there yet.
+pub(super) struct Ready {
+    /// As it will be, if it is not there.
+    pub(super) store: Store,
+    origin: Origin,
+    /// Of the message that says so already, or 0.
+    row: u64,
+}
+
+const OWN: &str =
+    "orders that come from a disk need a stream of their own: name another, or remove this one";
+
 impl TakingIn {
-    /// Says in a stream that it takes orders in, unless it does already.
+    /// Looks whether a stream can take the orders in. Nothing is written.
     ///
     /// # Errors
-    /// [`OpenError`]: it has orders of its own, or of another store.
-    pub(super) async fn begin(
-        self,
-        table: &Table,
-        config: &NatsConfig,
-    ) -> Result<(Store, Origin), OpenError> {
+    /// [`OpenError`]: it has orders of its own, or of another store, or is behind the disk.
+    pub(super) async fn look(self, table: &Table, config: &NatsConfig) -> Result<Ready, OpenError> {
         let Self { secret, next_sequence, origin } = self;
-        let stream = &config.stream;
-        let fault = |fault: &str, mend: &str| OpenError::Stream {
-            stream: stream.clone(),
-            fault: fault.to_owned(),
-            mend: mend.to_owned(),
-        };
-        const OWN: &str = "orders that come from a disk need a stream of their own: name another, or remove this one";
+        let stream = config.stream.as_str();
         let store = Store::read(table, stream).await?;
         let there = Origin::read(table, stream).await?;
+        if there.is_none() && store.is_some() {
+            return Err(fault(stream, "holds orders already", OWN));
+        }
+        if store.as_ref().is_some_and(|store| store.secret != secret) {
+            return Err(fault(stream, "takes in the orders of another disk", OWN));
+        }
+        // A disk that is noted to be left stays as it is, so a stream that was begun for it is never behind: this one was left
+        // before that, and the disk has taken orders since.
+        if table.highest() + 1 < next_sequence {
+            return Err(match (&there, &store) {
+                (None, _) => fault(stream, "gives sequences that orders on the disk have", OWN),
+                (Some(_), Some(store)) if store.has_pages(table).await? => fault(
+                    stream,
+                    OUTGROWN,
+                    "serve from one of the two, and have what only the other has sent again",
+                ),
+                (Some(_), _) => fault(
+                    stream,
+                    OUTGROWN,
+                    &format!(
+                        "it holds no order yet: remove it (`nats stream rm {stream}`), or name another, and migrate again"
+                    ),
+                ),
+            });
+        }
         let (origin, row) = match there {
             Some((there, row)) => {
                 let until_ms = there.look_first_until_ms.max(origin.look_first_until_ms);
                 (Origin { look_first_until_ms: until_ms, ..there }, row)
             }
-            None if store.is_some() => return Err(fault("holds orders already", OWN)),
-            None if table.highest() + 1 < next_sequence => {
-                return Err(fault("gives sequences that orders on the disk have", OWN));
-            }
             None => (origin, 0),
         };
-        if store.is_some_and(|store| store.secret != secret) {
-            return Err(fault("takes in the orders of another disk", OWN));
-        }
-        let written = origin.write(table, stream, row).await;
-        written.map_err(|reason| OpenError::Unavailable { stream: stream.clone(), reason })?;
+        let store = store.unwrap_or_else(|| Store::new(stream, secret, config.partitions));
+        Ok(Ready { store, origin, row })
+    }
+}
+
+const OUTGROWN: &str =
+    "was begun for this disk, which has taken orders since: their sequences would be given again";
+
+impl Ready {
+    /// Says in the stream that it takes orders in.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it cannot be said, or another began meanwhile.
+    pub(super) async fn begin(
+        self,
+        table: &Table,
+        config: &NatsConfig,
+    ) -> Result<(Store, Origin), OpenError> {
+        let stream = config.stream.as_str();
+        let secret = self.store.secret;
+        let written = self.origin.write(table, stream, self.row).await;
+        written.map_err(|reason| OpenError::Unavailable { stream: stream.to_owned(), reason })?;
         let store = Store::open(table, stream, config.partitions, Some(secret)).await?;
         if store.secret != secret {
-            return Err(fault("takes in the orders of another disk", OWN));
+            return Err(fault(stream, "takes in the orders of another disk", OWN));
         }
-        Ok((store, origin))
+        Ok((store, self.origin))
     }
+}
+
+fn fault(stream: &str, fault: &str, mend: &str) -> OpenError {
+    let (stream, fault, mend) = (stream.to_owned(), fault.to_owned(), mend.to_owned());
+    OpenError::Stream { stream, fault, mend }
 }
 
 /// What became of one order.

@@ -1,8 +1,10 @@
 //! What is said of durability, and when a store is not the one it was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::jetstream;
+use async_nats::jetstream::stream::DiscardPolicy;
 use forebay_buffer::nats::{Inspection, Login, Nats, NatsConfig, OpenError};
 use forebay_buffer::{Answer, AppendError, Buffer, Envelope, Receipt, SystemClock};
 
@@ -96,6 +98,84 @@ async fn a_server_that_comes_back_without_syncing_is_noticed() {
     until("it is well again", async || strict.health().is_ok()).await;
     let fourth = post(&strict, delivery("4", 1, None)).await;
     assert_eq!(fourth.durability().to_string(), "quorum(1 of 1, synced)");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_three_that_comes_back_without_syncing_is_noticed() {
+    let Some(mut servers) = Servers::start(3).await else { return };
+    let strict = open(asking(&servers)).await.unwrap();
+    post(&strict, delivery("1", 1, None)).await;
+    let not_synced = |why: String| why.contains("sync_interval: always");
+    servers.kill(2);
+    servers.set_synced(false);
+    servers.run(2);
+    until("it is red", async || strict.health().is_err_and(not_synced)).await;
+    append(&strict, delivery("2", 1, None)).await.unwrap_err();
+    servers.kill(2);
+    servers.set_synced(true);
+    servers.run(2);
+    until("it is well again", async || strict.health().is_ok()).await;
+    let second = post(&strict, delivery("2", 1, None)).await;
+    assert_eq!(second.durability().to_string(), "quorum(2 of 3, synced)");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_larger_cluster_those_that_have_the_orders_must_be_heard_to_sync() {
+    let Some(mut servers) = Servers::start(4).await else { return };
+    let buffer = open(asking(&servers)).await.unwrap();
+    let receipt = post(&buffer, delivery("1", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(2 of 3, synced)");
+    let table = servers.table(|_| {}).await;
+    let leader = Servers::called(&table.replication().await.unwrap().leader.unwrap());
+    servers.kill(leader);
+    until("another leads", async || {
+        let now = table.replication().await;
+        now.is_ok_and(|now| now.leader.is_some_and(|name| Servers::called(&name) != leader))
+    })
+    .await;
+    // Three of four answer that they sync, and one of these has no order.
+    let other = open(asking(&servers)).await.unwrap();
+    let receipt = post(&other, delivery("2", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(2 of 3, sync not verified)");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_changed_while_it_is_served_is_noticed() {
+    let Some(servers) = Servers::start(3).await else { return };
+    let buffer = open(asking(&servers)).await.unwrap();
+    let modest = open(NatsConfig { replicas: 1, ..asking(&servers) }).await.unwrap();
+    let client = async_nats::connect(&servers.config().servers[0]).await.unwrap();
+    let context = jetstream::new(client);
+    let good = context.get_stream("FOREBAY").await.unwrap().cached_info().config.clone();
+    let is = async |change: &dyn Fn(&mut jetstream::stream::Config), said: &str| {
+        let mut config = good.clone();
+        change(&mut config);
+        until(said, async || context.update_stream(config.clone()).await.is_ok()).await;
+        until(said, async || buffer.health().is_err_and(|why| why.contains(said))).await;
+    };
+    let is_good = async || {
+        until("it is good", async || context.update_stream(good.clone()).await.is_ok()).await;
+        until("it is well again", async || buffer.health().is_ok()).await;
+    };
+
+    is(&|config| config.num_replicas = 1, "has 1 replicas, and the configuration promises 3").await;
+    let receipt = post(&buffer, delivery("1", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(1 of 1, synced)");
+    assert_eq!(buffer.status().await.unwrap().durability, "quorum(1 of 1, synced)");
+    until("who promises no more heard of it", async || {
+        modest.durability().to_string() == "quorum(1 of 1, synced)"
+    })
+    .await;
+    modest.health().unwrap();
+    is_good().await;
+    let receipt = post(&buffer, delivery("2", 1, None)).await;
+    assert_eq!(receipt.durability().to_string(), "quorum(2 of 3, synced)");
+    is(&|config| config.discard = DiscardPolicy::Old, "throws the oldest order away").await;
+    is_good().await;
+    let day = Duration::from_secs(86_400);
+    is(&|config| config.max_age = day, "forgets orders by their number or age").await;
+    is_good().await;
+    assert_eq!(post(&buffer, delivery("1", 1, None)).await.answer(), Answer::Duplicate);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,13 @@
 //! From a disk to NATS servers and back, while storefronts go on: the same answers as if nothing had moved.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_buffer::migrate::{Directory, Migrating, Sealed, embedded_to_nats, nats_to_embedded};
-use forebay_buffer::nats::{Nats, NatsConfig};
+use forebay_buffer::nats::{Login, Nats, NatsConfig};
 use forebay_buffer::{
     Act, ActError, ActReceipt, Admission, Answer, AppendError, Buffer, BufferError, Clock,
     Durability, Effect, Embedded, EmbeddedConfig, Envelope, ExceptionCategory, ExceptionRow,
@@ -591,6 +592,142 @@ async fn nobody_serves_from_a_store_that_is_left_or_not_whole() {
     let (again, _) = nats_to_embedded(&nats, back, wall(), failed()).await.unwrap();
     assert!(again.progress().done, "all is there already");
     again.close().await;
+}
+
+/// Has the disk take so many orders more, of names that begin like this.
+async fn disk_takes_more(disk: &EmbeddedConfig, clock: &Arc<HandClock>, name: &str, count: u32) {
+    let on_disk = crate::support::open(disk.clone(), clock);
+    for n in 0..count {
+        let envelope = delivery(&format!("{name}-{n}"), 1, Some(1));
+        assert_eq!(answer(&on_disk, envelope).await, Answer::Accepted);
+    }
+    on_disk.close().await;
+}
+
+/// Every order of the disk is there, and no sequence stands twice.
+async fn all_are_there_once<B: Buffer>(buffer: &B, names: &[(&str, u32)]) {
+    is_as_it_was(buffer).await;
+    let mut seen = BTreeMap::new();
+    let ids =
+        names.iter().flat_map(|(name, count)| (0..*count).map(move |n| format!("{name}-{n}")));
+    for id in ids {
+        let again = post(buffer, delivery(&id, 1, Some(1))).await;
+        let new = id.starts_with("new");
+        assert_eq!(again.answer(), if new { Answer::Accepted } else { Answer::Duplicate }, "{id}");
+        let sequence = buffer.order(&key(&id)).await.unwrap().unwrap().sequence;
+        assert_eq!(seen.insert(sequence, id.clone()), None, "{id}: {sequence}");
+    }
+    for (sequence, id) in seen {
+        let body = buffer.body(sequence).await.unwrap();
+        assert_eq!(body, Some(delivery(&id, 1, Some(1)).body), "{id}: {sequence}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_took_orders_after_a_move_was_begun_and_left_gives_none_of_their_sequences_again()
+ {
+    let Some(servers) = Servers::start(1).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let wall = || Arc::clone(&clock) as Arc<dyn Clock>;
+    let disk = old_disk(&place.path().join("old"), &clock).await;
+    let stream = "MOVED".to_owned();
+    let lease = Duration::from_secs(10);
+    let nats = NatsConfig { stream, partitions: 4, lease, ..servers.config() };
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await.unwrap();
+    to.close().await;
+    drop(to);
+    // As if it had ended before it noted on the disk where the orders go, so that this one is served from again.
+    std::fs::write(disk.dir.join("handed-over"), "").unwrap();
+    disk_takes_more(&disk, &clock, "between", 200).await;
+
+    let refused = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await;
+    let refused = refused.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("has taken orders since"), "{refused}");
+    assert!(
+        refused.contains("holds no order yet: remove it (`nats stream rm MOVED`)"),
+        "{refused}"
+    );
+    // It goes on being served from meanwhile.
+    disk_takes_more(&disk, &clock, "later", 10).await;
+    let client = async_nats::connect(&servers.config().servers[0]).await.unwrap();
+    async_nats::jetstream::new(client).delete_stream("MOVED").await.unwrap();
+
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await.unwrap();
+    // Begun again in the middle, which is no other case.
+    to.close().await;
+    drop(to);
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await.unwrap();
+    until("it has all partitions", async || to.share() == 1.0).await;
+    let names = [("new", 300), ("between", 200), ("later", 10)];
+    to.hand_over().await;
+    all_are_there_once(&to, &names).await;
+    to.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_was_served_from_beside_its_stream_is_not_told_to_remove_that() {
+    let Some(servers) = Servers::start(1).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let wall = || Arc::clone(&clock) as Arc<dyn Clock>;
+    let disk = old_disk(&place.path().join("old"), &clock).await;
+    let stream = "MOVED".to_owned();
+    let lease = Duration::from_secs(10);
+    let nats = NatsConfig { stream, partitions: 4, lease, ..servers.config() };
+    let to = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await.unwrap();
+    assert_eq!(answer(&to, delivery("new", 1, Some(1))).await, Answer::Accepted);
+    to.close().await;
+    drop(to);
+    // By hand.
+    std::fs::write(disk.dir.join("handed-over"), "").unwrap();
+    disk_takes_more(&disk, &clock, "beside", 200).await;
+    let refused = embedded_to_nats(&disk, nats, [7; 32], wall()).await;
+    let refused = refused.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("has taken orders since"), "{refused}");
+    assert!(refused.contains("serve from one of the two"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_refuses_a_move_does_so_before_it_is_begun() {
+    let Some(mut servers) = Servers::start_synced(1, false).await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::default());
+    let wall = || Arc::clone(&clock) as Arc<dyn Clock>;
+    let disk = old_disk(&place.path().join("old"), &clock).await;
+    let sys = || "sys".to_owned();
+    let system = Some(Login::User { name: sys(), password: sys() });
+    let seen = place.path().join("nats.seen");
+    let nats = NatsConfig {
+        stream: "MOVED".to_owned(),
+        partitions: 4,
+        lease: LEASE,
+        system,
+        seen: Some(seen.clone()),
+        ..servers.config()
+    };
+    let refused = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await;
+    let refused = refused.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("sync_interval: always"), "{refused}");
+    disk_takes_more(&disk, &clock, "between", 100).await;
+    servers.kill(0);
+    servers.set_synced(true);
+    servers.run(0);
+    drop(servers.table(|_| {}).await);
+
+    // What was seen is of another store, and nothing is begun by what says so.
+    std::fs::write(&seen, "store 0123456789abcdef\nsequence 5\n").unwrap();
+    let refused = embedded_to_nats(&disk, nats.clone(), [7; 32], wall()).await;
+    let refused = refused.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("another one than this process knew"), "{refused}");
+    let table = servers.table(|config| config.stream = "MOVED".to_owned()).await;
+    assert_eq!(table.read("MOVED.origin").await.unwrap(), None);
+    std::fs::remove_file(&seen).unwrap();
+    let to = embedded_to_nats(&disk, nats, [7; 32], wall()).await.unwrap();
+    to.hand_over().await;
+    until("it has all partitions", async || to.share() == 1.0).await;
+    all_are_there_once(&to, &[("new", 50), ("between", 100)]).await;
+    to.close().await;
 }
 
 /// Lends the order as one that may have been sent, and finds that it was not; its content then, and after that.
