@@ -17,7 +17,7 @@ use super::origin::Origin;
 use super::seen::Seen;
 use super::shared::{SETTLED_WAIT, Shared, failed};
 use super::store::Store;
-use super::stream::Replication;
+use super::stream::{self, Replication};
 use super::synced::{Holders, Said, Syncing};
 use super::table::Table;
 use super::take_in::TakingIn;
@@ -296,9 +296,9 @@ impl Buffer for Nats {
         let heard = shared.ask(Ask::Status).await.map_err(failed)?;
         let fleet = Some(Fleet::of(shared, &heard));
         let mut status = Status { fleet, ..heard.status };
-        let (bytes, bytes_max, sequence) = shared.table.size().await.map_err(failed)?;
-        (status.disk_bytes, status.disk_bytes_max, status.durable_sequence) =
-            (bytes, bytes_max, sequence);
+        let info = shared.table.info_of_led().await.map_err(failed)?;
+        (status.disk_bytes, status.disk_bytes_max) = stream::size(&info);
+        status.durable_sequence = info.state.last_sequence;
         status.durability = shared.durability().to_string();
         Ok(status)
     }

@@ -85,8 +85,8 @@ impl Shared {
 
     /// How far the stream is.
     async fn newest(&self) -> Result<u64, FeedError> {
-        let (_, _, newest) = self.table.size().await.map_err(failed)?;
-        self.table.saw(newest);
+        let info = self.table.info_of_led().await.map_err(failed)?;
+        self.table.saw(info.state.last_sequence);
         Ok(self.table.highest())
     }
 

@@ -296,7 +296,7 @@ impl Shared {
             let info = self.table.info_of_led().await;
             self.answered(info.as_ref().err());
             if let Ok(info) = info {
-                let (bytes, limit, _) = stream::size(&info);
+                let (bytes, limit) = stream::size(&info);
                 self.room.found(looked, bytes, limit);
                 self.found(&info);
             }

@@ -39,10 +39,9 @@ impl Replication {
     }
 }
 
-/// Bytes a stream takes, bytes it may take (0 for no limit of its own), and its newest sequence.
-pub(super) fn size(info: &Info) -> (u64, u64, u64) {
-    let limit = u64::try_from(info.config.max_bytes).unwrap_or_default();
-    (info.state.bytes, limit, info.state.last_sequence)
+/// Bytes a stream takes, and bytes it may take; 0 for no limit of its own.
+pub(super) fn size(info: &Info) -> (u64, u64) {
+    (info.state.bytes, u64::try_from(info.config.max_bytes).unwrap_or_default())
 }
 
 /// What the stream must be.

@@ -274,14 +274,6 @@ impl Table {
         Ok(info)
     }
 
-    /// Bytes the stream takes, bytes it may take (0 for no limit of its own), and its newest sequence.
-    ///
-    /// # Errors
-    /// As [`Table::info_of_led`].
-    pub(super) async fn size(&self) -> Result<(u64, u64, u64), TableError> {
-        self.info_of_led().await.map(|info| stream::size(&info))
-    }
-
     /// The subjects under which something stands, of those that fit the filter, as of sequence `since` or later.
     ///
     /// # Errors
