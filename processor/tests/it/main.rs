@@ -45,4 +45,5 @@ mod support;
 mod tickets;
 #[cfg(test)]
 mod unasked;
+#[cfg(test)]
 mod unruly;
