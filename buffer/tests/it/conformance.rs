@@ -25,6 +25,7 @@ macro_rules! suite {
             a_parked_change_of_a_summarised_order_is_an_exception,
             what_is_called_off_while_lent_is_not_sent,
             what_is_called_off_is_not_sent_once_the_oms_was_asked,
+            what_is_called_off_is_sent_as_it_was_where_nobody_can_be_asked,
             open_conflicts_of_a_key_are_bounded,
             long_reasons_and_ids_are_cut,
             changes_after_the_summary,
@@ -276,9 +277,10 @@ pub(crate) async fn what_is_called_off_is_not_sent_once_the_oms_was_asked<B: Buf
     for (id, given_back) in [("settled", true), ("dropped", false)] {
         post(&buffer, delivery(id, 1, Some(1))).await;
         lend(&buffer).await.settle(retry(true));
-        let lease = lend(&buffer).await;
+        let mut lease = lend(&buffer).await;
         assert!(lease.sent_before, "so its worker asks the OMS first");
         assert_eq!(answer(&buffer, cancel(id)).await, Answer::Parked);
+        lease.sent_before = false;
         let may_go = buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap();
         assert_eq!(may_go, [false], "it was not there, and it is called off");
         if given_back {
@@ -297,6 +299,44 @@ pub(crate) async fn what_is_called_off_is_not_sent_once_the_oms_was_asked<B: Buf
     drop(lease);
     assert_eq!(state(&buffer, "gone").await, OrderState::Submitted);
     assert_eq!(buffer.exceptions(0, 10).await.unwrap(), []);
+}
+
+/// What the OMS answers to the order as it was decides.
+pub(crate) async fn what_is_called_off_is_sent_as_it_was_where_nobody_can_be_asked<B: Buffer>(
+    buffer: B,
+    _: &HandClock,
+) {
+    let retry = |sent| Verdict::Retry {
+        after: Duration::ZERO,
+        counts: false,
+        sent,
+        reason: "busy".to_owned(),
+    };
+    for (id, there) in [("there", true), ("not there", false)] {
+        post(&buffer, delivery(id, 1, Some(1))).await;
+        lend(&buffer).await.settle(retry(true));
+        assert_eq!(
+            answer(&buffer, with(Readiness::Cancelled, delivery(id, 2, Some(2)))).await,
+            Answer::Parked
+        );
+        let lease = lend(&buffer).await;
+        let may_go = buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap();
+        assert_eq!((may_go.as_slice(), lease.sent_before), ([true].as_slice(), true));
+        if there {
+            lease.settle(Verdict::Summarised { summary_id: "s".to_owned(), existing: true });
+            assert_eq!(state(&buffer, id).await, OrderState::Summarised);
+        } else {
+            lease.settle(retry(true));
+            assert_eq!(state(&buffer, id).await, OrderState::Submitted, "nobody knows yet");
+            let mut lease = lend(&buffer).await;
+            lease.sent_before = false;
+            let may_go = buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap();
+            assert_eq!(may_go, [false], "it was asked in the end");
+            lease.settle(retry(false));
+            assert_eq!(state(&buffer, id).await, OrderState::Cancelled);
+        }
+        none_to_lend(&buffer).await;
+    }
 }
 
 pub(crate) async fn open_conflicts_of_a_key_are_bounded<B: Buffer>(buffer: B, _: &HandClock) {

@@ -549,15 +549,17 @@ impl<S: Store> Run<S> {
             Command::Sending { nth }
                 if self.leases.get(nth).is_some_and(|(_, lease)| lease.ticket.is_none()) =>
             {
-                let (n, lease) = &self.leases[nth];
+                let (n, lease) = &mut self.leases[nth];
                 let order = self.model.orders.get_mut(n).unwrap();
                 let loan = order.lent.as_mut().unwrap();
-                let may_go = order.parked.is_none() || loan.sending;
+                // The OMS was asked in vain; else it cannot be asked.
+                lease.sent_before &= nth % 3 == 0;
+                let may_go = order.parked.is_none() || loan.sending || lease.sent_before;
                 if may_go {
                     (order.state, order.sent) = (OrderState::Submitted, true);
                     loan.sending = true;
                 } else {
-                    // Whoever asks knows that nothing had arrived.
+                    // It is known that nothing had arrived.
                     loan.sent_before = false;
                 }
                 let synced = nth % 2 == 0;

@@ -732,10 +732,11 @@ async fn what_refuses_a_move_does_so_before_it_is_begun() {
 
 /// Lends the order as one that may have been sent, and finds that it was not; its content then, and after that.
 async fn was_not_sent<B: Buffer>(buffer: &B) -> (Bytes, Bytes) {
-    let lease = lend(buffer).await;
+    let mut lease = lend(buffer).await;
     assert!(lease.sent_before);
     let before = lease.body.clone();
-    // Whoever asks has looked: it is not there, and the change comes first.
+    // It was looked for: it is not there, and the change comes first.
+    lease.sent_before = false;
     assert_eq!(buffer.submitting(std::slice::from_ref(&lease), true).await.unwrap(), [false]);
     let reason = "it is not there".to_owned();
     lease.settle(Verdict::Retry { after: NOW, counts: false, sent: false, reason });
