@@ -135,6 +135,7 @@ pub(crate) fn nats(config: &Config) -> Result<NatsConfig, String> {
         partitions: nats.partitions,
         drains: config.role != Role::Ingest,
         lease: nats.lease.0,
+        lent_wait: config::under_way(&config.oms),
         announcement: limits::announcement(config),
         dedup_horizon: nats.outcome_ttl.0,
         replay_window: config.buffer.replay_window.0,

@@ -46,7 +46,7 @@ impl Memory {
     /// An empty buffer with room for so many orders and bytes in flight.
     pub fn new(in_flight_orders: usize, in_flight_bytes: usize, clock: Arc<dyn Clock>) -> Self {
         let mut state = State::new(&fastrand::u128(..).to_le_bytes());
-        state.replayed(clock.wall_ms());
+        state.replayed(clock.wall_ms(), Duration::ZERO);
         state.listen();
         let (deliveries, events) = (HashMap::new(), Vec::new());
         let model = Model { state, deliveries, events, sequence: 0, closed: false };

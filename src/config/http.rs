@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use forebay_ops::webhooks::Secrets;
 use forebay_processor::Guarantee;
@@ -269,6 +270,13 @@ pub(super) fn guarantee(oms: &Oms) -> Guarantee {
         create.is_some_and(|create| create.idempotency_header.is_some()),
         oms.find.is_some(),
     )
+}
+
+/// How long what a process was allowed to send may be under way, where only a look-up keeps from doubles: the calls before its last
+/// one, a token, the session and the call itself. Zero for other OMSs.
+pub(crate) fn under_way(oms: &Oms) -> Duration {
+    let looked_up = oms.kind == OmsKind::Http && guarantee(oms) == Guarantee::LookedUp;
+    if looked_up { 4 * (oms.connect_timeout.0 + oms.answer_timeout.0) } else { Duration::ZERO }
 }
 
 /// What becomes of orders that are taken under a ticket, in words.

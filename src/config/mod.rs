@@ -24,6 +24,7 @@ use serde::Serialize;
 
 pub(crate) use check::check;
 pub(crate) use claim::note as claim_note;
+pub(crate) use http::under_way;
 pub(crate) use http::{Auth, outstanding_of};
 pub(crate) use knobs::{Backend, Caller, Channel, Config, OmsKind, Role};
 pub(crate) use preset::body as preset_body;

@@ -7,6 +7,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
@@ -151,7 +152,7 @@ impl Directory {
 /// What a start would do before it serves: loans of the process that ended are over, and orders whose bytes are damaged are set
 /// aside.
 fn settle_down(state: &mut State, look: &Look, now_ms: i64) {
-    for (n, record) in (look.next_sequence..).zip(state.replayed(now_ms)) {
+    for (n, record) in (look.next_sequence..).zip(state.replayed(now_ms, Duration::ZERO)) {
         state.apply(&record, Kept { record: n, location: None, bytes: 0 }, |_| None);
     }
 }

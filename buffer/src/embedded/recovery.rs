@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::feed::{self, Keeper, Replay};
 use super::journal::{
@@ -86,7 +87,7 @@ pub(super) fn recover(
     report.extend(notes);
     // What is made durable from here on is to be told, too.
     news.is_news(&mut state, u64::MAX);
-    let mut records = state.replayed(now_ms);
+    let mut records = state.replayed(now_ms, Duration::ZERO);
     records
         .extend(damaged.iter().filter_map(|d| state.damaged(&d.record, kept_damaged(d), now_ms)));
     append(&mut journal, &mut state, &records)?;

@@ -38,6 +38,9 @@ pub struct NatsConfig {
     pub drains: bool,
     /// How long a partition stays with a process that does not answer.
     pub lease: Duration,
+    /// How long orders that another process had lent are left alone by whoever takes their partition over: as long as a call of that
+    /// process may be under way, which may have lost these servers and not the OMS. Zero where the OMS takes no order twice.
+    pub lent_wait: Duration,
     /// Who this process is, and which of its limits must be those of all that drain.
     pub announcement: Announcement,
     /// How long the first answer of an order is remembered: how long after it ended what stands under its key expires. Whole
@@ -72,6 +75,7 @@ impl NatsConfig {
             partitions: 16,
             drains: true,
             lease: Duration::from_secs(10),
+            lent_wait: Duration::ZERO,
             announcement: Announcement::default(),
             dedup_horizon: Duration::from_secs(86_400),
             replay_window: Duration::ZERO,

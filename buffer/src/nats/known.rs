@@ -1,5 +1,7 @@
 //! What is known of one key: its page, folded by the same rules as the embedded buffer's state.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use forebay_order::{OrderKey, Readiness};
 
@@ -103,7 +105,7 @@ impl Known {
             self.fold(&record, self.stored);
         }
         self.fold(&Record::Leased { orders }, self.stored);
-        self.state.replayed(now_ms)
+        self.state.replayed(now_ms, Duration::ZERO)
     }
 
     /// The order, or 0, which none is.

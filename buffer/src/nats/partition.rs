@@ -211,8 +211,8 @@ impl Mine {
     }
 
     /// Whether the feed has brought everything that stood here when it became ours; true once only. Orders that the owner
-    /// before had lent may have been sent, and may be what ended it: the records set repeat offenders aside.
-    pub(super) fn completes(&mut self, now_ms: i64) -> Option<Vec<Record>> {
+    /// before had lent may have been sent, and may be what ended it: the records set repeat offenders aside. They wait for as long as a call of it may be under way.
+    pub(super) fn completes(&mut self, now_ms: i64, lent_wait: Duration) -> Option<Vec<Record>> {
         self.loading_to.filter(|to| self.position >= *to)?;
         self.loading_to = None;
         self.lent.retain(|order, _| self.state.waits_or_lent(*order));
@@ -221,9 +221,8 @@ impl Mine {
         let orders = died.map(|lent| (lent.order, lent.deaths - 1));
         let leased = Record::Leased { orders: orders.collect() };
         self.state.apply_among(0, &leased, &[]);
-        let poison = self.state.replayed(now_ms);
         self.state.retry_by(now_ms.saturating_add(RETRY_MAX_MS));
-        Some(poison)
+        Some(self.state.replayed(now_ms, lent_wait))
     }
 
     /// Lends these, to be noted before they are handed out.

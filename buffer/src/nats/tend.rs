@@ -332,7 +332,7 @@ impl Shared {
                 return None;
             }
             mine.follow(fed.stored.sequence, page.as_ref().map(|(hash, page)| (*hash, page)));
-            mine.completes(now_ms)
+            mine.completes(now_ms, self.config.lent_wait)
         });
         self.changed.notify_waiters();
         if let Some(poison) = completed.flatten() {

@@ -308,7 +308,10 @@ impl State {
     /// All records of earlier processes are applied. An order still lent out by then was lent when the process
     /// died: it may have been sent, and may be what killed it. Returns the records that set repeat
     /// offenders aside, to be appended and applied.
-    pub(crate) fn replayed(&mut self, now_ms: i64) -> Vec<Record> {
+    ///
+    /// They are left alone for `lent_wait`: where whoever lent them may live on, a call of it may be under way.
+    pub(crate) fn replayed(&mut self, now_ms: i64, lent_wait: Duration) -> Vec<Record> {
+        let wait_ms = (!lent_wait.is_zero()).then(|| not_before(now_ms, lent_wait));
         self.replaying = false;
         let lent = std::mem::take(&mut self.loans.noted).into_iter();
         let lent: Vec<u64> =
@@ -319,7 +322,7 @@ impl State {
                 order.on_loan = false;
                 order.sent_before = !Control::ForgottenLoans.is_on();
                 order.state = order.waiting_state();
-                order.not_before = None;
+                order.delay(wait_ms);
                 // Nothing is sent of one under a ticket, so it was not what killed the process.
                 let more = u8::from(!order.ticketed && !Control::NoDeaths.is_on());
                 order.deaths = order.deaths.saturating_add(more).min(DEATHS_COUNTED);

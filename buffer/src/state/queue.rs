@@ -32,11 +32,11 @@ impl Queue {
         }
         match (order.deaths, order.not_before) {
             (0, None) => self.ready.insert(sequence),
-            (0, Some(time)) => {
+            (_, Some(time)) => {
                 self.delayed.insert((time.at_ms, sequence));
                 self.delayed_by_age.insert(sequence);
             }
-            (deaths, _) => {
+            (deaths, None) => {
                 self.suspects.insert((deaths, sequence));
             }
         }
@@ -53,11 +53,11 @@ impl Queue {
         }
         match (order.deaths, order.not_before) {
             (0, None) => self.ready.remove(sequence),
-            (0, Some(time)) => {
+            (_, Some(time)) => {
                 self.delayed.remove(&(time.at_ms, sequence));
                 self.delayed_by_age.remove(sequence);
             }
-            (deaths, _) => {
+            (deaths, None) => {
                 self.suspects.remove(&(deaths, sequence));
             }
         }

@@ -1,5 +1,7 @@
 //! What the conformance suite and the model cannot reach through a backend.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use forebay_order::{Fingerprint, Money, OrderKey};
 use rust_decimal::Decimal;
@@ -77,7 +79,7 @@ fn retry(order: u64, not_before_ms: i64) -> Record {
 fn a_retry_time_from_a_clock_that_was_set_back_does_not_park_an_order_for_years() {
     let mut state = accepted(&["1"]);
     apply(&mut state, 2, &retry(1, NOW_MS + 400 * 86_400_000));
-    state.replayed(NOW_MS);
+    state.replayed(NOW_MS, Duration::ZERO);
     assert_eq!(state.next_due_ms(false), Some(NOW_MS + 86_400_000));
 }
 
@@ -87,7 +89,7 @@ fn a_time_the_sender_asked_for_stands() {
     let mut later = delivery("1", 1);
     later.envelope.not_before_ms = Some(NOW_MS + 400 * 86_400_000);
     apply(&mut state, 1, &Record::Accept(later));
-    state.replayed(NOW_MS);
+    state.replayed(NOW_MS, Duration::ZERO);
     assert_eq!(state.next_due_ms(false), Some(NOW_MS + 400 * 86_400_000));
 }
 
@@ -108,7 +110,7 @@ fn an_acceptance_time_hours_ahead_is_not_followed() {
 #[test]
 fn a_verdict_ends_its_loan_though_the_order_is_gone() {
     let mut state = accepted(&["1"]);
-    state.replayed(NOW_MS);
+    state.replayed(NOW_MS, Duration::ZERO);
     let loans = state.lend(1, true, NOW_MS);
     state.forget(1);
     let summary = Verdict::Summarised { summary_id: "S".into(), existing: false };
@@ -119,7 +121,7 @@ fn a_verdict_ends_its_loan_though_the_order_is_gone() {
 #[test]
 fn an_order_that_is_lent_is_neither_set_aside_nor_discarded() {
     let mut state = accepted(&["1"]);
-    state.replayed(NOW_MS);
+    state.replayed(NOW_MS, Duration::ZERO);
     assert!(state.damaged_order(1, NOW_MS).is_some());
     let loans = state.lend(1, true, NOW_MS);
     assert_eq!(state.damaged_order(1, NOW_MS), None);
@@ -205,7 +207,7 @@ fn records_of_orders_that_are_retired_have_no_effect() {
         reason: String::new(),
     };
     apply(&mut state, 107, &failed);
-    assert_eq!(state.replayed(NOW_MS), []);
+    assert_eq!(state.replayed(NOW_MS, Duration::ZERO), []);
     assert_eq!(state.pending(), 1);
     assert_eq!(state.row_heads(0, 10).len(), 0);
     assert!(state.details.is_empty() && state.not_before.is_empty());
@@ -257,11 +259,11 @@ fn a_move_that_was_cut_short_before_its_rows_is_made_again_after_the_start() {
         apply_in(&mut dying, 5, sequence, record);
         apply_in(&mut started, 5, sequence, record);
     }
-    dying.replayed(NOW_MS);
+    dying.replayed(NOW_MS, Duration::ZERO);
     let moved = dying.moved_record(1, &head("1", 1), delivery("1", 1)).unwrap();
     // The row stood in the next group, which never came.
     apply_in(&mut started, 9, 3, &moved);
-    started.replayed(NOW_MS);
+    started.replayed(NOW_MS, Duration::ZERO);
     let found = carry(&mut started, 5, 0);
     assert!(
         matches!(&found[..], [Carry::Order { sequence: 1, rows, .. }] if rows.len() == 1),
@@ -366,7 +368,7 @@ fn replaying(records: &[Record]) -> State {
     for (sequence, record) in (1..).zip(records) {
         apply(&mut state, sequence, record);
     }
-    state.replayed(NOW_MS);
+    state.replayed(NOW_MS, Duration::ZERO);
     state
 }
 

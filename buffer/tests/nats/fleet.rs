@@ -170,6 +170,43 @@ async fn a_change_at_another_door_waits_for_the_loan_and_is_not_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_owner_that_is_cut_off_may_be_sending_is_left_alone_until_that_is_over() {
+    const WAIT: Duration = Duration::from_secs(5);
+    let Some(servers) = Servers::start(1).await else { return };
+    let proxy = Proxy::start(servers.port(0)).await;
+    let waiting = |servers: &Servers| NatsConfig { lent_wait: WAIT, ..config(servers, true) };
+    let owner = open(NatsConfig { servers: vec![proxy.address()], ..waiting(&servers) }).await;
+    post(&owner, delivery("sent", 1, Some(1))).await;
+    let mut lent = Vec::new();
+    until("it is lent", async || {
+        lent.extend(owner.lease(10, Duration::ZERO).await.unwrap());
+        !lent.is_empty()
+    })
+    .await;
+    assert_eq!(owner.submitting(&lent, true).await, Ok(vec![true]));
+    proxy.hold(true);
+    let other = open(waiting(&servers)).await;
+    until("the other took all over", async || other.owned().0 == usize::from(PARTITIONS)).await;
+    let taken_over = Instant::now();
+    // What nobody had lent comes at once.
+    post(&other, delivery("new", 1, Some(1))).await;
+    let mut seen = Vec::new();
+    until("both are lent", async || {
+        for lease in other.lease(10, Duration::from_millis(50)).await.unwrap() {
+            seen.push((lease.key.id.clone(), lease.sent_before, taken_over.elapsed()));
+            let id = lease.key.id.clone();
+            lease.settle(summarised(&id));
+        }
+        seen.len() == 2
+    })
+    .await;
+    assert!(matches!(&seen[0], (id, false, at) if id == "new" && *at < WAIT / 2), "{seen:?}");
+    // The partition is its own a moment before this test sees that.
+    assert!(matches!(&seen[1], (id, true, at) if id == "sent" && *at >= WAIT * 3 / 4), "{seen:?}");
+    assert!(seen[1].2 < 2 * WAIT, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_that_was_cut_off_can_lend_and_settle_nothing_and_is_followed() {
     let Some(servers) = Servers::start(1).await else { return };
     let proxy = Proxy::start(servers.port(0)).await;

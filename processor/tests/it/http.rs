@@ -364,6 +364,31 @@ async fn a_body_over_the_limit_goes_in_parts_and_an_order_over_it_is_told() {
 }
 
 #[tokio::test]
+async fn a_submit_of_several_calls_begins_none_once_a_call_s_time_is_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/api/", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move {
+        for id in 1.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            request(&mut stream).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let created = answer("201 Created", "", &format!(r#"{{"id":"{id}"}}"#));
+            stream.write_all(created.as_bytes()).await.unwrap();
+        }
+    });
+    let mut options = options(url);
+    (options.create.answers.items, options.create.batch) = (None, 1);
+    options.answer_timeout = Duration::from_secs(3);
+    let oms = Http::open(options).unwrap();
+    let orders = ["1", "2", "3", "4"].map(order);
+    let outcomes = in_time("a submit", oms.submit(&orders)).await.unwrap();
+    let created = |id: &str| Outcome::Created { id: id.to_owned() };
+    let later = || Outcome::NotDone { after: Duration::ZERO };
+    assert_eq!(outcomes, [created("1"), created("2"), later(), later()]);
+    served.abort();
+}
+
+#[tokio::test]
 async fn a_template_that_does_not_fit_is_told_without_what_the_order_holds() {
     let create =
         |body: &str| Create { body: Some(body.to_owned()), ..options(String::new()).create };

@@ -37,6 +37,7 @@ use forebay_buffer::step::Step;
 use forebay_order::OrderSummary;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use tokio::time::Instant;
 
 use super::{
     CallFailure, Claim, ClaimPace, Found, Guarantee, Identity, Listed, OrderManagement, Outcome,
@@ -203,6 +204,11 @@ impl HttpOptions {
         let key = create.idempotency_header.is_some() && create.batch == 1;
         Guarantee::of(create.refuses_second, key, self.find.is_some())
     }
+
+    /// How long one call may take. A submit of several begins none later than that.
+    fn call_max(&self) -> Duration {
+        self.connect_timeout + self.answer_timeout
+    }
 }
 
 impl Shared {
@@ -284,7 +290,15 @@ impl Shared {
     async fn submit(&self, batch: &[Arc<OrderSummary>]) -> Result<Vec<Outcome>, CallFailure> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut parts: Vec<_> = batch.chunks(self.options.create.batch.max(1)).rev().collect();
+        let (began, lasting) = (Instant::now(), self.options.call_max());
         while let Some(part) = parts.pop() {
+            if !outcomes.is_empty() && began.elapsed() >= lasting {
+                // It is long ago that somebody said that they may be sent.
+                let unsent = part.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+                let later = Outcome::NotDone { after: Duration::ZERO };
+                outcomes.extend(std::iter::repeat_n(later, unsent));
+                break;
+            }
             match self.part(part).await {
                 Ok(Part::Done(done)) => outcomes.extend(done),
                 Ok(Part::TooLarge) => {
