@@ -95,11 +95,10 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
         };
         metrics::call(kind, answer, took);
         match failure {
-            None | Some(CallFailure::Refused(_) | CallFailure::GaveUp(_)) => {
-                self.shared.denied.authenticated();
-                if self.probe.is_some() {
-                    self.shared.governor.probe_authenticated();
-                }
+            None | Some(CallFailure::Refused(_) | CallFailure::GaveUp(_))
+                if self.probe.is_some() =>
+            {
+                self.shared.governor.probe_authenticated();
             }
             // The others say nothing about credentials.
             _ => {}

@@ -1,8 +1,8 @@
 //! Orders that are refused as if for the credentials, while the OMS takes others: by a filter before it, or for a right that one record
 //! asks for. Were each of them taken for the credentials' fault, it would put the brake on whenever it comes round, for ever.
 //!
-//! An order is found out by its turns: it was denied, another call was authenticated, and it was denied again. While credentials are
-//! refused nothing is authenticated, so nobody's turns grow then, however long that lasts.
+//! An order is found out by its turns: it was denied, another was sent and taken, and it was denied again. While credentials are refused,
+//! or may look up and not create, none is taken, so nobody's turns grow then, however long that lasts.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,34 +20,34 @@ pub(crate) struct Denied(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// Calls that were authenticated.
-    authenticated: u64,
+    /// Orders that were taken.
+    passed: u64,
     orders: VecDeque<Turns>,
 }
 
 struct Turns {
     order: u64,
-    /// How many calls had been authenticated when it was denied last.
-    authenticated: u64,
+    /// How many had been taken when it was denied last.
+    passed: u64,
     turns: u8,
 }
 
 impl Denied {
-    /// A call was not refused for its credentials.
-    pub(super) fn authenticated(&self) {
-        self.lock().authenticated += 1;
+    /// The OMS took an order that it was sent.
+    pub(super) fn passed(&self) {
+        self.lock().passed += 1;
     }
 
-    /// A call with these orders was: the most turns one of them has now.
+    /// A call with these orders was refused for its credentials: the most turns one of them has now.
     pub(super) fn denied(&self, orders: impl Iterator<Item = u64>) -> u8 {
         let mut inner = self.lock();
-        let authenticated = inner.authenticated;
+        let passed = inner.passed;
         let mut most = 0;
         for order in orders {
             if let Some(known) = inner.orders.iter_mut().find(|known| known.order == order) {
-                if known.authenticated < authenticated {
+                if known.passed < passed {
                     known.turns = known.turns.saturating_add(1);
-                    known.authenticated = authenticated;
+                    known.passed = passed;
                 }
                 most = most.max(known.turns);
                 continue;
@@ -55,7 +55,7 @@ impl Denied {
             if inner.orders.len() >= REMEMBERED {
                 inner.orders.pop_front();
             }
-            inner.orders.push_back(Turns { order, authenticated, turns: 0 });
+            inner.orders.push_back(Turns { order, passed, turns: 0 });
         }
         most
     }
@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_grow_only_where_others_are_authenticated_between() {
+    fn turns_grow_only_where_others_are_taken_between() {
         let denied = Denied::default();
         let again = |orders: &[u64]| denied.denied(orders.iter().copied());
         assert_eq!([again(&[1]), again(&[1]), again(&[1, 2])], [0, 0, 0], "nobody came through");
-        denied.authenticated();
+        denied.passed();
         assert_eq!([again(&[1]), again(&[1])], [1, 1], "once for each time");
-        denied.authenticated();
-        denied.authenticated();
+        denied.passed();
+        denied.passed();
         assert_eq!(again(&[3, 1]), 2, "the most of them");
         assert_eq!([again(&[3]), again(&[2])], [0, 1]);
     }

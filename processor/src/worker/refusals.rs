@@ -246,6 +246,7 @@ impl<B: Buffer, O: OrderManagement> Worker<B, O> {
     /// The OMS took an order that it was sent, or had it.
     pub(super) fn passed(&self) {
         let now = self.shared.clock.elapsed();
+        self.shared.denied.passed();
         take_effect(self.shared.refusals.passed(now), &self.shared.governor);
         if self.probe.is_some() {
             self.shared.governor.probe_passed();
